@@ -1,0 +1,208 @@
+"""Every error that artfs raises on purpose: one tree, drawn here, with a stable `kind` per class.
+
+A handler acts on the class or on `kind` (a short, stable word that also goes over the wire and into `--json` output).
+Each edge has one total table from these classes to its own codes: the CLI's exit codes (artfs/cli/exits.py) and the
+daemon's errno values (daemon/artfsd/errnos.py). Nothing here derives from AttributeError, so `hasattr` never hides one.
+
+    ArtfsError
+    ├── UsageError                      the caller asked for something that cannot mean anything
+    │   ├── InvalidNameError            a name, alias, tag, type or path breaks its rule (also a ValueError)
+    │   ├── InvalidMetadataError        metadata is not a JSON object within the limits (also a ValueError)
+    │   └── MountpointError             a mountpoint is missing, not a directory, not empty, or taken
+    ├── NotFoundError                   no such project, collection, alias, version, draft or path
+    ├── ConflictError                   the state of things forbids it (also a ValueError)
+    │   ├── TypeConflictError           a collection has another type
+    │   ├── AliasInUseError             aliases (or protection) forbid a deletion
+    │   ├── DraftBusyError              files of a draft are open for writing, or somebody commits it now
+    │   ├── DraftInvalidError           a draft holds something that no version can hold (a socket, a link to outside)
+    │   ├── LatestMovedError            `latest` moved since the draft began
+    │   └── AlreadyMountedError         another daemon serves this mountpoint
+    ├── ArtifactStatusError             not in this state of an artifact
+    │   ├── ArtifactNotLoggedError      only a logged artifact can do this
+    │   └── ArtifactFinalizedError      a finalised or logged artifact cannot be changed
+    ├── CorruptError                    bytes are not what their name says
+    │   ├── BadObjectError              a tree or block list is malformed; names the digest
+    │   └── BadBlobError                a blob's bytes do not match its digest
+    ├── BlobMissingError                a blob is not in the store although something names it
+    ├── SourceChangedError              a file changed between adding (or staging) and saving
+    ├── StorageError                    the disk said no; `errno` tells which (ENOSPC, EDQUOT, EROFS, EIO …)
+    ├── CatalogError                    the catalog cannot be read or written
+    │   └── CatalogVersionError         its schema is newer than this program
+    ├── UnavailableError                the daemon (or server) does not answer
+    └── WaitTimeoutError                `Artifact.wait(timeout)` elapsed
+"""
+
+from __future__ import annotations
+
+import errno as _errno
+import os
+
+
+class ArtfsError(Exception):
+    """Base of all errors of artfs.
+
+    `str(error)` is one line that says what is wrong and, where there is something to do, what to type.
+    """
+
+    kind = "error"
+
+
+class UsageError(ArtfsError):
+    kind = "usage"
+
+
+class InvalidNameError(UsageError, ValueError):
+    kind = "invalid-name"
+
+
+class InvalidMetadataError(UsageError, ValueError):
+    kind = "invalid-metadata"
+
+
+class MountpointError(UsageError):
+    kind = "mountpoint"
+
+
+class NotFoundError(ArtfsError):
+    kind = "not-found"
+
+
+class ConflictError(ArtfsError, ValueError):
+    kind = "conflict"
+
+
+class TypeConflictError(ConflictError):
+    kind = "type-conflict"
+
+
+class AliasInUseError(ConflictError):
+    kind = "alias-in-use"
+
+
+class DraftBusyError(ConflictError):
+    """`paths`: the files that are still open for writing, relative to the draft's root, sorted."""
+
+    kind = "draft-busy"
+
+    def __init__(self, message: str, paths: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.paths = paths
+
+
+class DraftInvalidError(ConflictError):
+    """`paths`: what no version can hold, relative to the draft's root, sorted."""
+
+    kind = "draft-invalid"
+
+    def __init__(self, message: str, paths: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.paths = paths
+
+
+class LatestMovedError(ConflictError):
+    kind = "latest-moved"
+
+
+class AlreadyMountedError(ConflictError):
+    kind = "already-mounted"
+
+
+class ArtifactStatusError(ArtfsError):
+    """`name`: the property or method that was asked for."""
+
+    kind = "artifact-status"
+
+    def __init__(self, message: str, name: str = "") -> None:
+        super().__init__(message)
+        self.name = name
+
+
+class ArtifactNotLoggedError(ArtifactStatusError):
+    kind = "not-logged"
+
+
+class ArtifactFinalizedError(ArtifactStatusError):
+    kind = "finalized"
+
+
+class CorruptError(ArtfsError):
+    """`digest`: the name whose bytes are wrong (64 hex digits)."""
+
+    kind = "corrupt"
+
+    def __init__(self, message: str, digest: str = "") -> None:
+        super().__init__(message)
+        self.digest = digest
+
+
+class BadObjectError(CorruptError):
+    kind = "bad-object"
+
+
+class BadBlobError(CorruptError):
+    kind = "bad-blob"
+
+
+class BlobMissingError(ArtfsError):
+    """`digest`: the blob that is not there (64 hex digits)."""
+
+    kind = "blob-missing"
+
+    def __init__(self, message: str, digest: str = "") -> None:
+        super().__init__(message)
+        self.digest = digest
+
+
+class SourceChangedError(ArtfsError, ValueError):
+    kind = "source-changed"
+
+
+class StorageError(ArtfsError):
+    """The operating system refused to store or read bytes. `errno` is its number, never 0."""
+
+    kind = "storage"
+
+    def __init__(self, message: str, errno: int = _errno.EIO) -> None:
+        super().__init__(message)
+        self.errno = errno
+
+    @classmethod
+    def wrap(cls, error: OSError, doing: str) -> StorageError:
+        """The StorageError for `error`, met while `doing` (a verb phrase: "writing the blob …")."""
+        number = error.errno or _errno.EIO
+        advice = {
+            _errno.ENOSPC: ": free some space (`artfs gc` removes what no version needs)",
+            _errno.EDQUOT: ": your disk quota is used up",
+            _errno.EROFS: ": the state folder is on a read-only file system",
+            _errno.EACCES: ": check the owner and mode of the state folder",
+            _errno.EMFILE: ": too many open files (raise `ulimit -n`)",
+        }.get(number, "")
+        where = f" ({error.filename})" if error.filename else ""
+        return cls(f"{doing} failed: {os.strerror(number)}{where}{advice}", number)
+
+
+class CatalogError(ArtfsError):
+    kind = "catalog"
+
+
+class CatalogVersionError(CatalogError):
+    kind = "catalog-version"
+
+
+class UnavailableError(ArtfsError):
+    kind = "unavailable"
+
+
+class WaitTimeoutError(ArtfsError):
+    kind = "wait-timeout"
+
+
+def all_kinds() -> dict[str, type[ArtfsError]]:
+    """Every error class by its kind; the tables at the edges are tested against it."""
+    found: dict[str, type[ArtfsError]] = {}
+    todo: list[type[ArtfsError]] = [ArtfsError]
+    while todo:
+        cls = todo.pop()
+        found[cls.kind] = cls
+        todo.extend(cls.__subclasses__())
+    return found

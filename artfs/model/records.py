@@ -1,0 +1,153 @@
+"""Values that the catalog, the daemon and the API pass around: what is known about names. Pure data, no behaviour
+beyond naming. Times are aware datetimes in UTC; sizes are bytes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+
+CollectionKind = Literal["sequence", "portfolio"]
+VersionState = Literal["PENDING", "COMMITTED", "DELETED"]
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What a file's bytes are: `digest` (SHA-256, 64 hex digits), `size` in bytes, and `blocks`, the digest of the top
+    block list ("" for blobs of at most 1 MiB, which have none)."""
+
+    digest: str
+    size: int
+    blocks: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    id: int
+    entity: str
+    name: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Collection:
+    """`type`: the artifact type of its versions; "" while a collection made empty (mkdir) has none yet.
+    `kind`: a sequence is where versions are logged, a portfolio holds linked ones."""
+
+    id: int
+    entity: str
+    project: str
+    name: str
+    type: str
+    kind: CollectionKind
+    description: str | None
+    tags: tuple[str, ...]
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """An artifact version. `digest`: its root tree. `size`, `file_count`: totals over the tree, references included.
+    `run_id`: the run that logged it, None when none did. `history_step`: None before the run logged anything.
+    `source_index`: its number in the sequence that it was logged to."""
+
+    id: int
+    entity: str
+    project: str
+    collection: str
+    source_index: int
+    type: str
+    state: VersionState
+    digest: str
+    size: int
+    file_count: int
+    description: str | None
+    metadata: dict[str, Any]
+    tags: tuple[str, ...]
+    created_at: datetime
+    updated_at: datetime
+    run_id: str | None
+    history_step: int | None
+
+    @property
+    def commit_hash(self) -> str:
+        return self.digest
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A version's place in a collection (a membership): `index` is N of vN there; aliases belong to this place."""
+
+    id: int
+    collection_id: int
+    entity: str
+    project: str
+    collection: str
+    index: int
+    aliases: tuple[str, ...]
+    version: Version
+    created_at: datetime
+
+    @property
+    def name(self) -> str:
+        return f"{self.collection}:v{self.index}"
+
+    @property
+    def qualified_name(self) -> str:
+        return f"{self.entity}/{self.project}/{self.collection}:v{self.index}"
+
+    @property
+    def is_link(self) -> bool:
+        source = self.version
+        return (self.entity, self.project, self.collection) != (source.entity, source.project, source.collection)
+
+
+@dataclass(frozen=True, slots=True)
+class NewVersion:
+    """What `Catalog.commit` turns into a version.
+
+    `aliases` are added to `latest`, which a commit always moves. `type` "" means: the collection's own type (or
+    "dataset" for a new collection). `expect_latest`: the member index that `latest` must still name (-1: none must
+    exist); None does not check. `run_id`: the run that logs it.
+    """
+
+    entity: str
+    project: str
+    collection: str
+    type: str
+    digest: str
+    size: int
+    file_count: int
+    description: str | None = None
+    metadata: dict[str, Any] = field(default_factory=dict)
+    aliases: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    run_id: str | None = None
+    history_step: int | None = None
+    expect_latest: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """Result of a commit. `created` is False when `latest` had the digest already: nothing new was made; `member` is then
+    the existing one, with the requested aliases and tags applied to it."""
+
+    member: Member
+    created: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """A run: what logged or used versions. `state`: "running", "finished", "failed" or "crashed"."""
+
+    id: str
+    entity: str
+    project: str
+    name: str
+    job_type: str | None
+    config: dict[str, Any]
+    state: str
+    history_steps: int
+    created_at: datetime
+    finished_at: datetime | None

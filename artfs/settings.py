@@ -1,0 +1,144 @@
+"""Settings: one frozen value with units, built once at each process's edge and passed in.
+
+Sources, later ones win: the defaults here, the config file (TOML), the environment (`ARTFS_…`), the command line.
+This file is one of the three that read the environment.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+
+import platformdirs
+
+from artfs.errors import UsageError
+
+DEFAULT_ENTITY = "local"
+DEFAULT_PROJECT = "uncategorized"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a process of artfs can be told.
+
+    Attributes (config key = attribute name; environment = `ARTFS_` + upper-case name):
+        home: the state folder (catalog, store, drafts, sockets); made 0700 when missing.
+        entity: whose projects stand at the root of the mount and complete a name without an entity.
+        project: completes a name without a project.
+        artifact_dir: where `download()` puts artifacts by default (reference: `./artifacts`).
+        deadline_s: the longest that a system call on the mount may wait for anything, in seconds, > 0.
+        alias_timeout_s: how long the kernel may believe the listing of a collection, in seconds, >= 0.
+        poll_s: how often the daemon looks for changes of the catalog by other processes, in seconds, > 0.
+        free_floor: bytes that must stay free on the state folder's file system; writes below it get ENOSPC. 0: none.
+        workers: threads or processes for hashing and copying; 0: one for each CPU.
+    """
+
+    home: Path
+    entity: str = DEFAULT_ENTITY
+    project: str = DEFAULT_PROJECT
+    artifact_dir: Path = Path("artifacts")
+    deadline_s: float = 30.0
+    alias_timeout_s: float = 1.0
+    poll_s: float = 0.2
+    free_floor: int = 64 * 1024 * 1024
+    workers: int = 0
+
+    @property
+    def catalog_path(self) -> Path:
+        return self.home / "catalog.db"
+
+    @property
+    def store_path(self) -> Path:
+        return self.home / "store"
+
+    @property
+    def drafts_path(self) -> Path:
+        return self.home / "drafts"
+
+    @property
+    def run_path(self) -> Path:
+        return self.home / "run"
+
+    @property
+    def log_path(self) -> Path:
+        return self.home / "log"
+
+    @property
+    def worker_count(self) -> int:
+        """`workers`, with 0 replaced by the number of CPUs that this process may use."""
+        return self.workers or len(os.sched_getaffinity(0))
+
+    def with_changes(self, **changes: object) -> Settings:
+        """A copy with the attributes that are not None in `changes` replaced."""
+        return replace(self, **{key: value for key, value in changes.items() if value is not None})  # type: ignore[arg-type]
+
+    def make_home(self) -> None:
+        """Creates the state folder and its parts (0700). Raises UsageError when it cannot."""
+        try:
+            for path in (self.home, self.store_path, self.drafts_path, self.run_path, self.log_path):
+                path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise UsageError(
+                f"cannot make the state folder {self.home}: {error.strerror}; set ARTFS_HOME to a folder you may write"
+            ) from error
+
+
+def _convert(name: str, value: object, source: str) -> object:
+    try:
+        if name in ("home", "artifact_dir"):
+            return Path(str(value)).expanduser()
+        if name in ("deadline_s", "alias_timeout_s", "poll_s"):
+            number = float(str(value))
+            if number < 0 or (number == 0 and name != "alias_timeout_s"):
+                raise ValueError("must be positive")
+            return number
+        if name in ("free_floor", "workers"):
+            whole = int(str(value))
+            if whole < 0:
+                raise ValueError("must not be negative")
+            return whole
+        return str(value)
+    except ValueError as error:
+        raise UsageError(f"{source}: bad value for {name}: {value!r} ({error})") from error
+
+
+def load_settings(environ: Mapping[str, str] | None = None, **overrides: object) -> Settings:
+    """Settings from the config file, the environment and `overrides` (None means: not given).
+
+    Arguments:
+        environ: the environment to read; None reads the process's own.
+        overrides: attributes of Settings, as the command line gives them.
+    Raises UsageError for an unreadable config file, an unknown key or a bad value.
+    """
+    env = os.environ if environ is None else environ
+    known = {field.name for field in fields(Settings)}
+    values: dict[str, object] = {}
+    config = Path(env.get("ARTFS_CONFIG") or platformdirs.user_config_path("artfs") / "config.toml")
+    try:
+        with config.open("rb") as stream:
+            table = tomllib.load(stream)
+    except FileNotFoundError:
+        if env.get("ARTFS_CONFIG"):
+            raise UsageError(f"ARTFS_CONFIG names {config}, which does not exist") from None
+        table = {}
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(f"cannot read the config file {config}: {error}") from error
+    for key, value in table.items():
+        if key not in known:
+            raise UsageError(f"{config}: unknown setting {key!r}; known are: {', '.join(sorted(known))}")
+        values[key] = _convert(key, value, str(config))
+    for name in known:
+        text = env.get(f"ARTFS_{name.upper()}")
+        if text:
+            values[name] = _convert(name, text, f"ARTFS_{name.upper()}")
+    for name, given in overrides.items():
+        if given is not None:
+            values[name] = _convert(name, given, "argument")
+    home = values.pop("home", None)
+    return Settings(
+        home=(home if isinstance(home, Path) else platformdirs.user_data_path("artfs")).absolute(),
+        **values,  # type: ignore[arg-type]
+    )

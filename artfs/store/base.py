@@ -1,0 +1,94 @@
+"""Where bytes are: the interface of a durable blob store. The contract is `artfs.testing.store_contract`, a test suite
+that every implementation passes.
+
+One verifying door: bytes enter only through a `StoreBatch`, which computes (or, for staged files hashed at close,
+re-checks the fingerprint of) every digest itself. What is behind the door may trust its names until rot is suspected.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol, Self
+
+from artfs.model.records import Content
+
+
+class StoreBatch(Protocol):
+    """One writer's set of new blobs, made durable together.
+
+    As a context manager it holds the store's shared lock, so that a sweep cannot remove what it counts on (existing blobs
+    included) before the catalog names it: commit the catalog row *inside* the `with`. Leaving it without `sync()` leaves
+    whole but unreferenced blobs at most, which the next sweep frees; never a torn one under a digest's name.
+    Thread-safe: several threads may put at once.
+    """
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    def put_bytes(self, data: bytes) -> str:
+        """Stores `data` and returns its digest. Raises StorageError."""
+        ...
+
+    def put_file(self, path: str | os.PathLike[str], *, expect: Content | None = None) -> Content:
+        """Copies (or reflinks) the regular file at `path` in, hashing it on the way; a symbolic link is followed.
+
+        Blobs over 1 MiB get their block lists stored, too. The copy is what is hashed, so a file edited meanwhile yields
+        some consistent content or SourceChangedError (size or mtime moved while it was read), never wrong bytes.
+        `expect`: raise SourceChangedError when the content differs.
+        """
+        ...
+
+    def adopt_file(self, path: str | os.PathLike[str], content: Content, block_objects: tuple[bytes, ...]) -> None:
+        """Takes a staged file in without copying when it is on the store's file system: adds a name in the store to it and
+        makes it 0444 (the caller removes the staged name after the catalog row is durable); copies otherwise.
+
+        The caller vouches that `content` was computed from exactly these bytes. `block_objects`: what
+        `encode_block_list` made, in its order.
+        """
+        ...
+
+    def sync(self) -> None:
+        """Makes everything put so far durable (data, names, directories). Raises StorageError; then nothing counts."""
+        ...
+
+
+class BlobStore(Protocol):
+    def try_size(self, digest: str) -> int | None:
+        """The blob's size in bytes, or None when it is not here."""
+        ...
+
+    def open_blob(self, digest: str) -> int:
+        """A read-only file descriptor (close-on-exec) that the caller closes. Raises BlobMissingError, StorageError.
+        A blob swept later stays readable through it (the descriptor is the lease)."""
+        ...
+
+    def read(self, digest: str) -> bytes:
+        """The whole blob, checked. For small ones (trees, block lists). Raises BlobMissingError, BadBlobError."""
+        ...
+
+    def begin(self) -> StoreBatch: ...
+
+    def blobs(self) -> Iterator[tuple[str, int]]:
+        """(digest, size) of every blob, in no order."""
+        ...
+
+    def remove(self, digest: str) -> None:
+        """Removes a blob; not there is fine. Only the sweep calls it, under the exclusive lock."""
+        ...
+
+
+class LocalStore(BlobStore, Protocol):
+    """A store whose blobs are plain files on this machine."""
+
+    @property
+    def root(self) -> Path: ...
+
+    def path_of(self, digest: str) -> Path:
+        """Where the blob's file is (or would be)."""
+        ...
