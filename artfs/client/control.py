@@ -1,0 +1,96 @@
+"""Speaks with a running daemon over its control socket (blocking)."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from artfs.errors import ArtfsError, DraftBusyError, DraftInvalidError, UnavailableError, all_kinds
+from artfs.wire.control import MAX_LINE, MountRecord, Progress, Reply, Request
+
+CONNECT_TIMEOUT_S = 5.0
+"""A daemon that lives accepts at once; a longer silence means that it hangs."""
+
+
+def error_from(fields: dict[str, Any]) -> ArtfsError:
+    """The error that a reply's `error` object stands for; unknown kinds become ArtfsError."""
+    cls = all_kinds().get(str(fields.get("kind")), ArtfsError)
+    message = str(fields.get("message", "the daemon reported an error without a message"))
+    if cls in (DraftBusyError, DraftInvalidError):
+        return cls(message, tuple(fields.get("paths", ())))  # type: ignore[call-arg]
+    return cls(message)
+
+
+class DaemonClient:
+    """One daemon's control socket. Each call makes a connection of its own; usable from any thread."""
+
+    def __init__(self, socket_path: str | os.PathLike[str]) -> None:
+        self._path = os.fspath(socket_path)
+
+    def call(
+        self,
+        op: str,
+        args: dict[str, Any] | None = None,
+        on_progress: Callable[[Progress], None] | None = None,
+        timeout_s: float | None = None,
+    ) -> dict[str, Any]:
+        """Asks the daemon for `op` (see wire.control.Request) and returns the result.
+
+        `timeout_s` bounds the silence between two lines of the answer; None waits as long as it takes.
+        Raises the error that the daemon replied, or UnavailableError when it does not answer.
+        """
+        request = msgspec.json.encode(Request(op=op, args=args or {}))  # type: ignore[arg-type]
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+                connection.settimeout(CONNECT_TIMEOUT_S)
+                connection.connect(self._path)
+                connection.settimeout(timeout_s)
+                connection.sendall(request + b"\n")
+                with connection.makefile("rb") as lines:
+                    while line := lines.readline(MAX_LINE):
+                        reply = msgspec.json.decode(line, type=Reply)
+                        if reply.progress is not None:
+                            if on_progress is not None:
+                                on_progress(reply.progress)
+                        elif reply.error is not None:
+                            raise error_from(reply.error)
+                        else:
+                            return reply.result or {}
+        except (OSError, msgspec.DecodeError) as error:
+            raise UnavailableError(
+                f"the daemon behind {self._path} does not answer ({error}); see `artfs status`, or mount again"
+            ) from error
+        raise UnavailableError(f"the daemon behind {self._path} ended while it worked; look at its log, then try again")
+
+
+def _alive(record: MountRecord) -> bool:
+    try:
+        os.kill(record.pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(CONNECT_TIMEOUT_S)
+        probe.connect(record.socket)
+        return True
+    return False
+
+
+def running_mounts(run_path: Path) -> list[MountRecord]:
+    """The daemons of this state folder that live, by mountpoint. Records of dead ones are passed over."""
+    found = []
+    for path in sorted(run_path.glob("*.json")):
+        try:
+            record = msgspec.json.decode(path.read_bytes(), type=MountRecord)
+        except (OSError, msgspec.DecodeError):
+            continue  # written by another version, or removed between the listing and now
+        if _alive(record):
+            found.append(record)
+    return sorted(found, key=lambda record: record.mountpoint)
