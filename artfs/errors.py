@@ -8,8 +8,10 @@ daemon's errno values (daemon/artfsd/errnos.py). Nothing here derives from Attri
     ├── UsageError                      the caller asked for something that cannot mean anything
     │   ├── InvalidNameError            a name, alias, tag, type or path breaks its rule (also a ValueError)
     │   ├── InvalidMetadataError        metadata is not a JSON object within the limits (also a ValueError)
+    │   ├── InvalidArgumentError        an argument's value means nothing here (also a ValueError)
     │   └── MountpointError             a mountpoint is missing, not a directory, not empty, or taken
     ├── NotFoundError                   no such project, collection, alias, version, draft or path
+    │   └── PathNotFoundError           no such path in an artifact (also a FileNotFoundError and a KeyError)
     ├── ConflictError                   the state of things forbids it (also a ValueError)
     │   ├── TypeConflictError           a collection has another type
     │   ├── AliasInUseError             aliases (or protection) forbid a deletion
@@ -22,7 +24,8 @@ daemon's errno values (daemon/artfsd/errnos.py). Nothing here derives from Attri
     │   └── ArtifactFinalizedError      a finalised or logged artifact cannot be changed
     ├── CorruptError                    bytes are not what their name says
     │   ├── BadObjectError              a tree or block list is malformed; names the digest
-    │   └── BadBlobError                a blob's bytes do not match its digest
+    │   ├── BadBlobError                a blob's bytes do not match its digest
+    │   └── VerificationError           a directory or version is not what its manifest says (also a ValueError)
     ├── BlobMissingError                a blob is not in the store although something names it
     ├── SourceChangedError              a file changed between adding (or staging) and saving
     ├── StorageError                    the disk said no; `errno` tells which (ENOSPC, EDQUOT, EROFS, EIO …)
@@ -59,12 +62,22 @@ class InvalidMetadataError(UsageError, ValueError):
     kind = "invalid-metadata"
 
 
+class InvalidArgumentError(UsageError, ValueError):
+    kind = "invalid-argument"
+
+
 class MountpointError(UsageError):
     kind = "mountpoint"
 
 
 class NotFoundError(ArtfsError):
     kind = "not-found"
+
+
+class PathNotFoundError(NotFoundError, FileNotFoundError, KeyError):
+    """The Artifact reference wants FileNotFoundError from `remove` and KeyError from `get_entry` for the same fact."""
+
+    kind = "path-not-found"
 
 
 class ConflictError(ArtfsError, ValueError):
@@ -141,6 +154,16 @@ class BadObjectError(CorruptError):
 
 class BadBlobError(CorruptError):
     kind = "bad-blob"
+
+
+class VerificationError(CorruptError, ValueError):
+    """`problems`: one line for each file that is missing, extra or changed, sorted."""
+
+    kind = "verification-failed"
+
+    def __init__(self, message: str, problems: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.problems = problems
 
 
 class BlobMissingError(ArtfsError):
