@@ -1,0 +1,96 @@
+"""The metadata of an artifact: a JSON object within limits, detached from the caller's values."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from datetime import date, datetime, time
+from typing import Any
+
+from artfs.errors import InvalidMetadataError
+
+MAX_KEYS = 100
+"""Most keys at the top level; nested objects may have more."""
+
+MAX_NESTING = 100
+"""Most objects and lists inside each other."""
+
+
+def check_metadata(value: object) -> dict[str, Any]:
+    """A deep copy of `value` as JSON knows it: a dict, a JSON text that spells an object, or None or "" for {}.
+
+    NaN becomes None, keys become str, tuples and sets lists, bytes str, times ISO 8601 text, slices and NumPy values their
+    plain forms. Raises InvalidMetadataError (a ValueError) for text that is not a JSON object, more than 100 keys at the top,
+    an infinity, or nesting over 100 levels; TypeError for a `value` of another type or something inside that has no JSON form.
+    """
+    if value is None or value == "":
+        return {}
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError) as error:
+            raise InvalidMetadataError(f"the metadata is not valid JSON: {error}") from None
+        if not isinstance(value, dict):
+            raise InvalidMetadataError("the metadata must be a JSON object, such as {\"epochs\": 3}")
+    if not isinstance(value, Mapping):
+        raise TypeError(f"metadata must be a dict (or its JSON text), not {type(value).__name__}")
+    if len(value) > MAX_KEYS:
+        raise InvalidMetadataError(f"the metadata has {len(value)} keys at the top level; at most {MAX_KEYS} are allowed")
+    plain = _plain(value, "metadata", 0)
+    if not isinstance(plain, dict):
+        raise TypeError(f"metadata must be a dict, not {type(value).__name__}")
+    return plain
+
+
+def _text(value: str, where: str) -> str:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise InvalidMetadataError(f"{where} is text that UTF-8 cannot encode") from None
+    return value
+
+
+def _key(key: object, where: str) -> str:
+    if isinstance(key, str):
+        return _text(key, f"a key of {where}")
+    if key is None or isinstance(key, bool | int | float):
+        return json.dumps(key)
+    raise TypeError(f"a key of {where} is a {type(key).__name__}; keys must be text or numbers")
+
+
+def _plain(value: object, where: str, depth: int) -> Any:
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        return _text(str(value), where)
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, float):
+        if math.isinf(value):
+            raise InvalidMetadataError(f"{where} is infinite, which JSON cannot hold")
+        return None if math.isnan(value) else float(value)
+    if depth > MAX_NESTING:
+        raise InvalidMetadataError(f"the metadata is nested more than {MAX_NESTING} levels deep (or holds itself)")
+    if isinstance(value, Mapping):
+        return {_key(key, where): _plain(item, f"{where}[{key!r}]", depth + 1) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item, f"{where}[{at}]", depth + 1) for at, item in enumerate(value)]
+    if isinstance(value, set | frozenset):
+        # A set has no order; sorting makes equal metadata equal text.
+        return sorted((_plain(item, where, depth + 1) for item in value), key=lambda item: (type(item).__name__, str(item)))
+    if isinstance(value, bytes | bytearray):
+        return bytes(value).decode("utf-8", "replace")
+    if isinstance(value, datetime | date | time):
+        return value.isoformat()
+    if isinstance(value, slice):
+        return {
+            "slice_start": _plain(value.start, where, depth + 1),
+            "slice_stop": _plain(value.stop, where, depth + 1),
+            "slice_step": _plain(value.step, where, depth + 1),
+        }
+    # NumPy arrays and scalars (and what imitates them) know their plain form; NumPy itself is not imported.
+    tolist = getattr(value, "tolist", None)
+    if callable(tolist):
+        return _plain(tolist(), where, depth + 1)
+    raise TypeError(f"{where} is a {type(value).__name__}, which has no JSON form")
