@@ -31,7 +31,7 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 def check_digest(text: str) -> Digest:
     """Returns `text` if it is a digest. Raises InvalidNameError."""
-    if not isinstance(text, str) or _DIGEST.fullmatch(text) is None:
+    if _DIGEST.fullmatch(text) is None:
         raise InvalidNameError(f"not a digest: {text!r}; a digest is 64 hexadecimal digits in lower case")
     return text
 

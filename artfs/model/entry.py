@@ -7,6 +7,7 @@ as possible, because a version may have a million of them.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from operator import attrgetter, lt
 from typing import Annotated
 
@@ -133,7 +134,7 @@ def wrong_names(names: Sequence[bytes]) -> str | None:
     ):
         return next(filter(None, map(wrong_name, names)))
     if not all(map(lt, names, names[1:])):
-        for before, after in zip(names, names[1:], strict=False):
+        for before, after in pairwise(names):
             if before == after:
                 return f"the name {before!r} twice"
             if before > after:
