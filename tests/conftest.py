@@ -1,0 +1,95 @@
+"""What every test gets: no state but its own, and no warning that it did not announce."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from artfs.settings import Settings, load_settings
+from artfs.testing.account import Account, open_fuse_device, ordinary_account
+from artfs.testing.logcheck import LogCheck
+from artfs.testing.mount import Daemon, Workspace
+
+
+@pytest.fixture(autouse=True)
+def private_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing reads or writes the state folder or the config file of whoever runs the tests."""
+    config = tmp_path / "config.toml"
+    config.touch()
+    monkeypatch.setenv("ARTFS_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("ARTFS_CONFIG", str(config))
+
+
+@pytest.fixture(autouse=True)
+def log_check() -> Iterator[LogCheck]:
+    with LogCheck() as check:
+        yield check
+
+
+@pytest.fixture
+def expect_log(log_check: LogCheck) -> Callable[..., None]:
+    """`expect_log(pattern, level=logging.WARNING, count=None)`: announces a log record; see LogCheck.expect."""
+    return log_check.expect
+
+
+@pytest.fixture
+def settings(private_environment: None) -> Settings:
+    """Settings with a state folder of this test's own, made."""
+    made = load_settings()
+    made.make_home()
+    return made
+
+
+@pytest.fixture(scope="session")
+def ordinary() -> Iterator[Account]:
+    """An account without privileges."""
+    with ordinary_account() as account:
+        yield account
+
+
+@pytest.fixture
+def workspaces() -> Iterator[ExitStack]:
+    """Removes the workspaces of a test, after its daemons have ended."""
+    with ExitStack() as stack:
+        yield stack
+
+
+@pytest.fixture
+def workspace(workspaces: ExitStack) -> Workspace:
+    """A state folder and a mountpoint, of whoever runs the tests."""
+    made = Workspace()
+    workspaces.callback(made.remove)
+    return made
+
+
+@pytest.fixture
+def ordinary_workspace(workspaces: ExitStack, ordinary: Account) -> Workspace:
+    """A state folder and a mountpoint of an account without privileges."""
+    made = Workspace(ordinary)
+    workspaces.callback(made.remove)
+    return made
+
+
+@pytest.fixture
+def make_daemon(workspaces: ExitStack) -> Iterator[Callable[..., Daemon]]:
+    """`make_daemon(workspace, arguments=(), environ=None)`: a Daemon, not started; ended and checked afterwards."""
+    open_fuse_device()
+    with ExitStack() as stack:
+
+        def make(workspace: Workspace, *arguments: Any, **options: Any) -> Daemon:
+            daemon = Daemon(workspace, *arguments, **options)
+            stack.callback(daemon.check_log)
+            stack.callback(daemon.close)
+            return daemon
+
+        yield make
+
+
+@pytest.fixture
+def daemon(workspace: Workspace, make_daemon: Callable[..., Daemon]) -> Daemon:
+    """A running daemon over `workspace`; its mountpoint is `daemon.mountpoint`."""
+    return make_daemon(workspace).start()
