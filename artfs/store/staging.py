@@ -1,0 +1,318 @@
+"""Drafts on disk: where they are, what they know of themselves, and which digests their files are known to have.
+
+    DRAFTS/<entity>/<project>/<name>/draft.json    DraftInfo
+                                     files/        the draft's tree (see standins.py)
+                                     hashes        digests of closed files, append-only (see HashLog)
+                                     sealing       only while a commit works (see artfs.transfer.seal)
+                                     lock          held (flock) by whoever commits or abandons
+                                     tmp/          scratch
+
+The state of a draft's names and bytes is the file system's own: every operation is one atomic system call, so a killed
+process loses nothing that was closed. No two processes serve one state folder's drafts: `DraftArea.own()`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from artfs.errors import ConflictError, CorruptError, DraftBusyError, StorageError
+from artfs.model.draft import DraftInfo
+from artfs.model.names import check_collection_name, check_entity_name, check_project_name
+from artfs.model.records import Content
+from artfs.model.tree import Totals
+from artfs.store.standins import BASE_NAME, GONE, PREFIX, Scratch, TreeBase, read_base, remove_tree, tree_target
+
+TRASH = ".trash"
+
+
+class HashRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """The content of one staged file, valid while the file's (inode, size, mtime, ctime) are these."""
+
+    inode: int
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+    sha256: str
+    blocks: str
+    block_objects: tuple[bytes, ...] = ()
+
+    def matches(self, status: os.stat_result) -> bool:
+        return (
+            status.st_size == self.size
+            and status.st_mtime_ns == self.mtime_ns
+            and status.st_ctime_ns == self.ctime_ns
+            and status.st_ino == self.inode
+        )
+
+    @property
+    def content(self) -> Content:
+        return Content(self.sha256, self.size, self.blocks)
+
+
+def record_for(status: os.stat_result, content: Content, block_objects: tuple[bytes, ...]) -> HashRecord:
+    return HashRecord(
+        status.st_ino,
+        status.st_size,
+        status.st_mtime_ns,
+        status.st_ctime_ns,
+        content.digest,
+        content.blocks,
+        block_objects,
+    )
+
+
+class HashLog:
+    """The `hashes` file: length-prefixed msgpack records, the last one of an inode counts.
+
+    It is only a memory of work done: a record that is lost, torn or stale costs reading the file again, never a wrong
+    digest, because each is believed only while the file's fingerprint matches.
+    """
+
+    _LENGTH = struct.Struct("<I")
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._pending: list[bytes] = []
+        self._records: dict[int, HashRecord] | None = None
+
+    def _loaded(self) -> dict[int, HashRecord]:
+        if self._records is None:
+            self._records = {}
+            with contextlib.suppress(FileNotFoundError):
+                data = self._path.read_bytes()
+                decoder = msgspec.msgpack.Decoder(HashRecord)
+                at = 0
+                while at + 4 <= len(data):
+                    (length,) = self._LENGTH.unpack_from(data, at)
+                    try:
+                        record = decoder.decode(data[at + 4 : at + 4 + length])
+                    except msgspec.DecodeError:
+                        break  # the torn tail of a killed process
+                    self._records[record.inode] = record
+                    at += 4 + length
+        return self._records
+
+    def add(self, record: HashRecord) -> None:
+        self._loaded()[record.inode] = record
+        data = msgspec.msgpack.encode(record)
+        self._pending.append(self._LENGTH.pack(len(data)) + data)
+        if len(self._pending) >= 512:
+            self.flush()
+
+    def try_get(self, status: os.stat_result) -> HashRecord | None:
+        record = self._loaded().get(status.st_ino)
+        return record if record is not None and record.matches(status) else None
+
+    def drop(self, inode: int) -> None:
+        self._loaded().pop(inode, None)
+
+    def flush(self) -> None:
+        """Hands what is pending to the operating system (not to the disk)."""
+        if self._pending:
+            data, self._pending = b"".join(self._pending), []
+            with self._path.open("ab") as stream:
+                stream.write(data)
+
+    def __len__(self) -> int:
+        return len(self._loaded())
+
+
+class StagedDraft:
+    """One draft's folder. Knows nothing of who has its files open: a daemon does."""
+
+    def __init__(self, path: Path, info: DraftInfo) -> None:
+        self.path = path
+        self.info = info
+        self.files = os.fsencode(path / "files")
+        self.scratch = Scratch(os.fsencode(path / "tmp"))
+        self.hashes = HashLog(path / "hashes")
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        return (self.info.entity, self.info.project, self.info.name)
+
+    @property
+    def label(self) -> str:
+        return f"{self.info.project}/{self.info.name}"
+
+    def save_info(self, info: DraftInfo) -> None:
+        """Writes draft.json (aside, then renamed). Raises StorageError."""
+        aside = self.path / "draft.json.new"
+        try:
+            aside.write_bytes(msgspec.json.format(msgspec.json.encode(info), indent=2) + b"\n")
+            aside.rename(self.path / "draft.json")
+        except OSError as error:
+            raise StorageError.wrap(error, f"saving what the draft {self.label} is") from error
+        self.info = info
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Held by whoever ends the draft. DraftBusyError when somebody else does right now."""
+        try:
+            descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except FileNotFoundError:
+            raise DraftBusyError(f"the draft {self.label} was just committed or abandoned") from None
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise DraftBusyError(f"the draft {self.label} is being committed by another process") from None
+            yield
+        finally:
+            os.close(descriptor)
+
+    def remove(self) -> None:
+        """Takes the draft away: out of sight in one step, then its files. The caller holds the lock."""
+        trash = self.path.parent.parent.parent / TRASH
+        trash.mkdir(mode=0o700, exist_ok=True)
+        aside = trash / f"{os.getpid()}-{self.path.name}-{self.path.stat().st_ino}"
+        self.path.rename(aside)
+        remove_tree(os.fsencode(aside))
+
+    def abandon(self) -> None:
+        """Throws the draft away. Raises DraftBusyError, StorageError."""
+        with self.locked():
+            try:
+                self.remove()
+            except OSError as error:
+                raise StorageError.wrap(error, f"removing the draft {self.label}") from error
+
+    def object_digests(self) -> Iterator[str]:
+        """Digests that the draft refers to and that a sweep must keep: blobs of its stand-ins and their block lists, and
+        the trees (with all below them) that its directories start as."""
+        todo = [self.files]
+        while todo:
+            directory = todo.pop()
+            try:
+                entries = list(os.scandir(directory))
+            except FileNotFoundError:
+                continue
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    todo.append(entry.path)
+                elif entry.is_symlink():
+                    target = os.readlink(entry.path)
+                    if target.startswith(PREFIX) and target != GONE:
+                        parts = target[len(PREFIX) :].split(b"/")
+                        yield parts[1].decode()
+                        if parts[0] == b"file" and parts[4] != b"-":
+                            yield parts[4].decode()
+
+
+class DraftArea:
+    """All drafts of a state folder. Blocking; not for two threads at once."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._owner: int | None = None
+
+    def own(self) -> bool:
+        """Tries to become the one process that serves these drafts, until it ends or `disown`. True when it is."""
+        if self._owner is None:
+            self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            descriptor = os.open(self.root / ".owner", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(descriptor)
+                return False
+            self._owner = descriptor
+        return True
+
+    def disown(self) -> None:
+        if self._owner is not None:
+            os.close(self._owner)
+            self._owner = None
+
+    def empty_trash(self) -> None:
+        """Removes what an interrupted `remove` left. Only for the owner."""
+        remove_tree(os.fsencode(self.root / TRASH))
+
+    def projects(self, entity: str) -> list[str]:
+        """Projects that have a folder for drafts, by name; it may be empty."""
+        try:
+            return sorted(entry.name for entry in os.scandir(self.root / entity) if entry.is_dir())
+        except FileNotFoundError:
+            return []
+
+    def make_project(self, entity: str, project: str) -> None:
+        check_entity_name(entity)
+        check_project_name(project)
+        (self.root / entity / project).mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def drafts(self, entity: str | None = None) -> list[StagedDraft]:
+        """Every draft (of one entity), by project and name. A folder without a readable draft.json is passed over."""
+        entities = [entity] if entity is not None else self._entities()
+        found = []
+        for owner in entities:
+            for project in self.projects(owner):
+                for name in sorted(os.listdir(self.root / owner / project)):
+                    draft = self.try_draft(owner, project, name)
+                    if draft is not None:
+                        found.append(draft)
+        return found
+
+    def _entities(self) -> list[str]:
+        try:
+            return sorted(e.name for e in os.scandir(self.root) if e.is_dir() and not e.name.startswith("."))
+        except FileNotFoundError:
+            return []
+
+    def names(self, entity: str, project: str) -> list[str]:
+        """Names of the project's drafts, sorted."""
+        try:
+            return sorted(
+                entry.name
+                for entry in os.scandir(self.root / entity / project)
+                if os.path.exists(os.path.join(entry.path, "draft.json"))
+            )
+        except FileNotFoundError:
+            return []
+
+    def try_draft(self, entity: str, project: str, name: str) -> StagedDraft | None:
+        """The draft, None when there is none. Raises CorruptError when its draft.json cannot be read."""
+        path = self.root / entity / project / name
+        try:
+            info = msgspec.json.decode((path / "draft.json").read_bytes(), type=DraftInfo)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except (OSError, msgspec.DecodeError) as error:
+            raise CorruptError(f"{path}/draft.json cannot be read ({error}); the files are in {path}/files") from error
+        return StagedDraft(path, info)
+
+    def create(self, info: DraftInfo, base: Totals | None = None) -> StagedDraft:
+        """A new draft: empty, or with `info.base_digest`'s tree (whose totals are `base`) as its content.
+
+        Raises ConflictError when it exists, InvalidNameError, StorageError; then nothing is left.
+        """
+        check_entity_name(info.entity)
+        check_project_name(info.project)
+        check_collection_name(info.collection)
+        path = self.root / info.entity / info.project / info.name
+        if path.exists():
+            raise ConflictError(f"the draft {info.project}/{info.name} exists already; commit or abandon it first")
+        aside = self.root / TRASH / f"new-{os.getpid()}-{info.name}"
+        try:
+            remove_tree(os.fsencode(aside))
+            (aside / "files").mkdir(mode=0o755, parents=True)
+            (aside / "files").chmod(0o755)
+            aside.chmod(0o700)
+            if info.base_digest is not None and base is not None:
+                os.symlink(tree_target(TreeBase(info.base_digest, base)), os.fsencode(aside / "files") + b"/" + BASE_NAME)
+            (aside / "draft.json").write_bytes(msgspec.json.format(msgspec.json.encode(info), indent=2) + b"\n")
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            aside.rename(path)
+        except OSError as error:
+            remove_tree(os.fsencode(aside))
+            raise StorageError.wrap(error, f"making the draft {info.project}/{info.name}") from error
+        return StagedDraft(path, info)
+
+
+__all__ = ["DraftArea", "HashLog", "HashRecord", "StagedDraft", "read_base", "record_for"]

@@ -1,0 +1,186 @@
+"""Stand-ins: how a draft on disk names content that it did not stage itself.
+
+A draft's files lie in an ordinary directory tree. Three things in it are symbolic links with targets that no user's link
+can have (they begin with `/.artfs/`, which `symlink(2)` through the mount refuses), so each of them is made, moved and removed by one
+atomic system call and survives a killed daemon as ordinary files do:
+
+    NAME         -> /.artfs/file/SHA256/SIZE/x|-/BLOCKS|-     a file whose bytes are a blob of the store
+    NAME         -> /.artfs/gone                              the base has NAME, the draft has not
+    .artfs-base  -> /.artfs/tree/SHA256/COUNT/SIZE/FILES      inside a directory: it starts as this tree; what else lies
+                                                              in the directory comes on top
+
+A directory without `.artfs-base` has no base: it holds just what lies in it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import itertools
+import os
+import stat
+from dataclasses import dataclass
+
+from artfs.errors import CorruptError
+from artfs.model.digests import from_raw, to_raw
+from artfs.model.entry import FileEntry
+from artfs.model.tree import Totals
+
+BASE_NAME = b".artfs-base"
+PREFIX = b"/.artfs/"
+GONE = PREFIX + b"gone"
+
+_RENAME_EXCHANGE = 2
+_AT_FDCWD = -100
+_libc = ctypes.CDLL(None, use_errno=True)
+_serial = itertools.count()
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """What lies under one name. Exactly one of the kinds:
+
+    `stat` a regular file or directory of the draft's own (look at its mode); `target` not None: a user's symbolic link;
+    `entry` not None: a stand-in file; `gone`: a whiteout.
+    """
+
+    stat: os.stat_result
+    target: bytes | None = None
+    entry: FileEntry | None = None
+    gone: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TreeBase:
+    """The tree that a draft's directory starts as."""
+
+    digest: str
+    totals: Totals
+
+
+def entry_target(entry: FileEntry) -> bytes:
+    blocks = from_raw(entry.blocks).encode() if entry.blocks else b"-"
+    mark = b"x" if entry.executable else b"-"
+    return PREFIX + b"file/%s/%d/%s/%s" % (entry.digest.encode(), entry.size, mark, blocks)
+
+
+def tree_target(base: TreeBase) -> bytes:
+    totals = base.totals
+    return PREFIX + b"tree/%s/%d/%d/%d" % (base.digest.encode(), totals.count, totals.size, totals.file_count)
+
+
+def parse_entry(name: bytes, target: bytes) -> FileEntry:
+    """The entry behind a stand-in's target. Raises CorruptError for one that we did not write."""
+    try:
+        kind, digest, size, mark, blocks = target[len(PREFIX) :].split(b"/")
+        if kind != b"file" or mark not in (b"x", b"-"):
+            raise ValueError
+        raw_blocks = b"" if blocks == b"-" else to_raw(blocks.decode())
+        return FileEntry(name, int(size), to_raw(digest.decode()), raw_blocks, mark == b"x")
+    except ValueError as error:
+        raise CorruptError(f"the draft's stand-in {os.fsdecode(name)!r} is malformed: {target!r}") from error
+
+
+def read_base(directory: bytes) -> TreeBase | None:
+    """The base of a draft's directory, None when it has none. Raises OSError, CorruptError."""
+    try:
+        target = os.readlink(directory + b"/" + BASE_NAME)
+    except FileNotFoundError:
+        return None
+    try:
+        kind, digest, count, size, files = target[len(PREFIX) :].split(b"/")
+        if kind != b"tree":
+            raise ValueError
+        from_raw(to_raw(digest.decode()))
+        return TreeBase(digest.decode(), Totals(int(count), int(size), int(files)))
+    except ValueError as error:
+        raise CorruptError(f"the draft directory {os.fsdecode(directory)!r} has a malformed base: {target!r}") from error
+
+
+def read_slot(path: bytes, name: bytes) -> Slot | None:
+    """What lies at `path` (whose last part is `name`), None when nothing does. Raises OSError."""
+    try:
+        status = os.lstat(path)
+        if not stat.S_ISLNK(status.st_mode):
+            return Slot(status)
+        target = os.readlink(path)
+    except FileNotFoundError:
+        return None
+    if not target.startswith(PREFIX):
+        return Slot(status, target=target)
+    if target == GONE:
+        return Slot(status, gone=True)
+    return Slot(status, entry=parse_entry(name, target))
+
+
+def exchange(one: bytes, other: bytes) -> None:
+    """Swaps two names atomically (renameat2 RENAME_EXCHANGE)."""
+    if _libc.renameat2(_AT_FDCWD, one, _AT_FDCWD, other, _RENAME_EXCHANGE):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), os.fsdecode(one), None, os.fsdecode(other))
+
+
+class Scratch:
+    """Temporary names on the draft's own file system, for things that are made aside and then moved into place."""
+
+    def __init__(self, path: bytes) -> None:
+        self._path = path
+
+    def name(self) -> bytes:
+        """A new path that does not exist; its folder does."""
+        os.makedirs(self._path, mode=0o700, exist_ok=True)
+        return self._path + b"/%d-%d" % (os.getpid(), next(_serial))
+
+    def place_link(self, target: bytes, path: bytes) -> None:
+        """Puts a link (a stand-in, mostly) at `path`, over a file or link there, atomically."""
+        try:
+            os.symlink(target, path)
+            return
+        except FileExistsError:
+            pass
+        aside = self.name()
+        os.symlink(target, aside)
+        try:
+            os.rename(aside, path)
+        except BaseException:
+            os.unlink(aside)
+            raise
+
+    def replace_directory(self, path: bytes, target: bytes | None) -> None:
+        """Removes the directory at `path` with all that lies in it; `target` not None: that link takes its place, in one step."""
+        aside = self.name()
+        if target is None:
+            os.rename(path, aside)
+        else:
+            os.symlink(target, aside)
+            exchange(aside, path)
+        remove_tree(aside)
+
+    def clear(self) -> None:
+        """Removes what an earlier process left."""
+        remove_tree(self._path)
+
+
+def remove_tree(path: bytes) -> None:
+    """Removes a directory and all below it; links are not followed; not there is fine."""
+    try:
+        entries = list(os.scandir(path))
+    except FileNotFoundError:
+        return
+    except PermissionError:
+        os.chmod(path, 0o700)
+        entries = list(os.scandir(path))
+    for entry in entries:
+        if entry.is_dir(follow_symlinks=False):
+            remove_tree(entry.path)
+        else:
+            try:
+                os.unlink(entry.path)
+            except PermissionError:
+                os.chmod(path, 0o700)
+                os.unlink(entry.path)
+    try:
+        os.rmdir(path)
+    except OSError as error:
+        if error.errno != errno.ENOENT:
+            raise

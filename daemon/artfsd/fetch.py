@@ -1,0 +1,205 @@
+"""Reading blobs for the mount: open blobs shared by all handles, every byte checked before a reader sees it.
+
+A blob over 1 MiB is checked block by block (256 KiB, BLAKE3 from its block list), a smaller one whole (SHA-256); what was checked
+once stays trusted as long as the file's fingerprint (inode, size, mtime, ctime) does. Descriptors of closed files are kept for a
+while, so that opening a hot file makes no system call.
+
+Runs on the loop's thread, except what it puts into `Later`.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
+
+from artfs.errors import ArtfsError, BadBlobError, BlobMissingError, CorruptError
+from artfs.model.digests import BLOCK_SIZE, BLOCKS_ABOVE
+from artfs.model.entry import FileEntry
+from artfs.store.base import LocalStore
+from artfs.store.blocks import BlobChecker
+from artfsd.inodes import FileHandle, Later, refuse
+
+log = logging.getLogger(__name__)
+
+IDLE_DESCRIPTORS = 256
+"""How many descriptors of closed blobs are kept, least recently used first to go."""
+
+MAX_READ = 1024 * 1024
+"""The largest request that the kernel sends, in bytes."""
+
+_NOWAIT = getattr(os, "RWF_NOWAIT", 0)
+
+
+class OpenBlob(FileHandle):
+    """One blob that is open, or was a moment ago. `checker` None: all of it was found right."""
+
+    __slots__ = ("_blobs", "_checked", "_fingerprint", "_label", "bad", "checker", "entry", "fd", "users")
+
+    def __init__(self, blobs: Blobs, entry: FileEntry, fd: int, label: Callable[[], str]) -> None:
+        self._blobs = blobs
+        self.entry = entry
+        self.fd = fd
+        self.users = 0
+        self.bad = False
+        self._label = label
+        self._fingerprint = (-1, -1)
+        self._checked = bytearray()
+        self.checker: BlobChecker | None = None
+        self._trust_or_restart()
+
+    def _trust_or_restart(self) -> None:
+        """Forgets what was checked when the file is not the same any more."""
+        status = os.fstat(self.fd)
+        fingerprint = (status.st_mtime_ns, status.st_ctime_ns)
+        if fingerprint == self._fingerprint:
+            return
+        self._fingerprint = fingerprint
+        if status.st_size != self.entry.size:
+            self._condemn(f"the file has {status.st_size} bytes instead of {self.entry.size}")
+            return
+        self.bad = False
+        self.checker = BlobChecker(self.entry.digest, self.entry.size, self._blobs.blocks_of(self.entry), self._blobs.load_object)
+        self._checked = bytearray(self.checker.block_count)
+
+    def _condemn(self, why: str) -> None:
+        self.bad = True
+        log.error("blob %s, read as %s, is damaged: %s; `artfs verify --store` lists what is", self.entry.digest, self._label(), why)
+
+    def read(self, offset: int, size: int) -> bytes | memoryview:
+        self._trust_or_restart()
+        if self.bad:
+            refuse(errno.EIO)
+        end = min(offset + size, self.entry.size)
+        if offset >= end:
+            return b""
+        if self.checker is None:
+            return self._pread(offset, end - offset, None)
+        if self.entry.size <= BLOCKS_ABOVE:
+            return self._pread(0, self.entry.size, lambda data: self._check_whole(data)[offset:end])
+        first, last = offset // BLOCK_SIZE, (end - 1) // BLOCK_SIZE
+        if all(self._checked[first : last + 1]):
+            return self._pread(offset, end - offset, None)
+        start = first * BLOCK_SIZE
+        stop = min((last + 1) * BLOCK_SIZE, self.entry.size)
+        return self._pread(
+            start, stop - start, lambda data: self._check_blocks(first, data)[offset - start : end - start]
+        )
+
+    def _pread(self, offset: int, size: int, check: Callable[[memoryview], memoryview] | None) -> memoryview:
+        buffer = self._blobs.buffer(size)
+        try:
+            got = os.preadv(self.fd, [buffer], offset, _NOWAIT)
+        except BlockingIOError:
+            got = -1
+        except OSError as error:
+            if error.errno != errno.EOPNOTSUPP:
+                raise
+            got = -1  # this file system cannot tell; a thread may wait
+        if got == size:
+            return buffer if check is None else check(buffer)
+        raise Later(lambda: self._read_cold(offset, size), lambda data: data if check is None else check(data))
+
+    def _read_cold(self, offset: int, size: int) -> memoryview:
+        parts = bytearray(size)
+        view = memoryview(parts)
+        done = 0
+        while done < size:
+            got = os.preadv(self.fd, [view[done:]], offset + done)
+            if got == 0:
+                raise BadBlobError(f"blob {self.entry.digest} ends at byte {offset + done}", self.entry.digest)
+            done += got
+        return view
+
+    def _check_whole(self, data: memoryview) -> memoryview:
+        assert self.checker is not None
+        self._guard(0, data)
+        self.checker = None
+        return data
+
+    def _check_blocks(self, first: int, data: memoryview) -> memoryview:
+        if self.checker is None:
+            return data
+        for at in range(0, len(data), BLOCK_SIZE):
+            index = first + at // BLOCK_SIZE
+            if not self._checked[index]:
+                self._guard(index, data[at : at + BLOCK_SIZE])
+                self._checked[index] = 1
+        if all(self._checked):
+            self.checker = None
+        return data
+
+    def _guard(self, index: int, block: memoryview) -> None:
+        assert self.checker is not None
+        try:
+            self.checker.check_block(index, block)
+        except (CorruptError, BlobMissingError) as error:
+            self._condemn(str(error))
+            refuse(errno.EIO)
+
+    def close(self) -> None:
+        self._blobs.release(self)
+
+
+class Blobs:
+    """The blobs of a store, as the mount reads them."""
+
+    def __init__(self, store: LocalStore) -> None:
+        self._store = store
+        self._open: dict[str, OpenBlob] = {}
+        self._idle: OrderedDict[str, OpenBlob] = OrderedDict()
+        self._buffer = memoryview(bytearray(MAX_READ + 2 * BLOCK_SIZE))
+        self.load_object: Callable[[str], bytes] = store.read
+
+    def buffer(self, size: int) -> memoryview:
+        """Room for one read. Shared: valid until the loop's next request, which is after the reply was sent."""
+        if size > len(self._buffer):
+            return memoryview(bytearray(size))
+        return self._buffer[:size]
+
+    @staticmethod
+    def blocks_of(entry: FileEntry) -> str:
+        return entry.blocks.hex() if entry.blocks else ""
+
+    def open(self, entry: FileEntry, label: Callable[[], str]) -> OpenBlob:
+        """The blob of `entry`, ready to read. `label` names the file in the log. May raise Later, BlobMissingError."""
+        digest = entry.digest
+        blob = self._open.get(digest)
+        if blob is None:
+            blob = self._idle.pop(digest, None)
+            if blob is None:
+                blob = OpenBlob(self, entry, self._descriptor(digest, label), label)
+            self._open[digest] = blob
+        blob.users += 1
+        return blob
+
+    def _descriptor(self, digest: str, label: Callable[[], str]) -> int:
+        try:
+            return self._store.open_blob(digest)
+        except ArtfsError as error:
+            log.error("cannot open %s: %s", label(), error)
+            raise
+
+    def release(self, blob: OpenBlob) -> None:
+        blob.users -= 1
+        if blob.users:
+            return
+        digest = blob.entry.digest
+        del self._open[digest]
+        if blob.bad:
+            os.close(blob.fd)
+            return
+        self._idle[digest] = blob
+        if len(self._idle) > IDLE_DESCRIPTORS:
+            os.close(self._idle.popitem(last=False)[1].fd)
+
+    def drop_idle(self) -> None:
+        """Closes what nobody has open, so that deleted blobs give their space back."""
+        while self._idle:
+            os.close(self._idle.popitem()[1].fd)
+
+    def status(self) -> dict[str, Any]:
+        return {"open": len(self._open), "idle": len(self._idle)}
