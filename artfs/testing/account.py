@@ -87,9 +87,9 @@ def ordinary_account(name: str = "nobody") -> Iterator[Account]:
         view = ROOT
         if not _may_enter(ROOT, person.pw_uid, person.pw_gid):
             view = folder / "checkout"
-            view.mkdir()
-            subprocess.run(["mount", "--bind", str(ROOT), str(view)], check=True)
-            stack.callback(subprocess.run, ["umount", "--lazy", str(view)], check=True)
+            for part in (ROOT / "artfs", ROOT / "daemon", Path(sys.prefix)):
+                if part.is_relative_to(ROOT):
+                    _bind(part, view / part.relative_to(ROOT), stack)
         python = Path(sys.executable)
         if python.is_relative_to(ROOT):
             python = view / python.relative_to(ROOT)
@@ -116,6 +116,13 @@ def ordinary_account(name: str = "nobody") -> Iterator[Account]:
                 "Run the tests in the environment that `make setup` makes from /usr/bin/python3."
             )
         yield account
+
+
+def _bind(source: Path, target: Path, stack: contextlib.ExitStack) -> None:
+    """Shows `source` at `target` until `stack` is left. The parts, not the checkout, whose own mode may be 0700."""
+    target.mkdir(parents=True)
+    subprocess.run(["mount", "--bind", str(source), str(target)], check=True)
+    stack.callback(subprocess.run, ["umount", "--lazy", str(target)], check=True)
 
 
 def _may_enter(path: Path, uid: int, gid: int) -> bool:
