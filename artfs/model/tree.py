@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from operator import attrgetter
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import cachetools
 
@@ -49,6 +49,7 @@ __all__ = [
     "LeafPage",
     "Page",
     "PageCache",
+    "PageRef",
     "PageSource",
     "Totals",
     "build_tree",
@@ -88,11 +89,20 @@ class PageCache:
         return page
 
 
+class PageRef(NamedTuple):
+    """A page of a directory that may not have been read: the item that names it, its level, and the name that bounds its
+    names from above (None: there is none, it is the last page of its level)."""
+
+    item: IndexItem
+    level: int
+    upper: bytes | None
+
+
 class Directory:
     """One directory as its pages show it. Reads its root page when made, others when needed, and checks how they fit.
 
-    Every method may read pages: it raises what the source raises, and BadObjectError (naming the page that is wrong or makes
-    false claims).
+    Every method may read pages: it raises what the source raises, and BadObjectError (naming the page that is wrong by itself,
+    or this directory when its pages do not fit together).
     """
 
     def __init__(self, source: PageSource, digest: Digest, expect: Totals | None = None) -> None:
@@ -101,7 +111,7 @@ class Directory:
         self.digest = digest
         self._root = source.page(digest)
         if isinstance(self._root, IndexPage) and len(self._root) < 2:
-            raise BadObjectError(f"the tree {digest} is damaged: its root page has a single page below it", digest)
+            raise self._damaged("its root page has a single page below it")
         self.totals = self._root.totals
         if expect is not None and (
             (expect.size, expect.file_count) != (self.totals.size, self.totals.file_count)
@@ -177,46 +187,65 @@ class Directory:
     def pages(self) -> Iterator[Digest]:
         """The digests of all pages of this directory (not of those below it), the root first. Reads index pages only."""
         yield self.digest
-        for item, _ in self._index_items():
-            yield item.digest
+        for ref in self._refs():
+            yield ref.item.digest
 
-    def leaf_items(self) -> list[IndexItem]:
-        """The leaf pages as the items of the index pages above them, in order; [] if the root is a leaf itself."""
-        return [item for item, level in self._index_items() if level == 0]
+    def leaf_refs(self) -> list[PageRef]:
+        """The leaf pages, in order; [] if the root is a leaf itself. Reads index pages only."""
+        return [ref for ref in self._refs() if ref.level == 0]
 
-    def _index_items(self) -> Iterator[tuple[IndexItem, int]]:
-        """(item, level of the page that it names) of all items of all index pages, parents first."""
+    def read_pages(self, skip: Container[Digest] = ()) -> Iterator[tuple[Digest, Page]]:
+        """(digest, page) of all pages of this directory, parents before children; those in `skip`, with all that is below
+        them, are left out unread. `skip` is asked when a page's turn comes."""
+        todo: list[PageRef] = []
+        if self.digest not in skip:
+            yield self.digest, self._root
+            todo.extend(reversed(self.refs(self._root, None)))
+        while todo:
+            ref = todo.pop()
+            digest = ref.item.digest
+            if digest not in skip:
+                page = self.read(ref)
+                yield digest, page
+                todo.extend(reversed(self.refs(page, ref.upper)))
+
+    def refs(self, page: Page, upper: bytes | None) -> list[PageRef]:
+        """The pages right below `page`, whose names are bounded by `upper` (None: not bounded); [] for a leaf."""
+        if not isinstance(page, IndexPage):
+            return []
+        bounds = [*(item.name for item in page.items[1:]), upper]
+        return [PageRef(item, page.level - 1, bound) for item, bound in zip(page.items, bounds, strict=True)]
+
+    def read(self, ref: PageRef) -> Page:
+        """The page that `ref` stands for, checked against it."""
+        item = ref.item
+        page = self._source.page(item.digest)
+        names: Sequence[Entry] | Sequence[IndexItem] = page.items if isinstance(page, IndexPage) else page.entries
+        if page.level != ref.level or not names or names[0].name != item.name:
+            raise self._damaged(f"its page {item.digest} is out of place")
+        if page.totals != Totals(item.count, item.size, item.file_count):
+            raise self._damaged(f"its page {item.digest} does not have the totals that the page above gives it")
+        if ref.upper is not None:
+            last = names[-1].name
+            if last >= ref.upper:
+                raise self._damaged(f"its pages overlap at {last!r}")
+            if len(names) < MIN_ITEMS or (len(names) < MAX_ITEMS and not ends_page(last, ref.level)):
+                raise self._damaged(f"its page {item.digest} ends too early")
+        return page
+
+    def _refs(self) -> Iterator[PageRef]:
         todo: list[tuple[Page, bytes | None]] = [(self._root, None)]
         while todo:
             page, upper = todo.pop()
-            if not isinstance(page, IndexPage):
-                continue
-            for item in page.items:
-                yield item, page.level - 1
+            below = self.refs(page, upper)
+            yield from below
             if page.level > 1:
-                todo.extend(self._below(page, at, upper) for at in reversed(range(len(page))))
-
-    def below(self, page: IndexPage, at: int, upper: bytes | None) -> tuple[Page, bytes | None]:
-        """The page that item `at` of `page` names, checked against it, and the name that bounds its names from above.
-
-        `upper`: that bound for `page`; None: there is none, `page` is the last of its level.
-        """
-        return self._below(page, at, upper)
+                todo.extend((self.read(ref), ref.upper) for ref in reversed(below))
 
     def _below(self, page: IndexPage, at: int, upper: bytes | None) -> tuple[Page, bytes | None]:
-        item = page.items[at]
         if at + 1 < len(page.items):
             upper = page.items[at + 1].name
-        child = self._source.page(item.digest)
-        names: Sequence[Entry] | Sequence[IndexItem] = child.items if isinstance(child, IndexPage) else child.entries
-        if child.level != page.level - 1 or not names or names[0].name != item.name:
-            raise BadObjectError(f"the tree {self.digest} is damaged: its page {item.digest} is out of place", item.digest)
-        if child.totals != Totals(item.count, item.size, item.file_count):
-            raise BadObjectError(f"the tree {self.digest} is damaged: totals of its page {item.digest} differ", self.digest)
-        if upper is not None:
-            last = names[-1].name
-            if last >= upper:
-                raise BadObjectError(f"the tree {self.digest} is damaged: its pages overlap at {last!r}", self.digest)
-            if len(names) < MIN_ITEMS or (len(names) < MAX_ITEMS and not ends_page(last, child.level)):
-                raise BadObjectError(f"the tree {self.digest} is damaged: its page {item.digest} ends too early", item.digest)
-        return child, upper
+        return self.read(PageRef(page.items[at], page.level - 1, upper)), upper
+
+    def _damaged(self, why: str) -> BadObjectError:
+        return BadObjectError(f"the tree {self.digest} is damaged: {why}", self.digest)
