@@ -1,0 +1,67 @@
+"""The Linux calls that Python does not wrap: syncfs, sync_file_range and FICLONE."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import os
+
+_FICLONE = 0x40049409  # linux/fs.h: _IOW(0x94, 9, int)
+_SYNC_FILE_RANGE_WRITE = 2  # linux/fs.h: start writing dirty pages, wait for nothing
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.syncfs.argtypes = [ctypes.c_int]
+_libc.sync_file_range.argtypes = [ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint]
+
+CANNOT_REFLINK = frozenset({errno.EOPNOTSUPP, errno.ENOTTY, errno.EXDEV, errno.EINVAL, errno.ENOSYS})
+"""What FICLONE answers where a copy is the way: other file systems, or one that has no reflinks."""
+
+
+def syncfs(fd: int) -> None:
+    """Waits until everything written to the file system of `fd` is durable: data, names and directories.
+
+    Since Linux 5.8 an error of any write-back on that file system since `fd` was opened is reported here, so the
+    descriptor should be older than the writes that matter. Raises OSError.
+    """
+    if _libc.syncfs(fd) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+
+
+def start_writeback(fd: int, offset: int, nbytes: int) -> None:
+    """Asks the kernel to start writing a range of the file (0 bytes: up to its end). Best effort; never raises."""
+    _libc.sync_file_range(fd, offset, nbytes, _SYNC_FILE_RANGE_WRITE)
+
+
+def try_reflink(source: int, target: int) -> bool:
+    """Makes the open, empty file `target` share all blocks of `source`. False where that is not possible (nothing was
+    done); other failures raise OSError."""
+    try:
+        fcntl.ioctl(target, _FICLONE, source)
+    except OSError as error:
+        if error.errno in CANNOT_REFLINK:
+            return False
+        raise
+    return True
+
+
+def make_folder(path: str) -> None:
+    """Makes a folder (0700, with its parents) unless it is there, durably. Raises OSError."""
+    try:
+        os.mkdir(path, 0o700)
+    except FileExistsError:
+        return
+    except FileNotFoundError:
+        make_folder(os.path.dirname(path))
+        os.mkdir(path, 0o700)
+    sync_path(os.path.dirname(path))
+
+
+def sync_path(path: str) -> None:
+    """fsync of a file or folder by path. Raises OSError."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
