@@ -1,5 +1,5 @@
-"""Where names are: the interface of a catalog. The contract is `artfs.testing.catalog_contract`, a test suite that every
-implementation (embedded, remote) passes.
+"""Where names are: the interface of a catalog. The contract is `artfs.testing.catalog_contract`, a test suite that
+every implementation (embedded, remote) passes.
 
 All calls are blocking and thread-safe. Unless said otherwise each is one transaction, and a name that does not exist
 raises NotFoundError with a message that says what exists instead where that helps. CatalogError: it cannot be read or
@@ -97,7 +97,7 @@ class Catalog(Protocol):
         ...
 
     def update_version(
-        self, version_id: int, *, description: str | None | EllipsisType = ..., metadata: dict[str, Any] | None = None,
+        self, version_id: int, *, description: str | EllipsisType | None = ..., metadata: dict[str, Any] | None = None,
         add_tags: Iterable[str] = (), remove_tags: Iterable[str] = (),
     ) -> Version:
         """`description` Ellipsis and `metadata` None leave them as they are."""

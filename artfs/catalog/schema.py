@@ -1,0 +1,265 @@
+"""The tables of the catalog, as SQLAlchemy Core objects. Comments state what a column means; they are the definition.
+
+Rules that hold for all tables:
+- Times are integers: microseconds since 1970-01-01 UTC. Exact, and they sort; a float or a text would be neither.
+- Ids are never used again (AUTOINCREMENT): a daemon may hold one for as long as it lives.
+- JSON is text, written with ASCII escapes only, so that no string of a user's metadata can be unstorable.
+- What is deleted by a user stays as a row with `deleted_at` where something else may still name it (projects,
+  collections, versions); a name is free again at once because only living rows are unique.
+- `migrations/versions/` builds exactly these tables (tests/unit/catalog/test_migrations.py compares both).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+
+# Alembic revisions, oldest first. The last is what this program reads and writes. A database at a revision that is not
+# here was made by a newer program. Compared by SQL when a catalog is opened, so that Alembic need not be imported.
+REVISIONS = ("0001",)
+
+# `PRAGMA application_id` of a catalog ("artf" in ASCII): tells our file from any other SQLite database.
+APPLICATION_ID = 0x61727466
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+# 64 bits everywhere; on SQLite only a column declared INTEGER can be the row id.
+_Id = BigInteger().with_variant(Integer(), "sqlite")
+_Time = BigInteger
+
+
+def _id() -> Column[Any]:
+    return Column("id", _Id, primary_key=True, autoincrement=True)
+
+
+def _ref(name: str, target: str, *, nullable: bool = False, primary_key: bool = False) -> Column[Any]:
+    return Column(name, _Id, ForeignKey(target), nullable=nullable, primary_key=primary_key)
+
+
+def _time(name: str, *, nullable: bool = False) -> Column[Any]:
+    return Column(name, _Time, nullable=nullable)
+
+
+projects = Table(
+    "projects",
+    metadata,
+    _id(),
+    # The owner: a user or team name (model.names.check_entity_name). The embedded catalog has no table of entities; an
+    # entity is there as long as it has a project.
+    Column("entity", String(128), nullable=False),
+    # model.names.check_project_name. Unique among the living projects of the entity.
+    Column("name", String(128), nullable=False),
+    _time("created_at"),
+    # NULL: it lives. Its runs stay readable by their ids after that.
+    _time("deleted_at", nullable=True),
+    Index(
+        "uq_projects_living", "entity", "name", unique=True,
+        sqlite_where=text("deleted_at IS NULL"), postgresql_where=text("deleted_at IS NULL"),
+    ),
+    sqlite_autoincrement=True,
+)
+
+collections = Table(
+    "collections",
+    metadata,
+    _id(),
+    _ref("project_id", "projects.id"),
+    # model.names.check_collection_name. Sequences and portfolios share one name space: unique among the living
+    # collections of the project.
+    Column("name", String(128), nullable=False),
+    # The artifact type of all its versions (model.names.check_type). "": made empty, the first version decides. It is
+    # a property of the collection and stands nowhere else, so a version cannot contradict it.
+    Column("type", String(128), nullable=False),
+    # 'sequence': versions are logged to it. 'portfolio': it holds links to versions of sequences. Never changes.
+    Column("kind", String(16), CheckConstraint("kind IN ('sequence', 'portfolio')", name="kind"), nullable=False),
+    # NULL: none given.
+    Column("description", Text, nullable=True),
+    # N of the next vN: one more than the largest ever given out, so an index is never used again even when its
+    # version is deleted or unlinked.
+    Column("next_index", Integer, CheckConstraint("next_index >= 0", name="next_index"), nullable=False),
+    _time("created_at"),
+    # The last change of the collection, its members or its aliases. It grows strictly with each changing transaction,
+    # also when the clock stands still or goes back (then: last + 1 µs), because it stamps versions.created_at and
+    # alias_events.at, whose order must be that of the commits.
+    _time("updated_at"),
+    # NULL: it lives. Its versions are then DELETED (sequence) or its links gone (portfolio).
+    _time("deleted_at", nullable=True),
+    Index(
+        "uq_collections_living", "project_id", "name", unique=True,
+        sqlite_where=text("deleted_at IS NULL"), postgresql_where=text("deleted_at IS NULL"),
+    ),
+    sqlite_autoincrement=True,
+)
+
+collection_tags = Table(
+    "collection_tags",
+    metadata,
+    # Orders the tags as they were added.
+    _id(),
+    _ref("collection_id", "collections.id"),
+    # model.names.check_tag.
+    Column("tag", String(128), nullable=False),
+    UniqueConstraint("collection_id", "tag"),
+    sqlite_autoincrement=True,
+)
+
+runs = Table(
+    "runs",
+    metadata,
+    # 8 characters of a-z0-9, random; unique over the whole catalog because it is how users name a run.
+    Column("id", String(64), primary_key=True),
+    _ref("project_id", "projects.id"),
+    # What is shown; the id when none was given. Not unique.
+    Column("name", Text, nullable=False),
+    # NULL: none given.
+    Column("job_type", Text, nullable=True),
+    # A JSON object as text.
+    Column("config", Text, nullable=False),
+    Column(
+        "state", String(16),
+        CheckConstraint("state IN ('running', 'finished', 'failed', 'crashed')", name="state"), nullable=False,
+    ),
+    # How often the run logged a step; versions.history_step is taken from it. 0: nothing logged yet.
+    Column("history_steps", BigInteger, CheckConstraint("history_steps >= 0", name="history_steps"), nullable=False),
+    _time("created_at"),
+    # NULL: it is running.
+    _time("finished_at", nullable=True),
+    Index("ix_runs_project_id", "project_id", "created_at"),
+)
+
+versions = Table(
+    "versions",
+    metadata,
+    _id(),
+    # The sequence that it was logged to, never a portfolio. Its membership there exists as long as this row.
+    _ref("collection_id", "collections.id"),
+    # N of vN in that sequence; equal to the source membership's member_index, kept here because links show it too.
+    Column("source_index", Integer, nullable=False),
+    # 'COMMITTED', or 'DELETED': hidden from every listing, its bytes are garbage, but its index stays taken and its
+    # id stays known. 'PENDING' is for a catalog that learns of versions before they are whole; the embedded one never
+    # writes it.
+    Column(
+        "state", String(16),
+        CheckConstraint("state IN ('PENDING', 'COMMITTED', 'DELETED')", name="state"), nullable=False,
+    ),
+    # The root tree: SHA-256, 64 lower-case hex digits.
+    Column("digest", String(64), CheckConstraint("length(digest) = 64", name="digest"), nullable=False),
+    # Bytes of all files, references included as far as their size is known.
+    Column("size", BigInteger, CheckConstraint("size >= 0", name="size"), nullable=False),
+    # Files and references; directories do not count.
+    Column("file_count", BigInteger, CheckConstraint("file_count >= 0", name="file_count"), nullable=False),
+    # NULL: none given.
+    Column("description", Text, nullable=True),
+    # A JSON object as text, within the limits of model.names.check_metadata.
+    Column("metadata", Text, nullable=False),
+    # The run that made it. NULL: no run did. Runs that logged the same content later stand in run_versions only.
+    Column("run_id", String(64), ForeignKey("runs.id"), nullable=True),
+    # The last step that the run had logged then (0 is the first). NULL: none yet, or no run.
+    Column("history_step", BigInteger, nullable=True),
+    # The commit. Unique in its sequence, and in the order of source_index (see collections.updated_at).
+    _time("created_at"),
+    # The last change of description, metadata, tags or state.
+    _time("updated_at"),
+    # NULL: not deleted. Set exactly when state is 'DELETED'.
+    _time("deleted_at", nullable=True),
+    UniqueConstraint("collection_id", "source_index"),
+    # For the mark of a sweep and the listing by state.
+    Index("ix_versions_state", "state"),
+    CheckConstraint("(state = 'DELETED') = (deleted_at IS NOT NULL)", name="deleted_at"),
+    sqlite_autoincrement=True,
+)
+
+version_tags = Table(
+    "version_tags",
+    metadata,
+    # Orders the tags as they were added.
+    _id(),
+    # Tags belong to the version, so all its memberships show the same.
+    _ref("version_id", "versions.id"),
+    # model.names.check_tag.
+    Column("tag", String(128), nullable=False),
+    UniqueConstraint("version_id", "tag"),
+    sqlite_autoincrement=True,
+)
+
+memberships = Table(
+    "memberships",
+    metadata,
+    _id(),
+    # The collection that it is a place in. Equal to the version's own collection: the source membership, which is
+    # made with the version and never removed. Another one (a portfolio): a link, which is removed when it is unlinked.
+    _ref("collection_id", "collections.id"),
+    _ref("version_id", "versions.id"),
+    # N of vN in this collection, < collections.next_index.
+    Column("member_index", Integer, CheckConstraint("member_index >= 0", name="member_index"), nullable=False),
+    # The commit, or when it was linked.
+    _time("created_at"),
+    UniqueConstraint("collection_id", "member_index"),
+    # A version is in a collection at most once. The version first: this is also the index for "where is it linked".
+    UniqueConstraint("version_id", "collection_id"),
+    sqlite_autoincrement=True,
+)
+
+aliases = Table(
+    "aliases",
+    metadata,
+    _ref("collection_id", "collections.id", primary_key=True),
+    # model.names.check_alias: never looks like vN or @TIME. Names one member of a collection; moving it is an update.
+    Column("alias", String(128), primary_key=True),
+    # In this same collection, and its version is COMMITTED.
+    _ref("membership_id", "memberships.id"),
+    Index("ix_aliases_membership_id", "membership_id"),
+)
+
+alias_events = Table(
+    "alias_events",
+    metadata,
+    # Orders the events of one transaction, which share their time.
+    _id(),
+    _ref("collection_id", "collections.id"),
+    # The stamp of the transaction (see collections.updated_at).
+    _time("at"),
+    Column("alias", String(128), nullable=False),
+    # Which member the alias names from then on, by its index (the membership of a link may be gone, an index stays).
+    # NULL: none, the alias was removed.
+    Column("member_index", Integer, nullable=True),
+    # For "what did this alias name at that time".
+    Index("ix_alias_events_collection_id_alias_at", "collection_id", "alias", "at"),
+    sqlite_autoincrement=True,
+)
+
+run_versions = Table(
+    "run_versions",
+    metadata,
+    Column("run_id", String(64), ForeignKey("runs.id"), primary_key=True),
+    _ref("version_id", "versions.id", primary_key=True),
+    # 'logged': an output of the run (also when its content was there already). 'used': an input.
+    Column(
+        "relation", String(8), CheckConstraint("relation IN ('logged', 'used')", name="relation"), primary_key=True,
+    ),
+    # The first time.
+    _time("at"),
+    Index("ix_run_versions_version_id", "version_id"),
+)

@@ -1,0 +1,202 @@
+"""SqlCatalog: the catalog interface over one database. Each method is one transaction around one function of the
+modules beside this one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
+from pathlib import Path
+from types import EllipsisType
+from typing import Any
+
+from artfs.catalog.sql import commits, labels, names, rows, runs, versions
+from artfs.catalog.sql.engine import Database
+from artfs.model.records import (
+    Collection,
+    CollectionKind,
+    Committed,
+    Member,
+    NewVersion,
+    Project,
+    RunRecord,
+    Version,
+)
+
+
+class SqlCatalog:
+    """The embedded catalog; artfs.catalog.base.Catalog says what the methods do, artfs.catalog.open_catalog makes one.
+    Thread-safe; any number of processes may use one file at once. Must not be used across a fork."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    @property
+    def path(self) -> Path:
+        """The database file."""
+        return self._db.path
+
+    def __repr__(self) -> str:
+        return f"<SqlCatalog {self.path}>"
+
+    def __enter__(self) -> SqlCatalog:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Idempotent; every other method raises CatalogError afterwards."""
+        self._db.close()
+
+    def change_token(self) -> int:
+        return self._db.change_token()
+
+    # projects and collections -----------------------------------------------------------------------------------
+
+    def projects(self, entity: str) -> list[Project]:
+        with self._db.read() as conn:
+            return names.projects(conn, entity)
+
+    def entities(self) -> list[str]:
+        with self._db.read() as conn:
+            return names.entities(conn)
+
+    def try_project(self, entity: str, name: str) -> Project | None:
+        with self._db.read() as conn:
+            return rows.find_project(conn, entity, name)
+
+    def create_project(self, entity: str, name: str) -> Project:
+        with self._db.write() as tx:
+            return names.create_project(tx, entity, name)
+
+    def delete_project(self, entity: str, name: str) -> None:
+        with self._db.write() as tx:
+            names.delete_project(tx, entity, name)
+
+    def collections(self, entity: str, project: str, *, type: str | None = None) -> list[Collection]:
+        with self._db.read() as conn:
+            return names.collections(conn, entity, project, type)
+
+    def try_collection(self, entity: str, project: str, name: str) -> Collection | None:
+        with self._db.read() as conn:
+            return rows.find_collection(conn, entity, project, name)
+
+    def create_collection(
+        self, entity: str, project: str, name: str, *, type: str = "", kind: CollectionKind = "sequence",
+        description: str | None = None,
+    ) -> Collection:
+        with self._db.write() as tx:
+            return names.create_collection(tx, entity, project, name, type, kind, description)
+
+    def update_collection(
+        self, collection_id: int, *, name: str | None = None, description: str | None = None,
+        tags: Iterable[str] | None = None,
+    ) -> Collection:
+        with self._db.write() as tx:
+            return names.update_collection(tx, collection_id, name, description, tags)
+
+    def delete_collection(self, collection_id: int) -> None:
+        with self._db.write() as tx:
+            names.delete_collection(tx, collection_id)
+
+    # versions ---------------------------------------------------------------------------------------------------
+
+    def members(self, collection_id: int) -> list[Member]:
+        with self._db.read() as conn:
+            return versions.members(conn, collection_id)
+
+    def resolve(self, entity: str, project: str, collection: str, alias: str) -> Member:
+        with self._db.read() as conn:
+            return versions.resolve(conn, self._db.now(), entity, project, collection, alias)
+
+    def member(self, member_id: int) -> Member:
+        with self._db.read() as conn:
+            return rows.need_member(conn, member_id)
+
+    def commit(self, new: NewVersion) -> Committed:
+        with self._db.write() as tx:
+            return commits.commit(tx, new)
+
+    def set_aliases(self, member_id: int, *, add: Iterable[str] = (), remove: Iterable[str] = ()) -> Member:
+        with self._db.write() as tx:
+            return labels.set_aliases(tx, member_id, add, remove)
+
+    def update_version(
+        self, version_id: int, *, description: str | EllipsisType | None = ..., metadata: dict[str, Any] | None = None,
+        add_tags: Iterable[str] = (), remove_tags: Iterable[str] = (),
+    ) -> Version:
+        with self._db.write() as tx:
+            return versions.update_version(tx, version_id, description, metadata, add_tags, remove_tags)
+
+    def delete_version(self, member_id: int, *, delete_aliases: bool = False) -> None:
+        with self._db.write() as tx:
+            versions.delete_version(tx, member_id, delete_aliases)
+
+    def link(
+        self, version_id: int, entity: str, project: str, collection: str, aliases: Iterable[str] = ()
+    ) -> Member:
+        with self._db.write() as tx:
+            return commits.link(tx, version_id, entity, project, collection, aliases)
+
+    def unlink(self, member_id: int) -> None:
+        with self._db.write() as tx:
+            versions.unlink(tx, member_id)
+
+    def memberships(self, version_id: int) -> list[Member]:
+        with self._db.read() as conn:
+            rows.need_version(conn, version_id)
+            return rows.memberships_of(conn, version_id)
+
+    # runs -------------------------------------------------------------------------------------------------------
+
+    def create_run(
+        self, entity: str, project: str, *, name: str | None = None, job_type: str | None = None,
+        config: dict[str, Any] | None = None,
+    ) -> RunRecord:
+        with self._db.write() as tx:
+            return runs.create_run(tx, entity, project, name, job_type, config)
+
+    def run(self, run_id: str) -> RunRecord:
+        with self._db.read() as conn:
+            return rows.need_run(conn, run_id)
+
+    def runs(self, entity: str, project: str) -> list[RunRecord]:
+        with self._db.read() as conn:
+            return runs.runs(conn, entity, project)
+
+    def update_run(
+        self, run_id: str, *, state: str | None = None, history_steps: int | None = None
+    ) -> RunRecord:
+        with self._db.write() as tx:
+            return runs.update_run(tx, run_id, state, history_steps)
+
+    def record_use(self, run_id: str, version_id: int) -> None:
+        with self._db.write() as tx:
+            runs.record_use(tx, run_id, version_id)
+
+    def used_by(self, version_id: int) -> list[RunRecord]:
+        with self._db.read() as conn:
+            return runs.used_by(conn, version_id)
+
+    def versions_of_run(self, run_id: str, *, used: bool) -> list[Member]:
+        with self._db.read() as conn:
+            return runs.versions_of_run(conn, run_id, used)
+
+    # upkeep -----------------------------------------------------------------------------------------------------
+
+    def live_roots(self) -> Iterator[str]:
+        # All at once, not a cursor: a sweep takes its time, and a reading transaction that stays open would keep the
+        # write-ahead log from being reset.
+        with self._db.read() as conn:
+            return iter(versions.live_roots(conn))
+
+    def versions(self, state: str = "COMMITTED") -> Sequence[Member]:
+        with self._db.read() as conn:
+            return versions.in_state(conn, state)
+
+    def backup(self, target: Path) -> None:
+        self._db.backup(Path(target))
+
+    def alias_history(self, collection_id: int) -> list[tuple[datetime, str, int | None]]:
+        with self._db.read() as conn:
+            return versions.alias_history(conn, collection_id)

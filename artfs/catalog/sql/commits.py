@@ -1,0 +1,141 @@
+"""What makes members: the commit of a version, and linking one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from sqlalchemy import insert, select, update
+
+from artfs.catalog import schema
+from artfs.catalog.sql import labels, names, rows, runs
+from artfs.catalog.sql.engine import Writing
+from artfs.catalog.sql.labels import LATEST
+from artfs.errors import ConflictError, LatestMovedError, UsageError
+from artfs.model.digests import MAX_SIZE, check_digest
+from artfs.model.metadata import check_metadata
+from artfs.model.names import check_type
+from artfs.model.records import Collection, Committed, Member, NewVersion
+
+DEFAULT_TYPE = "dataset"
+
+_c, _m, _v, _aliases = schema.collections, schema.memberships, schema.versions, schema.aliases
+
+
+def commit(tx: Writing, new: NewVersion) -> Committed:
+    """See Catalog.commit.
+
+    The content is compared with `latest` before `expect_latest` is: somebody who commits what is there already has lost
+    nothing, and a commit whose answer got lost may be sent again.
+    """
+    check_digest(new.digest)
+    if not (0 <= new.size <= MAX_SIZE and 0 <= new.file_count <= MAX_SIZE):
+        raise UsageError(f"impossible totals of a version: {new.size} bytes, {new.file_count} files")
+    metadata = check_metadata(new.metadata)
+    aliases = labels.check_aliases(new.aliases)
+    tags = labels.check_tags(new.tags)
+    collection = _sequence(tx, new)
+    if new.run_id is not None:
+        rows.need_run(tx.conn, new.run_id)
+    latest = _latest(tx, collection)
+    if latest is not None and latest.version.digest == new.digest:
+        return Committed(_same_again(tx, latest, aliases, tags, new.run_id), created=False)
+    _check_latest(collection, latest, new.expect_latest)
+    index = tx.conn.execute(select(_c.c.next_index).where(_c.c.id == collection.id)).scalar_one()
+    stamp = labels.touch(tx, collection.id)
+    version_id = tx.conn.execute(
+        insert(_v)
+        .values(
+            collection_id=collection.id, source_index=index, state="COMMITTED", digest=new.digest, size=new.size,
+            file_count=new.file_count, description=new.description, metadata=rows.to_json(metadata), run_id=new.run_id,
+            history_step=new.history_step, created_at=stamp, updated_at=stamp,
+        )
+        .returning(_v.c.id)
+    ).scalar_one()
+    labels.tag_version(tx, version_id, tags)
+    if new.run_id is not None:
+        runs.relate(tx, new.run_id, version_id, "logged")
+    return Committed(_join(tx, collection.id, version_id, index, stamp, aliases), created=True)
+
+
+def _sequence(tx: Writing, new: NewVersion) -> Collection:
+    """The collection to commit to, made when missing, with its type settled."""
+    if new.type:
+        # Also when the collection has another: a bad type deserves its own message.
+        check_type(new.type, new.collection)
+    found = rows.find_collection(tx.conn, new.entity, new.project, new.collection)
+    if found is not None and found.kind != "sequence":
+        raise ConflictError(
+            f"{new.entity}/{new.project}/{new.collection} is a portfolio: it holds links; "
+            f"versions cannot be logged to it"
+        )
+    if found is None:
+        type_ = new.type or DEFAULT_TYPE
+        return names.create_collection(tx, new.entity, new.project, new.collection, type_, "sequence", None)
+    return names.settle_type(tx, found, new.type or found.type or DEFAULT_TYPE)
+
+
+def _latest(tx: Writing, collection: Collection) -> Member | None:
+    owner = select(_aliases.c.membership_id).where(
+        _aliases.c.collection_id == collection.id, _aliases.c.alias == LATEST
+    )
+    found = rows.members_where(tx.conn, _m.c.id == owner.scalar_subquery())
+    return found[0] if found else None
+
+
+def _check_latest(collection: Collection, latest: Member | None, expected: int | None) -> None:
+    found = -1 if latest is None else latest.index
+    if expected is None or found == expected:
+        return
+    name = f"{collection.project}/{collection.name}:{LATEST}"
+    now = f"{name} is v{found} now" if found >= 0 else f"{name} is gone"
+    then = f"was v{expected}" if expected >= 0 else "did not exist"
+    raise LatestMovedError(f"{now}; it {then} when this draft began")
+
+
+def _same_again(
+    tx: Writing, latest: Member, aliases: tuple[str, ...], tags: tuple[str, ...], run_id: str | None
+) -> Member:
+    labels.set_aliases(tx, latest.id, aliases, ())
+    if labels.tag_version(tx, latest.version.id, tags):
+        stamp = labels.touch(tx, latest.collection_id)
+        tx.conn.execute(update(_v).where(_v.c.id == latest.version.id).values(updated_at=stamp))
+    if run_id is not None:
+        runs.relate(tx, run_id, latest.version.id, "logged")
+    return rows.need_member(tx.conn, latest.id)
+
+
+def _join(
+    tx: Writing, collection_id: int, version_id: int, index: int, stamp: int, aliases: tuple[str, ...]
+) -> Member:
+    """A new member with the next index, which gets `latest` and `aliases`."""
+    member_id = tx.conn.execute(
+        insert(_m)
+        .values(collection_id=collection_id, version_id=version_id, member_index=index, created_at=stamp)
+        .returning(_m.c.id)
+    ).scalar_one()
+    tx.conn.execute(update(_c).where(_c.c.id == collection_id).values(next_index=index + 1))
+    labels.place(tx, collection_id, stamp, (LATEST, *aliases), member_id, index)
+    return rows.need_member(tx.conn, member_id)
+
+
+def link(
+    tx: Writing, version_id: int, entity: str, project: str, collection: str, given: Iterable[str]
+) -> Member:
+    """See Catalog.link. Linking again what is linked moves `latest` to it as well, and makes no new index."""
+    aliases = labels.check_aliases(given)
+    source = rows.need_living_version(tx.conn, version_id)
+    found = rows.find_collection(tx.conn, entity, project, collection)
+    if found is None:
+        target = names.create_collection(tx, entity, project, collection, source.version.type, "portfolio", None)
+    elif found.kind == "sequence":
+        raise ConflictError(
+            f"{entity}/{project}/{collection} is where versions are logged, so nothing can be linked to it; "
+            f"choose another name"
+        )
+    else:
+        target = names.settle_type(tx, found, source.version.type)
+    here = rows.members_where(tx.conn, _m.c.version_id == version_id, _m.c.collection_id == target.id)
+    if here:
+        return labels.set_aliases(tx, here[0].id, (LATEST, *aliases), ())
+    index = tx.conn.execute(select(_c.c.next_index).where(_c.c.id == target.id)).scalar_one()
+    return _join(tx, target.id, version_id, index, labels.touch(tx, target.id), aliases)

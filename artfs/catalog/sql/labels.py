@@ -1,0 +1,137 @@
+"""Aliases and tags, and the clock of a collection: the changes that most writing operations share.
+
+Every change of an alias goes through `place` or `drop`, which record it in alias_events.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection as Some
+from collections.abc import Iterable
+
+from sqlalchemy import Column, Table, delete, insert, select, update
+
+from artfs.catalog import schema
+from artfs.catalog.sql import rows
+from artfs.catalog.sql.engine import Writing
+from artfs.errors import AliasInUseError
+from artfs.model import names
+from artfs.model.records import Member
+
+LATEST = "latest"
+
+_aliases, _events, _m, _v = schema.aliases, schema.alias_events, schema.memberships, schema.versions
+
+
+def as_names(given: Iterable[str], what: str) -> tuple[str, ...]:
+    """`given` without duplicates, in its order. A lone str is a TypeError: its letters are hardly what was meant."""
+    if isinstance(given, str):
+        raise TypeError(f"{what} must be several str, not one: [{given!r}]")
+    return tuple(dict.fromkeys(given))
+
+
+def check_aliases(given: Iterable[str]) -> tuple[str, ...]:
+    return tuple(names.check_alias(alias) for alias in as_names(given, "aliases"))
+
+
+def check_tags(given: Iterable[str]) -> tuple[str, ...]:
+    return tuple(names.check_tag(tag) for tag in as_names(given, "tags"))
+
+
+def touch(tx: Writing, collection_id: int) -> int:
+    """Marks the collection as changed by this transaction, and returns the stamp: now, but later than any before."""
+    c = schema.collections
+    last = tx.conn.execute(select(c.c.updated_at).where(c.c.id == collection_id)).scalar_one()
+    stamp = max(tx.now, int(last) + 1)
+    tx.conn.execute(update(c).where(c.c.id == collection_id).values(updated_at=stamp))
+    return stamp
+
+
+def place(tx: Writing, collection_id: int, stamp: int, given: Iterable[str], member_id: int, index: int) -> None:
+    """Makes the aliases name this member of the collection, wherever they were before."""
+    here = _aliases.c.collection_id == collection_id
+    for alias in given:
+        owner = tx.conn.execute(select(_aliases.c.membership_id).where(here, _aliases.c.alias == alias)).scalar()
+        if owner == member_id:
+            continue
+        if owner is None:
+            row = {"collection_id": collection_id, "alias": alias, "membership_id": member_id}
+            tx.conn.execute(insert(_aliases).values(row))
+        else:
+            tx.conn.execute(update(_aliases).where(here, _aliases.c.alias == alias).values(membership_id=member_id))
+        _record(tx, collection_id, stamp, alias, index)
+
+
+def drop(tx: Writing, collection_id: int, stamp: int, given: Iterable[str]) -> None:
+    """Removes aliases that are there."""
+    for alias in given:
+        tx.conn.execute(delete(_aliases).where(_aliases.c.collection_id == collection_id, _aliases.c.alias == alias))
+        _record(tx, collection_id, stamp, alias, None)
+
+
+def vacate(tx: Writing, member: Member, stamp: int) -> None:
+    """Takes all aliases from a member that is about to leave its collection. `latest` moves to the newest member that
+    stays (the largest index); when there is none, it goes too."""
+    others = [alias for alias in member.aliases if alias != LATEST]
+    drop(tx, member.collection_id, stamp, others)
+    if LATEST not in member.aliases:
+        return
+    newest = tx.conn.execute(
+        select(_m.c.id, _m.c.member_index)
+        .join(_v, _m.c.version_id == _v.c.id)
+        .where(_m.c.collection_id == member.collection_id, _m.c.id != member.id, rows.IS_COMMITTED)
+        .order_by(_m.c.member_index.desc())
+        .limit(1)
+    ).one_or_none()
+    if newest is None:
+        drop(tx, member.collection_id, stamp, [LATEST])
+    else:
+        place(tx, member.collection_id, stamp, [LATEST], newest.id, newest.member_index)
+
+
+def refuse_if_aliased(members: Iterable[Member]) -> None:
+    used = [f"{member.collection}:{alias}" for member in members for alias in member.aliases]
+    if used:
+        raise AliasInUseError(
+            f"{rows.some(used)} would go with it; remove the aliases first, or delete with delete_aliases=True "
+            f"(`--delete-aliases`)"
+        )
+
+
+def _record(tx: Writing, collection_id: int, stamp: int, alias: str, index: int | None) -> None:
+    row = {"collection_id": collection_id, "at": stamp, "alias": alias, "member_index": index}
+    tx.conn.execute(insert(_events).values(row))
+
+
+def set_aliases(tx: Writing, member_id: int, add: Iterable[str], remove: Iterable[str]) -> Member:
+    """See Catalog.set_aliases. An alias both removed and added stays. When nothing changes, nothing is written."""
+    wanted = check_aliases(add)
+    unwanted = as_names(remove, "aliases")
+    member = rows.need_living_member(tx.conn, member_id)
+    gone = [alias for alias in unwanted if alias in member.aliases and alias not in wanted]
+    new = [alias for alias in wanted if alias not in member.aliases]
+    if not gone and not new:
+        return member
+    stamp = touch(tx, member.collection_id)
+    drop(tx, member.collection_id, stamp, gone)
+    place(tx, member.collection_id, stamp, new, member.id, member.index)
+    return rows.need_member(tx.conn, member_id)
+
+
+def change_tags(
+    tx: Writing, table: Table, owner: Column[int], owner_id: int, *, add: Iterable[str], remove: Some[str]
+) -> bool:
+    """Removes, then adds, tags in `table` (version_tags or collection_tags). Returns whether anything changed."""
+    mine = owner == owner_id
+    there = set(tx.conn.execute(select(table.c.tag).where(mine)).scalars())
+    gone = there.intersection(remove).difference(add)
+    new = [tag for tag in add if tag not in there]
+    if gone:
+        tx.conn.execute(delete(table).where(mine, table.c.tag.in_(gone)))
+    if new:
+        tx.conn.execute(insert(table), [{owner.name: owner_id, "tag": tag} for tag in new])
+    return bool(gone or new)
+
+
+def tag_version(tx: Writing, version_id: int, add: Iterable[str], remove: Some[str] = ()) -> bool:
+    table = schema.version_tags
+    return change_tags(tx, table, table.c.version_id, version_id, add=add, remove=remove)

@@ -1,0 +1,133 @@
+"""Projects and collections."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from sqlalchemy import Connection, func, insert, select, update
+
+from artfs.catalog import schema
+from artfs.catalog.sql import labels, rows, versions
+from artfs.catalog.sql.engine import Writing
+from artfs.errors import ConflictError, TypeConflictError
+from artfs.model import names
+from artfs.model.records import Collection, CollectionKind, Project
+
+_p, _c = schema.projects, schema.collections
+
+
+def projects(conn: Connection, entity: str) -> list[Project]:
+    if not rows.storable(entity):
+        return []
+    return [rows.to_project(row) for row in conn.execute(rows.living_projects(entity))]
+
+
+def entities(conn: Connection) -> list[str]:
+    query = select(_p.c.entity).where(_p.c.deleted_at.is_(None)).distinct().order_by(_p.c.entity)
+    return list(conn.execute(query).scalars())
+
+
+def create_project(tx: Writing, entity: str, name: str) -> Project:
+    names.check_entity_name(entity)
+    names.check_project_name(name)
+    found = rows.find_project(tx.conn, entity, name)
+    if found is None:
+        tx.conn.execute(insert(_p).values(entity=entity, name=name, created_at=tx.now))
+        found = rows.need_project(tx.conn, entity, name)
+    return found
+
+
+def delete_project(tx: Writing, entity: str, name: str) -> None:
+    project = rows.need_project(tx.conn, entity, name)
+    living = select(func.count()).where(_c.c.project_id == project.id, _c.c.deleted_at.is_(None))
+    count = tx.conn.execute(living).scalar_one()
+    if count:
+        raise ConflictError(f"the project {entity}/{name} has {count} collections; delete them first")
+    tx.conn.execute(update(_p).where(_p.c.id == project.id).values(deleted_at=tx.now))
+
+
+def collections(conn: Connection, entity: str, project: str, type: str | None) -> list[Collection]:
+    place = rows.need_project(conn, entity, project)
+    conditions = [_c.c.project_id == place.id]
+    if type is not None:
+        if not rows.storable(type):
+            return []
+        conditions.append(_c.c.type == type)
+    return rows.collections_where(conn, *conditions)
+
+
+def create_collection(
+    tx: Writing, entity: str, project: str, name: str, type: str, kind: CollectionKind, description: str | None
+) -> Collection:
+    """See Catalog.create_collection. An existing one keeps its description; one without a type gets the one given."""
+    names.check_collection_name(name)
+    if type:
+        names.check_type(type, name)
+    place = create_project(tx, entity, project)
+    found = rows.find_collection(tx.conn, entity, project, name)
+    if found is None:
+        found_id = tx.conn.execute(
+            insert(_c)
+            .values(
+                project_id=place.id, name=name, type=type, kind=kind, description=description, next_index=0,
+                created_at=tx.now, updated_at=tx.now,
+            )
+            .returning(_c.c.id)
+        ).scalar_one()
+        return rows.need_collection_id(tx.conn, found_id)
+    if found.kind != kind:
+        raise ConflictError(f"{entity}/{project}/{name} exists, and is a {found.kind}, not a {kind}")
+    return settle_type(tx, found, type)
+
+
+def settle_type(tx: Writing, collection: Collection, type: str) -> Collection:
+    """The collection with `type`, which one that has none yet takes over; "" asks for nothing. Raises
+    TypeConflictError when it has another."""
+    if not type or type == collection.type:
+        return collection
+    if collection.type:
+        raise TypeConflictError(
+            f"{collection.entity}/{collection.project}/{collection.name} holds artifacts of type {collection.type!r}, "
+            f"not {type!r}; use that type, or another name"
+        )
+    names.check_type(type, collection.name)
+    labels.touch(tx, collection.id)
+    tx.conn.execute(update(_c).where(_c.c.id == collection.id).values(type=type))
+    return rows.need_collection_id(tx.conn, collection.id)
+
+
+def update_collection(
+    tx: Writing, collection_id: int, name: str | None, description: str | None, tags: Iterable[str] | None
+) -> Collection:
+    """See Catalog.update_collection. None leaves a thing as it is, a description of "" removes it, `tags` replace all."""
+    collection = rows.need_collection_id(tx.conn, collection_id)
+    changes: dict[str, str | None] = {}
+    if name is not None and name != collection.name:
+        names.check_collection_name(name)
+        if rows.find_collection(tx.conn, collection.entity, collection.project, name) is not None:
+            raise ConflictError(f"{collection.entity}/{collection.project} has a collection {name!r} already")
+        changes["name"] = name
+    if description is not None and (description or None) != collection.description:
+        changes["description"] = description or None
+    tagged = False
+    if tags is not None:
+        wanted = labels.check_tags(tags)
+        if wanted != collection.tags:
+            table = schema.collection_tags
+            owner = table.c.collection_id
+            # All anew, for their order.
+            labels.change_tags(tx, table, owner, collection_id, add=(), remove=collection.tags)
+            tagged = labels.change_tags(tx, table, owner, collection_id, add=wanted, remove=()) or bool(collection.tags)
+    if changes or tagged:
+        labels.touch(tx, collection_id)
+        if changes:
+            tx.conn.execute(update(_c).where(_c.c.id == collection_id).values(changes))
+    return rows.need_collection_id(tx.conn, collection_id)
+
+
+def delete_collection(tx: Writing, collection_id: int) -> None:
+    rows.need_collection_id(tx.conn, collection_id)
+    stamp = labels.touch(tx, collection_id)
+    for member in rows.members_where(tx.conn, schema.memberships.c.collection_id == collection_id, rows.IS_COMMITTED):
+        versions.remove(tx, member)
+    tx.conn.execute(update(_c).where(_c.c.id == collection_id).values(deleted_at=stamp))

@@ -1,0 +1,137 @@
+"""Opening a catalog file: making it, migrating it, or seeing that neither is needed (which imports no Alembic)."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from artfs.catalog.schema import APPLICATION_ID, REVISIONS
+from artfs.catalog.sql.catalog import SqlCatalog
+from artfs.catalog.sql.engine import BUSY_TIMEOUT_S, Database, connect, system_clock
+from artfs.catalog.sql.errors import translated
+from artfs.errors import CatalogError, CatalogVersionError, StorageError
+
+
+def open_file(
+    path: Path, *, clock: Callable[[], int] = system_clock, busy_timeout_s: float = BUSY_TIMEOUT_S
+) -> SqlCatalog:
+    """The catalog in the file `path`, made or migrated when needed; see artfs.catalog.open_catalog."""
+    path = path.absolute()
+    if not _is_current(path):
+        try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise StorageError.wrap(error, "making the catalog's folder") from error
+        with _lock(path, busy_timeout_s):
+            # Somebody else may have done it while this process waited.
+            if not _is_current(path):
+                _prepare(path)
+    return SqlCatalog(Database(path, clock=clock, busy_timeout_s=busy_timeout_s))
+
+
+def _is_current(path: Path) -> bool:
+    """Whether the file is there with the schema of this program; False when it is to be made or migrated.
+
+    Raises StorageError when it cannot be opened, CatalogVersionError when it is of a newer program, and CatalogError
+    when it is something else.
+    """
+    try:
+        size = path.stat().st_size
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise StorageError.wrap(error, "opening the catalog") from error
+    if not path.is_file():
+        raise CatalogError(f"{path} is not a catalog: it is no regular file")
+    _check_access(path)
+    if size == 0:
+        return False
+    with translated(path, "opening the catalog"), closing(connect(path)) as connection:
+        application = connection.execute("PRAGMA application_id").fetchone()[0]
+        tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        if application == 0 and not tables:
+            return False
+        if application != APPLICATION_ID or "alembic_version" not in tables:
+            raise CatalogError(f"{path} is not a catalog: it is an SQLite database of another program")
+        found = connection.execute("SELECT version_num FROM alembic_version").fetchone()[0]
+        if found not in REVISIONS:
+            raise CatalogVersionError(
+                f"{path} was made by a newer artfs (its schema is {found}, this program knows {REVISIONS[-1]}): "
+                f"update artfs"
+            )
+        return bool(found == REVISIONS[-1] and _journal_mode(connection) == "wal")
+
+
+def _check_access(path: Path) -> None:
+    # By access(2) and not by opening it: see engine about POSIX locks. WAL needs to write files beside it as well.
+    for place in (path, path.parent):
+        if not os.access(place, os.R_OK):
+            raise StorageError(f"opening the catalog failed: {place} is not readable by this user", errno.EACCES)
+        if not os.access(place, os.W_OK):
+            raise StorageError(
+                f"opening the catalog failed: {place} is read-only for this user "
+                f"(look at its mode, owner and file system)",
+                errno.EROFS,
+            )
+
+
+def _journal_mode(connection: sqlite3.Connection, wanted: str = "") -> str:
+    return str(connection.execute(f"PRAGMA journal_mode{f'={wanted}' if wanted else ''}").fetchone()[0])
+
+
+@contextmanager
+def _lock(path: Path, timeout_s: float) -> Iterator[None]:
+    """The right to make or migrate the catalog, over all processes. The lock's file stays: removing it would let two
+    processes lock two different files of that name."""
+    name = path.with_name(f"{path.name}.lock")
+    try:
+        descriptor = os.open(name, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise StorageError.wrap(error, "locking the catalog") from error
+    try:
+        deadline = time.monotonic() + timeout_s
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    raise CatalogError(
+                        f"another process has been preparing {path} for {timeout_s:g} s; `fuser {name}` shows which"
+                    ) from None
+                time.sleep(0.02)
+            except OSError as error:
+                raise StorageError.wrap(error, "locking the catalog") from error
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _prepare(path: Path) -> None:
+    # What only a new or an older catalog needs is loaded only then: Alembic takes as long to import as all the rest.
+    from artfs.catalog.sql.migrate import migrate
+
+    if not path.exists():
+        try:
+            # SQLite gives -wal and -shm the mode of the database itself.
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
+        except OSError as error:
+            raise StorageError.wrap(error, "making the catalog") from error
+    with translated(path, "preparing the catalog"), closing(connect(path)) as connection:
+        mode = _journal_mode(connection, "wal")
+    if mode != "wal":
+        raise CatalogError(
+            f"{path} cannot be used: its file system does not support SQLite's write-ahead log; "
+            f"put the state folder on a local disk"
+        )
+    database = Database(path)
+    try:
+        migrate(database)
+    finally:
+        database.close()
