@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import configparser
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+UNITS = Path(__file__).resolve().parents[3] / "systemd"
+USER_UNIT = UNITS / "user" / "artfs.service"
+SYSTEM_UNIT = UNITS / "system" / "artfs@.service"
+
+IMPLY_NO_NEW_PRIVILEGES = {
+    # systemd.exec(5), NoNewPrivileges=: "certain settings override this" for a manager without CAP_SYS_ADMIN.
+    "DynamicUser", "LockPersonality", "MemoryDenyWriteExecute", "PrivateDevices", "ProtectClock", "ProtectHostname",
+    "ProtectKernelLogs", "ProtectKernelModules", "ProtectKernelTunables", "RestrictAddressFamilies",
+    "RestrictNamespaces", "RestrictRealtime", "RestrictSUIDSGID", "SystemCallArchitectures", "SystemCallFilter",
+    "SystemCallLog",
+}  # fmt: skip
+
+MAKE_A_MOUNT_NAMESPACE = {
+    "BindPaths", "BindReadOnlyPaths", "ExecPaths", "InaccessiblePaths", "MountAPIVFS", "MountFlags", "MountImages",
+    "NoExecPaths", "PrivateDevices", "PrivateIPC", "PrivateMounts", "PrivateTmp", "PrivateUsers", "ProcSubset",
+    "ProtectControlGroups", "ProtectHome", "ProtectKernelLogs", "ProtectKernelModules", "ProtectKernelTunables",
+    "ProtectProc", "ProtectSystem", "ReadOnlyPaths", "ReadWritePaths", "RootDirectory", "RootImage",
+    "TemporaryFileSystem",
+}  # fmt: skip
+
+
+def service_of(unit: Path) -> dict[str, str]:
+    """The [Service] section; of a key that stands there twice, the last."""
+    parser = configparser.RawConfigParser(strict=False, delimiters=("=",), comment_prefixes=("#", ";"))
+    parser.optionxform = str  # type: ignore[method-assign,assignment]
+    parser.read(unit)
+    return dict(parser["Service"])
+
+
+@pytest.mark.parametrize(("unit", "scope"), [(USER_UNIT, "--user"), (SYSTEM_UNIT, "--system")], ids=["user", "system"])
+def test_systemd_accepts_the_unit(unit: Path, scope: str, tmp_path: Path) -> None:
+    verified = subprocess.run(
+        ["systemd-analyze", "verify", scope, str(unit)],
+        env={**os.environ, "XDG_RUNTIME_DIR": str(tmp_path), "SYSTEMD_LOG_LEVEL": "warning"},
+        capture_output=True,
+        text=True,
+    )
+    assert (verified.returncode, verified.stdout, verified.stderr) == (0, "", "")
+
+
+def test_the_user_units_daemon_can_use_fusermount3() -> None:
+    service = service_of(USER_UNIT)
+    assert service["NoNewPrivileges"] == "no"
+    assert not service.keys() & IMPLY_NO_NEW_PRIVILEGES
+    assert not service.keys() & {"CapabilityBoundingSet", "AmbientCapabilities", "SecureBits"}
+
+
+@pytest.mark.parametrize("unit", [USER_UNIT, SYSTEM_UNIT], ids=["user", "system"])
+def test_the_mount_is_made_where_everybody_sees_it(unit: Path) -> None:
+    assert not service_of(unit).keys() & MAKE_A_MOUNT_NAMESPACE
+
+
+@pytest.mark.parametrize("unit", [USER_UNIT, SYSTEM_UNIT], ids=["user", "system"])
+def test_started_means_that_the_mount_answers(unit: Path) -> None:
+    service = service_of(unit)
+    assert service["Type"] == "notify"
+    assert service["NotifyAccess"] == "main"
+    assert service["Restart"] == "on-failure"
+    assert "umount" in service["ExecStop"]
+    assert service["ExecStopPost"].startswith("-")
+
+
+@pytest.mark.parametrize("unit", [USER_UNIT, SYSTEM_UNIT], ids=["user", "system"])
+def test_every_hardening_line_has_its_reason(unit: Path) -> None:
+    """Each setting after the heading `Hardening` stands below a comment, or below a setting that shares one."""
+    lines = unit.read_text().partition("--- Hardening")[2].partition("[Install]")[0].splitlines()[1:]
+    settings = [line for line in lines if line and not line.startswith("#")]
+    comments = [line for line in lines if line.startswith("# ")]
+    assert settings
+    assert len(comments) >= len(settings)
