@@ -167,13 +167,14 @@ def wrong_entry(entry: Entry) -> str | None:
 
 def check_entry(entry: Entry) -> Entry:
     """Returns `entry` if it may stand in a tree. Raises InvalidNameError that says which rule it breaks."""
+    wrong: str | None
     try:
         _decoder.decode(_encoder.encode(entry))
     except (msgspec.MsgspecError, UnicodeError, OverflowError, TypeError) as error:
-        wrong: str | None = f"the entry {entry.name!r}: {error}"
+        name: object = entry.name
+        wrong = (wrong_name(name) if isinstance(name, bytes) else None) or f"the entry {name!r}: {error}"
     else:
-        wrong = None
-    wrong = wrong_name(entry.name) or wrong or wrong_entry(entry)
+        wrong = wrong_name(entry.name) or wrong_entry(entry)
     if wrong is not None:
         raise InvalidNameError(f"a directory cannot hold {wrong}")
     return entry
