@@ -67,13 +67,3 @@ def test_started_means_that_the_mount_answers(unit: Path) -> None:
     assert service["Restart"] == "on-failure"
     assert "umount" in service["ExecStop"]
     assert service["ExecStopPost"].startswith("-")
-
-
-@pytest.mark.parametrize("unit", [USER_UNIT, SYSTEM_UNIT], ids=["user", "system"])
-def test_every_hardening_line_has_its_reason(unit: Path) -> None:
-    """Each setting after the heading `Hardening` stands below a comment, or below a setting that shares one."""
-    lines = unit.read_text().partition("--- Hardening")[2].partition("[Install]")[0].splitlines()[1:]
-    settings = [line for line in lines if line and not line.startswith("#")]
-    comments = [line for line in lines if line.startswith("# ")]
-    assert settings
-    assert len(comments) >= len(settings)
