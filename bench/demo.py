@@ -108,7 +108,7 @@ STEPS = (
     Step("", PANDAS, says="2016-01-01"),
     Step("", "artfs status", says="mnt"),
     Step("", "artfs umount mnt"),
-    Step("Even without artfs: the bytes are plain files, named by their SHA-256", NAMED_BY_CONTENT, says="rightly named"),
+    Step("Even without artfs: plain files, named by their SHA-256", NAMED_BY_CONTENT, says="rightly named"),
 )
 
 
