@@ -144,8 +144,7 @@ class SqlCatalog:
 
     def memberships(self, version_id: int) -> list[Member]:
         with self._db.read() as conn:
-            rows.need_version(conn, version_id)
-            return rows.memberships_of(conn, version_id)
+            return versions.memberships(conn, version_id)
 
     # runs -------------------------------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from sqlalchemy import insert, select, update
 
 from artfs.catalog import schema
-from artfs.catalog.sql import labels, names, rows, runs
+from artfs.catalog.sql import labels, names, queries, rows, runs
 from artfs.catalog.sql.engine import Writing
 from artfs.catalog.sql.labels import LATEST
 from artfs.errors import ConflictError, LatestMovedError, UsageError
@@ -18,7 +18,7 @@ from artfs.model.records import Collection, Committed, Member, NewVersion
 
 DEFAULT_TYPE = "dataset"
 
-_c, _m, _v, _aliases = schema.collections, schema.memberships, schema.versions, schema.aliases
+_c, _m, _v = schema.collections, schema.memberships, schema.versions
 
 
 def commit(tx: Writing, new: NewVersion) -> Committed:
@@ -36,7 +36,7 @@ def commit(tx: Writing, new: NewVersion) -> Committed:
     collection = _sequence(tx, new)
     if new.run_id is not None:
         rows.need_run(tx.conn, new.run_id)
-    latest = _latest(tx, collection)
+    latest = queries.MEMBER_NAMED.first(tx.conn, collection_id=collection.id, alias=LATEST)
     if latest is not None and latest.version.digest == new.digest:
         return Committed(_same_again(tx, latest, aliases, tags, new.run_id), created=False)
     _check_latest(collection, latest, new.expect_latest)
@@ -46,8 +46,8 @@ def commit(tx: Writing, new: NewVersion) -> Committed:
         insert(_v)
         .values(
             collection_id=collection.id, source_index=index, state="COMMITTED", digest=new.digest, size=new.size,
-            file_count=new.file_count, description=new.description, metadata=rows.to_json(metadata), run_id=new.run_id,
-            history_step=new.history_step, created_at=stamp, updated_at=stamp,
+            file_count=new.file_count, description=new.description, metadata=queries.to_json(metadata),
+            run_id=new.run_id, history_step=new.history_step, created_at=stamp, updated_at=stamp,
         )
         .returning(_v.c.id)
     ).scalar_one()
@@ -72,14 +72,6 @@ def _sequence(tx: Writing, new: NewVersion) -> Collection:
         type_ = new.type or DEFAULT_TYPE
         return names.create_collection(tx, new.entity, new.project, new.collection, type_, "sequence", None)
     return names.settle_type(tx, found, new.type or found.type or DEFAULT_TYPE)
-
-
-def _latest(tx: Writing, collection: Collection) -> Member | None:
-    owner = select(_aliases.c.membership_id).where(
-        _aliases.c.collection_id == collection.id, _aliases.c.alias == LATEST
-    )
-    found = rows.members_where(tx.conn, _m.c.id == owner.scalar_subquery())
-    return found[0] if found else None
 
 
 def _check_latest(collection: Collection, latest: Member | None, expected: int | None) -> None:
@@ -134,8 +126,8 @@ def link(
         )
     else:
         target = names.settle_type(tx, found, source.version.type)
-    here = rows.members_where(tx.conn, _m.c.version_id == version_id, _m.c.collection_id == target.id)
-    if here:
-        return labels.set_aliases(tx, here[0].id, (LATEST, *aliases), ())
+    here = queries.MEMBERSHIP_IN.first(tx.conn, version_id=version_id, collection_id=target.id)
+    if here is not None:
+        return labels.set_aliases(tx, here.id, (LATEST, *aliases), ())
     index = tx.conn.execute(select(_c.c.next_index).where(_c.c.id == target.id)).scalar_one()
     return _join(tx, target.id, version_id, index, labels.touch(tx, target.id), aliases)

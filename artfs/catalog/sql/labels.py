@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from sqlalchemy import Column, Table, delete, insert, select, update
 
 from artfs.catalog import schema
-from artfs.catalog.sql import rows
+from artfs.catalog.sql import queries, rows
 from artfs.catalog.sql.engine import Writing
 from artfs.errors import AliasInUseError
 from artfs.model import names
@@ -78,7 +78,7 @@ def vacate(tx: Writing, member: Member, stamp: int) -> None:
     newest = tx.conn.execute(
         select(_m.c.id, _m.c.member_index)
         .join(_v, _m.c.version_id == _v.c.id)
-        .where(_m.c.collection_id == member.collection_id, _m.c.id != member.id, rows.IS_COMMITTED)
+        .where(_m.c.collection_id == member.collection_id, _m.c.id != member.id, queries.IS_COMMITTED)
         .order_by(_m.c.member_index.desc())
         .limit(1)
     ).one_or_none()

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, delete, func, insert, select, update
 
 from artfs.catalog import schema
-from artfs.catalog.sql import labels, rows, versions
+from artfs.catalog.sql import labels, queries, rows, versions
 from artfs.catalog.sql.engine import Writing
 from artfs.errors import ConflictError, TypeConflictError
 from artfs.model import names
 from artfs.model.records import Collection, CollectionKind, Project
 
-_p, _c = schema.projects, schema.collections
+_p, _c, _m, _v = schema.projects, schema.collections, schema.memberships, schema.versions
 
 
 def projects(conn: Connection, entity: str) -> list[Project]:
-    if not rows.storable(entity):
-        return []
-    return [rows.to_project(row) for row in conn.execute(rows.living_projects(entity))]
+    return queries.PROJECTS.all(conn, entity=entity) if rows.storable(entity) else []
 
 
 def entities(conn: Connection) -> list[str]:
@@ -48,12 +46,9 @@ def delete_project(tx: Writing, entity: str, name: str) -> None:
 
 def collections(conn: Connection, entity: str, project: str, type: str | None) -> list[Collection]:
     place = rows.need_project(conn, entity, project)
-    conditions = [_c.c.project_id == place.id]
-    if type is not None:
-        if not rows.storable(type):
-            return []
-        conditions.append(_c.c.type == type)
-    return rows.collections_where(conn, *conditions)
+    if type is None:
+        return queries.COLLECTIONS.all(conn, project_id=place.id)
+    return queries.COLLECTIONS_OF_TYPE.all(conn, project_id=place.id, type=type) if rows.storable(type) else []
 
 
 def create_collection(
@@ -99,7 +94,7 @@ def settle_type(tx: Writing, collection: Collection, type: str) -> Collection:
 def update_collection(
     tx: Writing, collection_id: int, name: str | None, description: str | None, tags: Iterable[str] | None
 ) -> Collection:
-    """See Catalog.update_collection. None leaves a thing as it is, a description of "" removes it, `tags` replace all."""
+    """See Catalog.update_collection. None leaves a thing as it is, a description "" removes it, `tags` replace all."""
     collection = rows.need_collection_id(tx.conn, collection_id)
     changes: dict[str, str | None] = {}
     if name is not None and name != collection.name:
@@ -126,8 +121,17 @@ def update_collection(
 
 
 def delete_collection(tx: Writing, collection_id: int) -> None:
-    rows.need_collection_id(tx.conn, collection_id)
+    """See Catalog.delete_collection. A few statements, however many versions there are: others wait for the lock."""
+    collection = rows.need_collection_id(tx.conn, collection_id)
     stamp = labels.touch(tx, collection_id)
-    for member in rows.members_where(tx.conn, schema.memberships.c.collection_id == collection_id, rows.IS_COMMITTED):
-        versions.remove(tx, member)
+    aliases = schema.aliases
+    there = select(aliases.c.alias).where(aliases.c.collection_id == collection_id)
+    labels.drop(tx, collection_id, stamp, tx.conn.execute(there).scalars().all())
+    if collection.kind == "portfolio":
+        tx.conn.execute(delete(_m).where(_m.c.collection_id == collection_id))
+    else:
+        for link in queries.LINKS_FROM.all(tx.conn, collection_id=collection_id):
+            versions.remove(tx, link)
+        living = update(_v).where(_v.c.collection_id == collection_id, _v.c.state != "DELETED")
+        tx.conn.execute(living.values(state="DELETED", updated_at=stamp, deleted_at=stamp))
     tx.conn.execute(update(_c).where(_c.c.id == collection_id).values(deleted_at=stamp))

@@ -70,9 +70,9 @@ def _is_current(path: Path) -> bool:
 
 def _check_access(path: Path) -> None:
     # By access(2) and not by opening it: see engine about POSIX locks. WAL needs to write files beside it as well.
+    if not os.access(path, os.R_OK):
+        raise StorageError(f"opening the catalog failed: {path} is not readable by this user", errno.EACCES)
     for place in (path, path.parent):
-        if not os.access(place, os.R_OK):
-            raise StorageError(f"opening the catalog failed: {place} is not readable by this user", errno.EACCES)
         if not os.access(place, os.W_OK):
             raise StorageError(
                 f"opening the catalog failed: {place} is read-only for this user "
@@ -130,6 +130,9 @@ def _prepare(path: Path) -> None:
             f"{path} cannot be used: its file system does not support SQLite's write-ahead log; "
             f"put the state folder on a local disk"
         )
+    if _is_current(path):
+        # A backup, for example, comes back without WAL.
+        return
     database = Database(path)
     try:
         migrate(database)

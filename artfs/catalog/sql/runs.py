@@ -9,7 +9,7 @@ from typing import Any, Literal
 from sqlalchemy import Connection, insert, select, update
 
 from artfs.catalog import schema
-from artfs.catalog.sql import names, rows
+from artfs.catalog.sql import names, queries, rows
 from artfs.catalog.sql.engine import Writing
 from artfs.errors import UsageError
 from artfs.model.records import Member, RunRecord
@@ -17,7 +17,7 @@ from artfs.model.records import Member, RunRecord
 STATES = ("running", "finished", "failed", "crashed")
 _LETTERS = string.ascii_lowercase + string.digits
 
-_r, _rv, _v = schema.runs, schema.run_versions, schema.versions
+_r, _rv = schema.runs, schema.run_versions
 
 
 def create_run(
@@ -28,8 +28,8 @@ def create_run(
     run_id = _new_id(tx.conn)
     tx.conn.execute(
         insert(_r).values(
-            id=run_id, project_id=place.id, name=name or run_id, job_type=job_type, config=rows.to_json(config or {}),
-            state="running", history_steps=0, created_at=tx.now,
+            id=run_id, project_id=place.id, name=name or run_id, job_type=job_type,
+            config=queries.to_json(config or {}), state="running", history_steps=0, created_at=tx.now,
         )
     )
     return rows.need_run(tx.conn, run_id)
@@ -45,8 +45,7 @@ def _new_id(conn: Connection) -> str:
 def runs(conn: Connection, entity: str, project: str) -> list[RunRecord]:
     """In the order in which they began."""
     place = rows.need_project(conn, entity, project)
-    query = rows.RUNS.where(_r.c.project_id == place.id).order_by(_r.c.created_at, _r.c.id)
-    return [rows.to_run(row) for row in conn.execute(query)]
+    return queries.RUNS.all(conn, project_id=place.id)
 
 
 def update_run(tx: Writing, run_id: str, state: str | None, history_steps: int | None) -> RunRecord:
@@ -60,7 +59,7 @@ def update_run(tx: Writing, run_id: str, state: str | None, history_steps: int |
         if state == "running":
             changes["finished_at"] = None
         elif run.finished_at is None:
-            changes["finished_at"] = max(tx.now, rows.to_stamp(run.created_at))
+            changes["finished_at"] = max(tx.now, queries.to_stamp(run.created_at))
     if history_steps is not None and history_steps != run.history_steps:
         if history_steps < 0:
             raise UsageError(f"a run cannot have logged {history_steps} steps")
@@ -88,18 +87,10 @@ def record_use(tx: Writing, run_id: str, version_id: int) -> None:
 def used_by(conn: Connection, version_id: int) -> list[RunRecord]:
     """In the order of their first use."""
     rows.need_version(conn, version_id)
-    query = (
-        rows.RUNS.join(_rv, _rv.c.run_id == _r.c.id)
-        .where(_rv.c.version_id == version_id, _rv.c.relation == "used")
-        .order_by(_rv.c.at, _r.c.id)
-    )
-    return [rows.to_run(row) for row in conn.execute(query)]
+    return queries.USERS_OF.all(conn, version_id=version_id)
 
 
 def versions_of_run(conn: Connection, run_id: str, used: bool) -> list[Member]:
     """Those that are not deleted, by version id (the order of their commits)."""
     rows.need_run(conn, run_id)
-    theirs = select(_rv.c.version_id).where(
-        _rv.c.run_id == run_id, _rv.c.relation == ("used" if used else "logged")
-    )
-    return rows.members_where(conn, _v.c.id.in_(theirs), rows.IS_SOURCE, rows.IS_COMMITTED, order=(_v.c.id,))
+    return queries.SOURCES_OF_RUN.all(conn, run_id=run_id, relation="used" if used else "logged")

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, delete, func, select, update
 
 from artfs.catalog import schema
-from artfs.catalog.sql import labels, rows
+from artfs.catalog.sql import labels, queries, rows
 from artfs.catalog.sql.engine import Writing
 from artfs.catalog.sql.labels import LATEST
 from artfs.errors import ConflictError, NotFoundError
@@ -25,7 +25,7 @@ _m, _v, _aliases, _events = schema.memberships, schema.versions, schema.aliases,
 
 
 def members(conn: Connection, collection_id: int) -> list[Member]:
-    found = rows.members_where(conn, _m.c.collection_id == collection_id, rows.IS_COMMITTED)
+    found = queries.MEMBERS.all(conn, collection_id=collection_id)
     if not found:
         rows.need_collection_id(conn, collection_id)
     return found
@@ -37,21 +37,13 @@ def resolve(conn: Connection, now: int, entity: str, project: str, collection: s
         place = rows.need_collection(conn, entity, project, collection)
         return _as_of(conn, place, names.parse_time(alias[1:]), now)
     if rows.storable(entity, project, collection, alias):
-        p, c = schema.projects, schema.collections
-        where = [
-            p.c.entity == entity, p.c.name == project, p.c.deleted_at.is_(None),
-            c.c.name == collection, c.c.deleted_at.is_(None), rows.IS_COMMITTED,
-        ]
+        given = {"entity": entity, "project": project, "collection": collection}
         if names.is_version(alias):
-            where.append(_m.c.member_index == names.version_index(alias))
+            found = queries.BY_INDEX.first(conn, **given, index=names.version_index(alias))
         else:
-            owner = select(_aliases.c.membership_id).where(
-                _aliases.c.collection_id == c.c.id, _aliases.c.alias == alias
-            )
-            where.append(_m.c.id == owner.scalar_subquery())
-        found = rows.members_where(conn, *where)
-        if found:
-            return found[0]
+            found = queries.BY_ALIAS.first(conn, **given, alias=alias)
+        if found is not None:
+            return found
     raise NotFoundError(_no_member(conn, rows.need_collection(conn, entity, project, collection), alias))
 
 
@@ -72,7 +64,7 @@ def _what_is_there(conn: Connection, collection: Collection) -> str:
     committed = (
         select(func.count(), func.min(_m.c.member_index), func.max(_m.c.member_index))
         .join(_v, _m.c.version_id == _v.c.id)
-        .where(_m.c.collection_id == collection.id, rows.IS_COMMITTED)
+        .where(_m.c.collection_id == collection.id, queries.IS_COMMITTED)
     )
     count, first, last = conn.execute(committed).one()
     if not count:
@@ -86,7 +78,7 @@ def _what_is_there(conn: Connection, collection: Collection) -> str:
 def _as_of(conn: Connection, collection: Collection, when: datetime, now: int) -> Member:
     """The member that `latest` named at `when`."""
     name = f"{collection.project}/{collection.name}"
-    stamp = rows.to_stamp(when)
+    stamp = queries.to_stamp(when)
     shown = when.isoformat(timespec="seconds").replace("+00:00", "Z")
     if stamp > now:
         raise NotFoundError(f"{shown} is still to come (a date means the end of that day, UTC); use {name}:{LATEST}")
@@ -98,20 +90,26 @@ def _as_of(conn: Connection, collection: Collection, when: datetime, now: int) -
     ).one_or_none()
     if event is None:
         first = conn.execute(select(func.min(_m.c.created_at)).where(_m.c.collection_id == collection.id)).scalar()
-        since = f"; its first is of {rows.to_time(first).isoformat(timespec='seconds')}" if first is not None else ""
+        since = f"; its first is of {queries.to_time(first).isoformat(timespec='seconds')}" if first is not None else ""
         raise NotFoundError(f"{name} had no version yet at {shown}{since}")
     if event.member_index is None:
         raise NotFoundError(f"no version of {name} had the alias {LATEST!r} at {shown}")
-    here = (_m.c.collection_id == collection.id, _m.c.member_index == event.member_index)
-    found = rows.members_where(conn, *here, rows.IS_COMMITTED)
-    if not found:
+    found = queries.MEMBER_AT.first(conn, collection_id=collection.id, index=event.member_index)
+    if found is None:
         gone = "unlinked or deleted" if collection.kind == "portfolio" else "deleted"
         raise NotFoundError(f"{name}:v{event.member_index} was {LATEST} at {shown}, but it was {gone} since")
-    return found[0]
+    return found
+
+
+def memberships(conn: Connection, version_id: int) -> list[Member]:
+    found = queries.MEMBERSHIPS_OF.all(conn, version_id=version_id)
+    if not found:
+        rows.need_version(conn, version_id)
+    return found
 
 
 def in_state(conn: Connection, state: str) -> list[Member]:
-    return rows.members_where(conn, _v.c.state == state, rows.IS_SOURCE, order=rows.BY_NAME)
+    return queries.SOURCES_IN_STATE.all(conn, state=state) if rows.storable(state) else []
 
 
 def live_roots(conn: Connection) -> list[str]:
@@ -125,7 +123,7 @@ def alias_history(conn: Connection, collection_id: int) -> list[tuple[datetime, 
         .where(_events.c.collection_id == collection_id)
         .order_by(_events.c.at, _events.c.id)
     )
-    return [(rows.to_time(event.at), event.alias, event.member_index) for event in events]
+    return [(queries.to_time(event.at), event.alias, event.member_index) for event in events]
 
 
 # changing ---------------------------------------------------------------------------------------------------------
@@ -145,7 +143,7 @@ def update_version(
     if not isinstance(description, EllipsisType) and description != version.description:
         changes["description"] = description
     if detached is not None and detached != version.metadata:
-        changes["metadata"] = rows.to_json(detached)
+        changes["metadata"] = queries.to_json(detached)
     tagged = labels.tag_version(tx, version_id, wanted, unwanted)
     if not changes and not tagged:
         return version
@@ -158,7 +156,7 @@ def delete_version(tx: Writing, member_id: int, delete_aliases: bool) -> None:
     """See Catalog.delete_version. Wherever this was `latest`, the newest member that stays becomes it."""
     member = rows.need_living_member(tx.conn, member_id)
     if not member.is_link and not delete_aliases:
-        labels.refuse_if_aliased(rows.memberships_of(tx.conn, member.version.id))
+        labels.refuse_if_aliased(queries.MEMBERSHIPS_OF.all(tx.conn, version_id=member.version.id))
     remove(tx, member)
 
 
@@ -175,7 +173,7 @@ def remove(tx: Writing, member: Member) -> None:
         labels.vacate(tx, member, labels.touch(tx, member.collection_id))
         tx.conn.execute(delete(_m).where(_m.c.id == member.id))
         return
-    for place in rows.memberships_of(tx.conn, member.version.id):
+    for place in queries.MEMBERSHIPS_OF.all(tx.conn, version_id=member.version.id):
         if place.is_link:
             remove(tx, place)
     stamp = labels.touch(tx, member.collection_id)

@@ -1,0 +1,283 @@
+"""The queries that give records. Built once, with named parameters: composing a statement of this size takes SQLAlchemy
+longer than it takes SQLite to answer it. They are composed at their first use, since a command needs only a few.
+
+`queries.BY_ALIAS.all(conn, entity="…", …)`: parameters by name, as in the query's definition below.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from typing import Any
+
+from sqlalchemy import (
+    BindParameter,
+    ColumnElement,
+    CompoundSelect,
+    Connection,
+    Select,
+    bindparam,
+    literal,
+    select,
+    union_all,
+)
+
+from artfs.catalog import schema
+from artfs.errors import InvalidMetadataError
+from artfs.model.records import Collection, Member, Project, RunRecord, Version
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+_p, _c, _m, _v, _r = schema.projects, schema.collections, schema.memberships, schema.versions, schema.runs
+_aliases, _run_versions = schema.aliases, schema.run_versions
+# The place that a version came from, beside the one that it is seen in.
+_source = schema.collections.alias("source")
+_source_project = schema.projects.alias("source_project")
+
+
+def to_time(stamp: int) -> datetime:
+    """Exact; datetime.fromtimestamp would go through a float."""
+    return _EPOCH + timedelta(microseconds=stamp)
+
+
+def to_stamp(when: datetime) -> int:
+    return (when - _EPOCH) // _MICROSECOND
+
+
+def to_json(value: dict[str, Any]) -> str:
+    """Compact, ASCII only (see schema). Raises InvalidMetadataError for what JSON cannot hold."""
+    try:
+        return json.dumps(value, allow_nan=False, separators=(",", ":"))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidMetadataError(f"this is not a JSON object: {error}") from None
+
+
+def _given(name: str) -> BindParameter[Any]:
+    return bindparam(name, required=True)
+
+
+class ProjectQuery:
+    """Living projects for which all conditions hold, by name. One statement."""
+
+    def __init__(self, *conditions: ColumnElement[bool]) -> None:
+        self._conditions = conditions
+
+    @cached_property
+    def _rows(self) -> Select[Any]:
+        return select(_p).where(_p.c.deleted_at.is_(None), *self._conditions).order_by(_p.c.name)
+
+    def all(self, conn: Connection, **given: Any) -> list[Project]:
+        return [
+            Project(id=row.id, entity=row.entity, name=row.name, created_at=to_time(row.created_at))
+            for row in conn.execute(self._rows, given)
+        ]
+
+
+class CollectionQuery:
+    """Living collections for which all conditions (on collections and projects) hold, by name. Two statements: the
+    rows, and their tags."""
+
+    def __init__(self, *conditions: ColumnElement[bool]) -> None:
+        self._conditions = conditions
+
+    @cached_property
+    def _rows(self) -> Select[Any]:
+        return (
+            select(_c, _p.c.entity, _p.c.name.label("project"))
+            .join(_p, _c.c.project_id == _p.c.id)
+            .where(_c.c.deleted_at.is_(None), *self._conditions)
+            .order_by(_c.c.name)
+        )
+
+    @cached_property
+    def _tags(self) -> Select[Any]:
+        tag = schema.collection_tags
+        wanted = self._rows.order_by(None).with_only_columns(_c.c.id)
+        return select(tag).where(tag.c.collection_id.in_(wanted)).order_by(tag.c.id)
+
+    def all(self, conn: Connection, **given: Any) -> list[Collection]:
+        rows = conn.execute(self._rows, given).all()
+        if not rows:
+            return []
+        tags: dict[int, list[str]] = {}
+        for found in conn.execute(self._tags, given):
+            tags.setdefault(found.collection_id, []).append(found.tag)
+        return [
+            Collection(
+                id=row.id, entity=row.entity, project=row.project, name=row.name, type=row.type, kind=row.kind,
+                description=row.description, tags=tuple(tags.get(row.id, ())), created_at=to_time(row.created_at),
+                updated_at=to_time(row.updated_at),
+            )
+            for row in rows
+        ]
+
+
+class MemberQuery:
+    """Memberships for which all conditions (on memberships, versions, collections, projects) hold. Two statements,
+    however many there are: the rows, and their aliases and tags."""
+
+    def __init__(
+        self, *conditions: ColumnElement[bool], order: Iterable[ColumnElement[Any]] = (_m.c.member_index,)
+    ) -> None:
+        self._conditions = conditions
+        self._order = tuple(order)
+
+    @cached_property
+    def _rows(self) -> Select[Any]:
+        return (
+            select(
+                _m.c.id, _m.c.collection_id, _p.c.entity, _p.c.name.label("project"), _c.c.name.label("collection"),
+                _m.c.member_index, _m.c.created_at.label("member_created_at"), _m.c.version_id,
+                _source_project.c.entity.label("source_entity"), _source_project.c.name.label("source_project"),
+                _source.c.name.label("source_collection"), _source.c.type, _v.c.source_index, _v.c.state, _v.c.digest,
+                _v.c.size, _v.c.file_count, _v.c.description, _v.c.metadata, _v.c.run_id, _v.c.history_step,
+                _v.c.created_at, _v.c.updated_at,
+            )
+            .select_from(_m)
+            .join(_c, _m.c.collection_id == _c.c.id)
+            .join(_p, _c.c.project_id == _p.c.id)
+            .join(_v, _m.c.version_id == _v.c.id)
+            .join(_source, _v.c.collection_id == _source.c.id)
+            .join(_source_project, _source.c.project_id == _source_project.c.id)
+            .where(*self._conditions)
+            .order_by(*self._order)
+        )
+
+    @cached_property
+    def _labels(self) -> CompoundSelect[Any]:
+        alias, tag = schema.aliases.alias("label"), schema.version_tags
+        wanted = self._rows.order_by(None)
+        # Aliases have the id 0 here, tags their own, which is their order.
+        return union_all(
+            select(literal(0).label("id"), alias.c.membership_id.label("of"), alias.c.alias.label("label")).where(
+                alias.c.membership_id.in_(wanted.with_only_columns(_m.c.id))
+            ),
+            select(tag.c.id, tag.c.version_id, tag.c.tag).where(
+                tag.c.version_id.in_(wanted.with_only_columns(_m.c.version_id))
+            ),
+        )
+
+    def all(self, conn: Connection, **given: Any) -> list[Member]:
+        rows = conn.execute(self._rows, given).all()
+        if not rows:
+            return []
+        aliases: dict[int, list[str]] = {}
+        tags: dict[int, list[tuple[int, str]]] = {}
+        for id_, of, label in conn.execute(self._labels, given):
+            if id_:
+                tags.setdefault(of, []).append((id_, label))
+            else:
+                aliases.setdefault(of, []).append(label)
+        return [
+            Member(
+                id=row.id, collection_id=row.collection_id, entity=row.entity, project=row.project,
+                collection=row.collection, index=row.member_index, aliases=tuple(sorted(aliases.get(row.id, ()))),
+                version=_to_version(row, tuple(tag for _, tag in sorted(tags.get(row.version_id, ())))),
+                created_at=to_time(row.member_created_at),
+            )
+            for row in rows
+        ]
+
+    def first(self, conn: Connection, **given: Any) -> Member | None:
+        found = self.all(conn, **given)
+        return found[0] if found else None
+
+
+def _to_version(row: Any, tags: tuple[str, ...]) -> Version:
+    return Version(
+        id=row.version_id, entity=row.source_entity, project=row.source_project, collection=row.source_collection,
+        source_index=row.source_index, type=row.type, state=row.state, digest=row.digest, size=row.size,
+        file_count=row.file_count, description=row.description, metadata=json.loads(row.metadata), tags=tags,
+        created_at=to_time(row.created_at), updated_at=to_time(row.updated_at), run_id=row.run_id,
+        history_step=row.history_step,
+    )
+
+
+class RunQuery:
+    """Runs for which all conditions (on runs and run_versions, when `relation` is given) hold. One statement."""
+
+    def __init__(self, *conditions: ColumnElement[bool], relation: str | None = None) -> None:
+        self._conditions = conditions
+        self._relation = relation
+
+    @cached_property
+    def _rows(self) -> Select[Any]:
+        rows = select(_r, _p.c.entity, _p.c.name.label("project")).join(_p, _r.c.project_id == _p.c.id)
+        rows = rows.where(*self._conditions)
+        if self._relation is None:
+            return rows.order_by(_r.c.created_at, _r.c.id)
+        rows = rows.join(_run_versions, _run_versions.c.run_id == _r.c.id)
+        return rows.where(_run_versions.c.relation == self._relation).order_by(_run_versions.c.at, _r.c.id)
+
+    def all(self, conn: Connection, **given: Any) -> list[RunRecord]:
+        return [
+            RunRecord(
+                id=row.id, entity=row.entity, project=row.project, name=row.name, job_type=row.job_type,
+                config=json.loads(row.config), state=row.state, history_steps=row.history_steps,
+                created_at=to_time(row.created_at),
+                finished_at=None if row.finished_at is None else to_time(row.finished_at),
+            )
+            for row in conn.execute(self._rows, given)
+        ]
+
+
+PROJECTS = ProjectQuery(_p.c.entity == _given("entity"))
+PROJECT = ProjectQuery(_p.c.entity == _given("entity"), _p.c.name == _given("name"))
+
+_IN_PLACE = (
+    _p.c.entity == _given("entity"), _p.c.name == _given("project"), _p.c.deleted_at.is_(None),
+    _c.c.name == _given("collection"), _c.c.deleted_at.is_(None),
+)
+COLLECTION = CollectionQuery(*_IN_PLACE)
+COLLECTION_BY_ID = CollectionQuery(_c.c.id == _given("collection_id"))
+COLLECTIONS = CollectionQuery(_c.c.project_id == _given("project_id"))
+COLLECTIONS_OF_TYPE = CollectionQuery(_c.c.project_id == _given("project_id"), _c.c.type == _given("type"))
+
+IS_SOURCE = _m.c.collection_id == _v.c.collection_id
+IS_COMMITTED = _v.c.state == "COMMITTED"
+
+
+def _named(collection_id: ColumnElement[int], alias: ColumnElement[str]) -> ColumnElement[bool]:
+    """The membership that the alias names in the collection."""
+    owner = select(_aliases.c.membership_id).where(
+        _aliases.c.collection_id == collection_id, _aliases.c.alias == alias
+    )
+    return _m.c.id == owner.scalar_subquery()
+
+
+BY_ALIAS = MemberQuery(*_IN_PLACE, IS_COMMITTED, _named(_c.c.id, _given("alias")))
+BY_INDEX = MemberQuery(*_IN_PLACE, IS_COMMITTED, _m.c.member_index == _given("index"))
+MEMBER = MemberQuery(_m.c.id == _given("member_id"))
+MEMBERS = MemberQuery(_m.c.collection_id == _given("collection_id"), IS_COMMITTED)
+MEMBER_AT = MemberQuery(
+    _m.c.collection_id == _given("collection_id"), _m.c.member_index == _given("index"), IS_COMMITTED
+)
+MEMBER_NAMED = MemberQuery(_named(_given("collection_id"), _given("alias")))
+SOURCE_OF = MemberQuery(_m.c.version_id == _given("version_id"), IS_SOURCE)
+# The source first, then links in the order in which they were made.
+MEMBERSHIPS_OF = MemberQuery(_m.c.version_id == _given("version_id"), order=(IS_SOURCE.desc(), _m.c.id))
+MEMBERSHIP_IN = MemberQuery(_m.c.version_id == _given("version_id"), _m.c.collection_id == _given("collection_id"))
+# Links, anywhere, to the versions of one sequence.
+LINKS_FROM = MemberQuery(_v.c.collection_id == _given("collection_id"), ~IS_SOURCE)
+SOURCES_IN_STATE = MemberQuery(
+    _v.c.state == _given("state"), IS_SOURCE, order=(_p.c.entity, _p.c.name, _c.c.name, _m.c.member_index)
+)
+# By version id: the order of their commits.
+SOURCES_OF_RUN = MemberQuery(
+    _v.c.id.in_(
+        select(_run_versions.c.version_id).where(
+            _run_versions.c.run_id == _given("run_id"), _run_versions.c.relation == _given("relation")
+        )
+    ),
+    IS_SOURCE,
+    IS_COMMITTED,
+    order=(_v.c.id,),
+)
+
+RUN = RunQuery(_r.c.id == _given("run_id"))
+RUNS = RunQuery(_r.c.project_id == _given("project_id"))
+# In the order of their first use.
+USERS_OF = RunQuery(_run_versions.c.version_id == _given("version_id"), relation="used")
