@@ -81,7 +81,7 @@ ruff: setup
 mypy: setup
 	@$(BIN)/mypy
 imports: setup
-	@$(BIN)/lint-imports
+	@$(BIN)/lint-imports --no-logo
 unit mounted fault peer: setup
 	@$(BIN)/python -m pytest tests/$@
 
