@@ -155,7 +155,7 @@ def _apply(
             updates[name] = None
     if old is None:
         return build_tree(entry for entry in updates.values() if entry is not None)
-    return _update(old, updates)
+    return update_directory(old, updates)
 
 
 def _named(change: Entry | None, name: bytes, out: dict[Digest, bytes]) -> Entry | None:
@@ -173,7 +173,7 @@ def _merge(entries: Sequence[Entry], updates: Mapping[bytes, Entry | None], name
     return [entry for _, entry in sorted(merged.items()) if entry is not None]
 
 
-def _update(old: Directory, updates: Mapping[bytes, Entry | None]) -> BuiltTree:
+def update_directory(old: Directory, updates: Mapping[bytes, Entry | None]) -> BuiltTree:
     """`old` with some entries set or removed. Pages that it had already are not among the result's."""
     if not updates:
         return BuiltTree(old.digest, old.totals, [])
