@@ -1,0 +1,33 @@
+"""Making a catalog runs the migrations, which takes a while; most tests begin with a copy of one made once."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from artfs.catalog import open_catalog
+from artfs.catalog.sql.catalog import SqlCatalog
+
+# For the details of a failed assert.
+pytest.register_assert_rewrite("artfs.testing.catalog_contract")
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("template") / "catalog.db"
+    open_catalog(path).close()
+    return path
+
+
+@pytest.fixture
+def empty_catalog(tmp_path: Path, template: Path) -> Path:
+    home = tmp_path / "home"
+    home.mkdir(mode=0o700)
+    return Path(shutil.copy(template, home / "catalog.db"))
+
+
+@pytest.fixture
+def catalog(empty_catalog: Path) -> Iterator[SqlCatalog]:
+    with open_catalog(empty_catalog) as catalog:
+        yield catalog
