@@ -8,7 +8,7 @@ re-checks the fingerprint of) every digest itself. What is behind the door may t
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
@@ -19,9 +19,9 @@ from artfs.model.records import Content
 class StoreBatch(Protocol):
     """One writer's set of new blobs, made durable together.
 
-    As a context manager it holds the store's shared lock, so that a sweep cannot remove what it counts on (existing blobs
-    included) before the catalog names it: commit the catalog row *inside* the `with`. Leaving it without `sync()` leaves
-    whole but unreferenced blobs at most, which the next sweep frees; never a torn one under a digest's name.
+    As a context manager it holds the store's shared lock, so that a sweep cannot remove what it counts on (existing
+    blobs included) before the catalog names it: commit the catalog row *inside* the `with`. Leaving it without `sync()`
+    leaves whole but unreferenced blobs at most, which the next sweep frees; never a torn one under a digest's name.
     Thread-safe: several threads may put at once.
     """
 
@@ -35,18 +35,22 @@ class StoreBatch(Protocol):
         """Stores `data` and returns its digest. Raises StorageError."""
         ...
 
-    def put_file(self, path: str | os.PathLike[str], *, expect: Content | None = None) -> Content:
+    def put_file(
+        self, path: str | os.PathLike[str], *, expect: Content | None = None,
+        on_bytes: Callable[[int], None] | None = None,
+    ) -> Content:
         """Copies (or reflinks) the regular file at `path` in, hashing it on the way; a symbolic link is followed.
 
-        Blobs over 1 MiB get their block lists stored, too. The copy is what is hashed, so a file edited meanwhile yields
-        some consistent content or SourceChangedError (size or mtime moved while it was read), never wrong bytes.
-        `expect`: raise SourceChangedError when the content differs.
+        Blobs over 1 MiB get their block lists stored, too. The copy is what is hashed, so a file edited meanwhile
+        yields some consistent content or SourceChangedError (size or mtime moved while it was read), never wrong bytes.
+        `expect`: raise SourceChangedError when the content differs. `on_bytes`: told how many bytes were done since the
+        last call; what it raises ends the copy and is passed on. NotFoundError: there is no file.
         """
         ...
 
     def adopt_file(self, path: str | os.PathLike[str], content: Content, block_objects: tuple[bytes, ...]) -> None:
-        """Takes a staged file in without copying when it is on the store's file system: adds a name in the store to it and
-        makes it 0444 (the caller removes the staged name after the catalog row is durable); copies otherwise.
+        """Takes a staged file in without copying when it is on the store's file system: adds a name in the store to it
+        and makes it 0444 (the caller removes the staged name after the catalog row is durable); copies otherwise.
 
         The caller vouches that `content` was computed from exactly these bytes. `block_objects`: what
         `encode_block_list` made, in its order.

@@ -47,8 +47,8 @@ class BlobChecker:
         return offset, min(self.block_size, self._size - offset)
 
     def check_block(self, index: int, data: bytes | bytearray | memoryview) -> None:
-        """`data` must be exactly block `index`. Raises BadBlobError when it is not, BadObjectError for a bad block list,
-        and what `load` raises."""
+        """`data` must be exactly block `index`. Raises BadBlobError when it is not, BadObjectError for a bad block
+        list, and what `load` raises."""
         _, nbytes = self.span(index)
         if len(data) != nbytes:
             raise self._bad(index, f"{len(data)} bytes instead of {nbytes}")

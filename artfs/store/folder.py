@@ -82,7 +82,7 @@ class FolderStore:
     def exclusive(self, on_wait: Callable[[str], None] = ignore_wait) -> contextlib.AbstractContextManager[None]:
         """Inside, no batch of any process is under way and none begins.
 
-        Waits for the batches that are, after telling `on_wait` so; a thread that is inside a batch of its own would wait
-        for ever. Also removes what dead writers left. Raises StorageError.
+        Waits for the batches that are, after telling `on_wait` so; a thread that is inside a batch of its own would
+        wait for ever. Also removes what dead writers left. Raises StorageError.
         """
         return self._layout.exclusive(on_wait)

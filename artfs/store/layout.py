@@ -1,4 +1,5 @@
-"""The folder of a FolderStore: its paths, its lock, and what to do about dead writers. Shared by the store and its batches.
+"""The folder of a FolderStore: its paths, its lock, and what to do about dead writers. The store and its batches
+share it.
 
     blobs/ab/<digest>     what is kept; a name appears with its whole content (rename), and only then
     tmp/<batch>/          temporary files of one batch, see recovery.py
@@ -32,7 +33,7 @@ class Layout:
         self.root = root
         self.free_floor = free_floor
         self.blobs = f"{root}/blobs"
-        self.tmp = f"{root}/tmp"
+        self.tmp = os.path.join(root, "tmp")
         self.boot_id = read_boot_id()
         self._on_wait = on_wait
         try:

@@ -9,7 +9,14 @@ from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Self
 
-from artfs.errors import BadBlobError, BlobMissingError, NotFoundError, SourceChangedError, StorageError, UsageError
+from artfs.errors import (
+    BadBlobError,
+    BlobMissingError,
+    NotFoundError,
+    SourceChangedError,
+    StorageError,
+    UsageError,
+)
 from artfs.model.digests import check_digest, digest_bytes
 from artfs.model.records import Content
 from artfs.store.layout import ignore_wait

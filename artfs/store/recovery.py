@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 _FAILED = "failed"
 _CLOCK_SLACK_NS = 60 * 1_000_000_000
-"""How far a blob's time may seem older than the folder's: the kernel's time stamps are coarse and clocks are corrected."""
+"""How far a blob's time may seem older than the folder's: time stamps are coarse and clocks are corrected."""
 
 _numbers = itertools.count(1)
 

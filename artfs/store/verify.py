@@ -1,7 +1,7 @@
 """Hashing: the SHA-256 that names a blob and, for blobs over 1 MiB, the BLAKE3 of each 256 KiB block.
 
-Both libraries release the interpreter lock, so a large stream's SHA-256 is computed on a second thread while the calling
-one reads, copies and computes the BLAKE3 of the same buffer.
+Both libraries release the interpreter lock, so a large stream's SHA-256 is computed on a second thread while the
+calling one reads, copies and computes the BLAKE3 of the same buffer.
 """
 
 from __future__ import annotations

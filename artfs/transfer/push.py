@@ -1,0 +1,242 @@
+"""Pushing: a folder, a file, or a map of entries becomes trees and blobs of a store.
+
+A folder is read in one order (names sorted, each directory's own place), files are hashed and copied by worker threads in
+groups, and trees are written as soon as their entries are known. So memory does not grow with the number of files: what
+is held is the names of the directories that the walk is in, and a bounded window of groups under way.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import threading
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+from artfs.errors import NotFoundError, SourceChangedError, StorageError
+from artfs.model.digests import to_raw
+from artfs.model.entry import Entry, FileEntry, LinkEntry, link_stays_inside
+from artfs.model.ignore import IgnoreRules
+from artfs.model.manifest import BuiltManifest, build_manifest
+from artfs.model.pages import BuiltTree, Totals
+from artfs.model.records import Content
+from artfs.store.base import StoreBatch
+from artfs.transfer.progress import Meter, OnProgress
+from artfs.transfer.scan import Kind, Place, check_bad, list_directory, read_rules, root_place, scan
+from artfs.transfer.treewriter import TreeWriter
+
+_GROUP = 32
+_WINDOW = 8
+_STEPS = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Pushed:
+    """`root`: digest of the root tree. `totals`: of all below it. `ignored`: relative paths that were left out, a directory
+    with "/" behind it; `collisions`: groups of paths that are one path where case or the form of accented letters does not
+    matter. Both sorted."""
+
+    root: str
+    totals: Totals
+    ignored: tuple[str, ...]
+    collisions: tuple[tuple[str, ...], ...]
+
+
+def push_directory(
+    batch: StoreBatch, root: str | os.PathLike[str], *, ignore: IgnoreRules | None = None,
+    on_progress: OnProgress | None = None, workers: int = 0,
+) -> Pushed:
+    """Stores all of the folder `root`, not yet synced.
+
+    Empty directories are kept. A symbolic link stays one when it is relative and leads to inside of the folder; otherwise
+    what it leads to is stored. A file is executable when its owner may execute it.
+
+    Arguments:
+        ignore: what is left out; None: what the folder's `.artfsignore` says, or the default rules.
+        on_progress: phases "scan" and "push".
+        workers: threads that hash and copy; 0: one for each CPU.
+    Raises DraftInvalidError that lists sockets, pipes, devices, broken and endless links, before anything is stored;
+    SourceChangedError when a file changes or goes meanwhile; NotFoundError, UsageError (no such folder); StorageError.
+    """
+    place = root_place(root)
+    rules = read_rules(root) if ignore is None else ignore
+    with Meter(on_progress, "scan") as meter:
+        found = scan(place, rules, meter)
+    with Meter(on_progress, "push", found.file_count, found.size) as meter:
+        tree = _Push(batch, rules, meter, workers or len(os.sched_getaffinity(0))).run(place)
+    return Pushed(tree.digest, tree.totals, tuple(found.ignored), tuple(sorted(found.collisions)))
+
+
+def push_file(
+    batch: StoreBatch, path: str | os.PathLike[str], *, name: bytes | None = None, expect: Content | None = None,
+    on_progress: OnProgress | None = None,
+) -> FileEntry:
+    """Stores one file, not yet synced, and returns its entry, called `name` (None: the file's own name).
+
+    Raises what StoreBatch.put_file raises.
+    """
+    try:
+        status = os.stat(path)
+    except FileNotFoundError:
+        raise NotFoundError(f"there is no file {os.fspath(path)}") from None
+    except OSError as error:
+        raise StorageError.wrap(error, f"reading {os.fspath(path)}") from error
+    with Meter(on_progress, "push", 1, status.st_size) as meter:
+        content = batch.put_file(path, expect=expect, on_bytes=lambda nbytes: meter.advance(0, nbytes))
+        meter.advance(1)
+    return file_entry(os.fsencode(os.path.basename(path)) if name is None else name, content, status.st_mode)
+
+
+def push_entries(batch: StoreBatch, files: Mapping[str, Entry], empty_dirs: Iterable[str] = ()) -> BuiltManifest:
+    """Makes and stores the trees of a map of paths to entries (see build_manifest); the blobs are there already.
+
+    Raises what build_manifest raises; StorageError.
+    """
+    built = build_manifest(files, empty_dirs)
+    for _, data in built.objects:
+        batch.put_bytes(data)
+    return built
+
+
+def file_entry(name: bytes, content: Content, mode: int) -> FileEntry:
+    """The entry of a stored file; `mode` as in st_mode."""
+    blocks = to_raw(content.blocks) if content.blocks else b""
+    return FileEntry(name, content.size, to_raw(content.digest), blocks, bool(mode & stat.S_IXUSR))
+
+
+class _Cancelled(Exception):
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class _Begin:
+    name: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class _End:
+    pass
+
+
+_Step = _Begin | _End | LinkEntry | Future[list[FileEntry]]
+
+
+class _Push:
+    """One walk. The walk produces steps in order; files are put by workers meanwhile; steps are consumed in that order."""
+
+    def __init__(self, batch: StoreBatch, rules: IgnoreRules, meter: Meter, workers: int) -> None:
+        self._batch = batch
+        self._rules = rules
+        self._meter = meter
+        self._workers = workers
+        self._stopped = threading.Event()
+
+    def run(self, root: Place) -> BuiltTree:
+        with ThreadPoolExecutor(self._workers, "artfs-push") as pool:
+            try:
+                return self._run(root, pool)
+            except BaseException:
+                self._stopped.set()
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+
+    def _run(self, root: Place, pool: ThreadPoolExecutor) -> BuiltTree:
+        window: deque[_Step] = deque()
+        groups = 0
+        # (name, writer) of the directories that are being written
+        open_trees: list[tuple[bytes, TreeWriter]] = []
+        result: BuiltTree | None = None
+
+        def consume(step: _Step) -> None:
+            nonlocal result
+            if isinstance(step, _Begin):
+                open_trees.append((step.name, TreeWriter(self._batch.put_bytes)))
+            elif isinstance(step, LinkEntry):
+                open_trees[-1][1].add((step,))
+            elif isinstance(step, Future):
+                open_trees[-1][1].add(step.result())
+            else:
+                name, writer = open_trees.pop()
+                result = writer.finish()
+                if open_trees:
+                    open_trees[-1][1].add((result.as_entry(name),))
+
+        for step in self._steps(root, pool):
+            window.append(step)
+            groups += isinstance(step, Future)
+            while window and (
+                groups > _WINDOW * self._workers or len(window) > _STEPS or not isinstance(window[0], Future)
+            ):
+                groups -= isinstance(window[0], Future)
+                consume(window.popleft())
+        while window:
+            consume(window.popleft())
+        assert result is not None
+        return result
+
+    def _steps(self, root: Place, pool: ThreadPoolExecutor) -> Iterator[_Step]:
+        todo = [(root, self._items(root))]
+        yield _Begin(b"")
+        while todo:
+            place, items = todo[-1]
+            group: list[bytes] = []
+            for name, kind in items:
+                if kind is Kind.FILE:
+                    group.append(name)
+                    if len(group) == _GROUP:
+                        yield pool.submit(self._put_group, place.path, group)
+                        group = []
+                    continue
+                if group:
+                    yield pool.submit(self._put_group, place.path, group)
+                    group = []
+                if kind is Kind.LINK:
+                    yield _read_link(place, name)
+                else:
+                    child = place.child(name)
+                    todo.append((child, self._items(child)))
+                    yield _Begin(name)
+                    break
+            else:
+                if group:
+                    yield pool.submit(self._put_group, place.path, group)
+                todo.pop()
+                yield _End()
+
+    def _items(self, place: Place) -> Iterator[tuple[bytes, Kind]]:
+        found = list_directory(place, self._rules)
+        check_bad(place, found.bad)
+        return found.items()
+
+    def _put_group(self, directory: str, names: list[bytes]) -> list[FileEntry]:
+        entries = []
+        for name in names:
+            path = f"{directory}/{os.fsdecode(name)}"
+            try:
+                mode = os.stat(path).st_mode
+                content = self._batch.put_file(path, on_bytes=self._advance)
+            except (FileNotFoundError, NotFoundError):
+                raise SourceChangedError(f"{path} was removed while it was pushed") from None
+            except OSError as error:
+                raise StorageError.wrap(error, f"reading {path}") from error
+            entries.append(file_entry(name, content, mode))
+        self._meter.advance(len(entries))
+        return entries
+
+    def _advance(self, nbytes: int) -> None:
+        if self._stopped.is_set():
+            raise _Cancelled
+        self._meter.advance(0, nbytes)
+
+
+def _read_link(place: Place, name: bytes) -> LinkEntry:
+    path = f"{place.path}/{os.fsdecode(name)}"
+    try:
+        target = os.fsencode(os.readlink(path))
+    except OSError:
+        raise SourceChangedError(f"{path} changed while it was pushed") from None
+    if not link_stays_inside(place.link_parts(), target):
+        raise SourceChangedError(f"{path} changed while it was pushed: it leads outside now")
+    return LinkEntry(name, target)
