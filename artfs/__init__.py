@@ -1,0 +1,60 @@
+"""artfs versions datasets and models and shows them as folders. This module has what users of the Python API import:
+
+    with artfs.init(project="flowers") as run:
+        artifact = artfs.Artifact("photos", "dataset")
+        artifact.add_dir("photos/")
+        run.log_artifact(artifact)
+
+    artfs.Api().artifact("flowers/photos:latest").download()
+
+Importing it loads nothing; a name loads what it needs when it is first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from artfs import errors as errors
+    from artfs.api.artifact import Artifact as Artifact
+    from artfs.api.manifest import ArtifactManifest as ArtifactManifest
+    from artfs.api.manifest import ManifestEntry as ManifestEntry
+    from artfs.api.public import Api as Api
+    from artfs.api.run import Run as Run
+    from artfs.api.run import init as init
+    from artfs.api.session import Session as Session
+    from artfs.api.session import open_session as open_session
+    from artfs.errors import ArtfsError as ArtfsError
+    from artfs.settings import Settings as Settings
+    from artfs.settings import load_settings as load_settings
+
+_HOMES = {
+    "Api": "artfs.api.public",
+    "ArtfsError": "artfs.errors",
+    "Artifact": "artfs.api.artifact",
+    "ArtifactManifest": "artfs.api.manifest",
+    "ManifestEntry": "artfs.api.manifest",
+    "Run": "artfs.api.run",
+    "Session": "artfs.api.session",
+    "Settings": "artfs.settings",
+    "init": "artfs.api.run",
+    "load_settings": "artfs.settings",
+    "open_session": "artfs.api.session",
+}
+
+__all__ = ["errors", *_HOMES]  # noqa: PLE0604 - its items are str
+
+
+def __getattr__(name: str) -> object:
+    if name == "errors":
+        return import_module("artfs.errors")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'artfs' has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,6 +1,6 @@
 """The composition root of the embedded artfs: settings in, catalog and store out.
 
-SQLAlchemy is loaded when a session is opened, not when artfs is imported.
+`open_catalog` loads SQLAlchemy when it is called, so importing this module does not.
 """
 
 from __future__ import annotations
@@ -8,19 +8,28 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Self
 
+from artfs.catalog import open_catalog
 from artfs.catalog.base import Catalog
+from artfs.model.tree import PageCache
 from artfs.settings import Settings
 from artfs.store.base import LocalStore
+from artfs.store.folder import FolderStore
 
 
 class Session:
-    """One state folder, open: `settings`, `catalog` and `store`. A context manager; thread-safe, but not for use in a
-    child after a fork (open another one there)."""
+    """One state folder, open. A context manager; thread-safe, but not for use in a child after a fork (open another one
+    there).
+
+    Attributes:
+        settings, catalog, store: what it was opened with.
+        pages: the store's tree pages, with a cache that all readers of the session share.
+    """
 
     def __init__(self, settings: Settings, catalog: Catalog, store: LocalStore) -> None:
         self.settings = settings
         self.catalog = catalog
         self.store = store
+        self.pages = PageCache(store.read)
 
     def close(self) -> None:
         """Closes the catalog; again is fine. Artifacts that came from the session keep what they know and can look up
@@ -45,10 +54,6 @@ def open_session(settings: Settings) -> Session:
     Raises UsageError when the folder cannot be made, CatalogError (CatalogVersionError when a newer artfs wrote it) and
     StorageError when what is there cannot be opened.
     """
-    # Here and not above: `import artfs` and the commands that need no catalog must not pay for SQLAlchemy (style.md 10).
-    from artfs.catalog.sql import open_catalog
-    from artfs.store.folder import FolderStore
-
     settings.make_home()
-    store = FolderStore(settings.store_path)
+    store = FolderStore(settings.store_path, free_floor=settings.free_floor)
     return Session(settings, open_catalog(settings.catalog_path), store)

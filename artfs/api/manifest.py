@@ -1,0 +1,198 @@
+"""What an artifact holds, as users see it: `artifact.manifest.entries["path"].digest`."""
+
+from __future__ import annotations
+
+import os
+from abc import abstractmethod
+from collections.abc import Callable, ItemsView, Iterator, Mapping, ValuesView
+from functools import cached_property
+
+from artfs.errors import PathNotFoundError
+from artfs.model.digests import digest_bytes
+from artfs.model.entry import DirEntry, Entry, FileEntry, LinkEntry, RefEntry
+from artfs.model.manifest import Manifest
+from artfs.model.names import check_path
+from artfs.model.tree import PageSource
+
+
+class ManifestEntry:
+    """A file, symbolic link or reference of an artifact. A value: it holds no session and never changes.
+
+    Attributes:
+        path: relative to the artifact's root, "/" between its components.
+        size: bytes; None for a reference whose source did not tell, 0 for a symbolic link.
+        ref: the URI of a reference, None for anything else.
+        target: where a symbolic link points, relative to its own directory; None for anything else.
+        executable: the owner may execute it.
+        local_path: for a file that a draft was given with policy "immutable", and will read when it is saved: its absolute
+            path; None otherwise.
+    """
+
+    __slots__ = ("_digest", "executable", "local_path", "path", "ref", "size", "target")
+
+    def __init__(
+        self, path: str, digest: str | Callable[[], str], size: int | None, *, ref: str | None = None,
+        target: str | None = None, executable: bool = False, local_path: str | None = None,
+    ) -> None:
+        self.path = path
+        self._digest = digest
+        self.size = size
+        self.ref = ref
+        self.target = target
+        self.executable = executable
+        self.local_path = local_path
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the bytes (of the target, for a link) as 64 hex digits; a reference's checksum as its source gives it.
+
+        For an entry with `local_path` the file is hashed the first time, which raises SourceChangedError when it is not
+        as it was when it was added.
+        """
+        return self._digest if isinstance(self._digest, str) else self._digest()
+
+    def _key(self) -> tuple[str, str, int | None, str | None, str | None]:
+        return self.path, self.digest, self.size, self.ref, self.target
+
+    def __eq__(self, other: object) -> bool:
+        return self._key() == other._key() if isinstance(other, ManifestEntry) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self.path)
+
+    def __repr__(self) -> str:
+        what = f"ref={self.ref!r}" if self.ref is not None else f"size={self.size}"
+        return f"<ManifestEntry {self.path!r} {what}>"
+
+
+def entry_view(path: str, entry: Entry) -> ManifestEntry:
+    """The entry at `path` for users. `entry` is no directory."""
+    if isinstance(entry, FileEntry):
+        return ManifestEntry(path, entry.digest, entry.size, executable=entry.executable)
+    if isinstance(entry, LinkEntry):
+        return ManifestEntry(path, digest_bytes(entry.target), 0, target=os.fsdecode(entry.target))
+    if isinstance(entry, RefEntry):
+        return ManifestEntry(path, entry.checksum, entry.size, ref=entry.uri)
+    raise TypeError(f"{path!r} is a directory, which is no entry of a manifest")
+
+
+class Entries(Mapping[str, ManifestEntry]):
+    """Entries by path. Read-only; a path that is not there is a PathNotFoundError (a KeyError)."""
+
+    @property
+    @abstractmethod
+    def digest(self) -> str:
+        """Of all of it: the artifact's digest."""
+
+    @property
+    @abstractmethod
+    def size(self) -> int:
+        """Of all of it, in bytes."""
+
+    @abstractmethod
+    def pairs(self) -> Iterator[tuple[str, ManifestEntry]]:
+        """Paths and entries, in one pass."""
+
+    def below(self, directory: str) -> Iterator[ManifestEntry]:
+        """The entries in a directory and the directories below it; none when there is no such directory."""
+        prefix = check_path(directory) + "/"
+        return (entry for path, entry in self.pairs() if path.startswith(prefix))
+
+    def items(self) -> ItemsView[str, ManifestEntry]:
+        return _Items(self)
+
+    def values(self) -> ValuesView[ManifestEntry]:
+        return _Values(self)
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} manifest entries>"
+
+
+# The views of Mapping look every path up; these read the manifest once.
+class _Items(ItemsView[str, ManifestEntry]):
+    _mapping: Entries
+
+    def __iter__(self) -> Iterator[tuple[str, ManifestEntry]]:
+        return self._mapping.pairs()
+
+
+class _Values(ValuesView[ManifestEntry]):
+    _mapping: Entries
+
+    def __iter__(self) -> Iterator[ManifestEntry]:
+        return (entry for _, entry in self._mapping.pairs())
+
+
+class VersionEntries(Entries):
+    """Of a version: read from the store as they are asked for, a few pages for a path, never all at once."""
+
+    def __init__(self, source: PageSource, digest: str, size: int) -> None:
+        """`digest` is the version's root tree in `source`. Nothing is read yet."""
+        self._source = source
+        self._digest = digest
+        self._size = size
+
+    @property
+    def digest(self) -> str:
+        return self._digest
+
+    @property
+    def size(self) -> int:
+        return self._size
+
+    @cached_property
+    def _manifest(self) -> Manifest:
+        return Manifest(self._source, self._digest)
+
+    @cached_property
+    def _count(self) -> int:
+        return sum(1 for _ in self._manifest.walk())
+
+    def __getitem__(self, path: str) -> ManifestEntry:
+        entry = self._manifest.get(path)
+        if entry is None or isinstance(entry, DirEntry):
+            what = "a directory" if entry is not None else "nothing"
+            raise PathNotFoundError(f"there is no file {path!r} in this artifact, but {what}")
+        return entry_view(path, entry)
+
+    def __iter__(self) -> Iterator[str]:
+        return (path for path, _ in self._manifest.walk())
+
+    def __len__(self) -> int:
+        return self._count
+
+    def pairs(self) -> Iterator[tuple[str, ManifestEntry]]:
+        return ((path, entry_view(path, entry)) for path, entry in self._manifest.walk())
+
+
+class ArtifactManifest:
+    """All that an artifact holds. Of a draft it is live; of a version it never changes.
+
+    Attributes:
+        entries: entries by path.
+    """
+
+    def __init__(self, entries: Entries) -> None:
+        self.entries = entries
+
+    def digest(self) -> str:
+        """The artifact's digest."""
+        return self.entries.digest
+
+    def size(self) -> int:
+        """The artifact's size in bytes."""
+        return self.entries.size
+
+    def get_entry_by_path(self, path: str) -> ManifestEntry | None:
+        """None when there is no such entry."""
+        return self.entries.get(check_path(path))
+
+    def get_entries_in_directory(self, directory: str) -> list[ManifestEntry]:
+        """All entries below `directory`, at any depth."""
+        return list(self.entries.below(directory))
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.entries)

@@ -1,0 +1,230 @@
+"""Runs as users see them: `with artfs.init(project="p") as run: run.log_artifact(…)`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from types import TracebackType
+from typing import Any, Self
+
+from artfs.api.ambient import enter_run, leave_run, session_for
+from artfs.api.artifact import Artifact, log, logged, logged_state
+from artfs.api.draft import StrPath
+from artfs.api.ingest import LogTarget, as_names
+from artfs.api.session import Session
+from artfs.api.tracking import Tracker, begin_run
+from artfs.api.version import LoggedArtifact, resolve
+from artfs.errors import ConflictError, InvalidArgumentError
+from artfs.model.metadata import check_metadata
+from artfs.model.names import check_entity_name, check_project_name
+from artfs.settings import Settings
+
+
+class Run:
+    """One process's piece of work that logs and uses artifacts. A context manager that finishes it, as "failed" when the
+    `with` is left by an exception. What is logged is durable when `log_artifact` returns, so finishing waits for nothing.
+    """
+
+    def __init__(self, tracker: Tracker) -> None:
+        self._tracker = tracker
+
+    def __repr__(self) -> str:
+        return f"<Run {self.entity}/{self.project}/{self.id} ({self.state})>"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.finish(exit_code=0 if error is None else 1)
+
+    @property
+    def id(self) -> str:
+        """Eight letters and digits, unique in the catalog."""
+        return self._tracker.record.id
+
+    @property
+    def entity(self) -> str:
+        return self._tracker.record.entity
+
+    @property
+    def project(self) -> str:
+        return self._tracker.record.project
+
+    @property
+    def name(self) -> str:
+        """As given to `init`, else the id."""
+        return self._tracker.record.name
+
+    @property
+    def job_type(self) -> str | None:
+        return self._tracker.record.job_type
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """A copy of what was given to `init`."""
+        return dict(self._tracker.record.config)
+
+    @property
+    def state(self) -> str:
+        """"running", "finished" or "failed"."""
+        return self._tracker.record.state
+
+    @property
+    def step(self) -> int:
+        """The number of the next history step; 0 before the first `log`."""
+        return self._tracker.steps
+
+    def log(self, data: Mapping[str, Any], step: int | None = None) -> None:
+        """Counts one history step. artfs keeps no metrics: the values are not stored, only how many steps there were,
+        because an artifact knows at which step it was logged (`history_step`).
+
+        `step`: the number of this one; never goes back. Raises ConflictError when the run is finished.
+        """
+        if not isinstance(data, Mapping):
+            raise TypeError(f"log() takes a dict of values, not {type(data).__name__}")
+        self._tracker.step(step)
+
+    def log_artifact(
+        self,
+        artifact_or_path: Artifact | StrPath,
+        name: str | None = None,
+        type: str | None = None,
+        aliases: str | Iterable[str] | None = None,
+        tags: str | Iterable[str] | None = None,
+    ) -> Artifact:
+        """Logs an artifact, or a file or directory as one, as output of this run.
+
+        When this returns, the version is durable. When `latest` has the same content already, no version is made: the
+        result is that one, with these aliases and tags added to it. An artifact that is logged already gets them, too.
+
+        Arguments:
+            artifact_or_path: an Artifact becomes the version, and is returned.
+            name: for a path; None: "run-ID-" and the last part of the path.
+            type: for a path; None: "unspecified".
+            aliases: beside `latest`, which a new version always gets. One str is one alias.
+            tags: of the version. One str is one tag.
+        Raises what Artifact.save raises; for a path what add_file and add_dir raise, InvalidArgumentError when nothing is
+        there; ConflictError for an artifact that is logged in another project, and when the run is finished; TypeError for
+        another kind of object.
+        """
+        self._tracker.check_running()
+        if isinstance(artifact_or_path, Artifact):
+            artifact = artifact_or_path
+            for what, given, known in (("name", name, artifact.source_name.partition(":")[0]), ("type", type, artifact.type)):
+                if given is not None and given != known:
+                    raise InvalidArgumentError(f"the {what} of an Artifact is its own, {known!r}; leave `{what}` out")
+        elif isinstance(artifact_or_path, str | os.PathLike):
+            artifact = self._from_path(os.fspath(artifact_or_path), name, type)
+        else:
+            raise TypeError(f"log_artifact takes an Artifact or a path, not {artifact_or_path.__class__.__name__}")
+        log(artifact, self._tracker.target(), aliases, tags)
+        return artifact
+
+    def _from_path(self, path: str, name: str | None, type: str | None) -> Artifact:
+        last = os.path.basename(os.path.abspath(path))
+        artifact = Artifact(name or f"run-{self.id}-{last}", type or "unspecified")
+        if os.path.isdir(path):
+            artifact.add_dir(path)
+        elif os.path.exists(path):
+            artifact.add_file(path)
+        else:
+            raise InvalidArgumentError(f"there is no file or directory {path!r} to log")
+        return artifact
+
+    def use_artifact(
+        self,
+        artifact_or_name: Artifact | str,
+        type: str | None = None,
+        aliases: str | Iterable[str] | None = None,
+        use_as: str | None = None,
+    ) -> Artifact:
+        """Fetches an artifact and notes that this run used it.
+
+        Arguments:
+            artifact_or_name: `[[ENTITY/]PROJECT/]NAME[:ALIAS]`, completed by this run's entity and project, and `latest`
+                (ALIAS may be `vN` or `@TIME`); or an Artifact. A draft is logged to this run's project first, as nobody's output.
+            type: what its type must be; None: any.
+            aliases: added to it.
+            use_as: deprecated, without effect.
+        Raises NotFoundError; TypeConflictError (a ValueError) for another type; InvalidNameError; ConflictError for an artifact
+        of another state folder, and when the run is finished.
+        """
+        self._tracker.check_running()
+        session = self._tracker.session
+        if isinstance(artifact_or_name, Artifact):
+            artifact = artifact_or_name
+            if artifact.is_draft():
+                log(artifact, LogTarget(session, self.entity, self.project))
+        else:
+            artifact = logged(resolve(session, artifact_or_name, entity=self.entity, project=self.project))
+        state = self._here(artifact, "use_artifact")
+        state.check_type(type)
+        if aliases:
+            state.label(aliases, None)
+        session.catalog.record_use(self.id, state.member.version.id)
+        return artifact
+
+    def link_artifact(
+        self, artifact: Artifact, target_path: str, aliases: str | Iterable[str] | None = None
+    ) -> Artifact:
+        """Links an artifact to a collection of links; a draft is logged by this run first.
+
+        As Artifact.link, but `target_path` is completed by this run's entity and project.
+        """
+        self._tracker.check_running()
+        if artifact.is_draft():
+            log(artifact, self._tracker.target())
+        state = self._here(artifact, "link_artifact")
+        return logged(state.link(target_path, aliases, entity=self.entity, project=self.project))
+
+    def _here(self, artifact: Artifact, asked: str) -> LoggedArtifact:
+        state = logged_state(artifact, asked)
+        mine, theirs = self._tracker.session.settings.home, state.session.settings.home
+        if mine != theirs:
+            raise ConflictError(f"{artifact.name} is in the state folder {theirs}, but this run is in {mine}")
+        return state
+
+    def finish(self, exit_code: int | None = None) -> None:
+        """Ends the run: "finished", or "failed" when `exit_code` is neither None nor 0. Again is fine."""
+        leave_run(self._tracker)
+        self._tracker.finish("failed" if exit_code else "finished")
+
+
+def init(
+    project: str | None = None,
+    entity: str | None = None,
+    job_type: str | None = None,
+    config: Mapping[str, Any] | object | None = None,
+    name: str | None = None,
+    *,
+    settings: Settings | None = None,
+    session: Session | None = None,
+) -> Run:
+    """Begins a run, which is the current one until it is finished (or another begins): by `with`, by `finish()`, or when
+    the process ends.
+
+    Arguments:
+        project, entity: where it logs; None: the settings'. The project is made when missing.
+        job_type: free text, such as "train".
+        config: a dict of JSON values, or an object whose attributes are taken (argparse's Namespace).
+        name: for people; None: the run's id.
+        settings: which state folder; None: from the config file and the environment.
+        session: an open session to use instead.
+    Raises InvalidNameError, InvalidMetadataError, TypeError, UsageError, CatalogError.
+    """
+    if session is None:
+        session = session_for(settings)
+    values = config if config is None or isinstance(config, Mapping) else vars(config)
+    tracker = begin_run(
+        session,
+        entity=check_entity_name(entity or session.settings.entity),
+        project=check_project_name(project or session.settings.project),
+        name=name,
+        job_type=job_type,
+        # The rules of metadata for the values; there may be any number of them.
+        config=check_metadata({"config": values or {}})["config"],
+    )
+    enter_run(tracker)
+    return Run(tracker)

@@ -1,0 +1,140 @@
+"""A version as somebody sees it who logged or fetched it: its place in a collection, and changes that are not saved yet."""
+
+from __future__ import annotations
+
+import base64
+import copy
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+from artfs.api.ingest import as_names
+from artfs.api.manifest import ArtifactManifest, VersionEntries
+from artfs.api.session import Session
+from artfs.errors import ConflictError, InvalidNameError, TypeConflictError
+from artfs.model.metadata import check_metadata
+from artfs.model.names import check_alias, check_tag, is_version, parse_name
+from artfs.model.records import Member
+
+
+def time_text(moment: datetime) -> str:
+    """As the reference gives times: ISO 8601 text in UTC, "2026-11-01T12:00:00.000000Z"."""
+    return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+class LoggedArtifact:
+    """One membership of one version.
+
+    `description`, `metadata`, `aliases` and `tags` are copies that may be changed in place or replaced; `save` checks and
+    persists what differs from what was fetched. Everything else is as it was when it was fetched (or saved).
+    """
+
+    def __init__(self, session: Session, member: Member, alias: str | None = None) -> None:
+        """`alias`: the name by which it was fetched, None when by none."""
+        self.session = session
+        self._alias = alias if alias is not None and not is_version(alias) else None
+        self._load(member)
+        version = member.version
+        self.manifest = ArtifactManifest(VersionEntries(session.pages, version.digest, version.size))
+
+    def _load(self, member: Member) -> None:
+        self.member = member
+        self.state: str = member.version.state
+        self.description = member.version.description
+        self.metadata: dict[str, Any] = copy.deepcopy(member.version.metadata)
+        self.aliases: list[str] = list(member.aliases)
+        self.tags: list[str] = list(member.version.tags)
+
+    # names --------------------------------------------------------------------------------------------------------
+
+    @property
+    def id(self) -> str:
+        return base64.b64encode(f"Artifact:{self.member.version.id}".encode()).decode()
+
+    @property
+    def version(self) -> str:
+        return f"v{self.member.index}"
+
+    @property
+    def name(self) -> str:
+        return f"{self.member.collection}:{self._alias or self.version}"
+
+    @property
+    def source_version(self) -> str:
+        return f"v{self.member.version.source_index}"
+
+    @property
+    def source_name(self) -> str:
+        return f"{self.member.version.collection}:{self.source_version}"
+
+    def check_type(self, expected: str | None) -> None:
+        """Raises TypeConflictError when it is not of the type `expected` (None: any)."""
+        if expected is not None and expected != self.member.version.type:
+            raise TypeConflictError(
+                f"{self.member.qualified_name} is of type {self.member.version.type!r}, not {expected!r}"
+            )
+
+    # changes ------------------------------------------------------------------------------------------------------
+
+    def save(self) -> None:
+        """Persists changes of description, metadata, aliases and tags. Last writer wins, for what was changed here only.
+
+        Raises InvalidNameError or InvalidMetadataError before anything is written; NotFoundError when it was deleted.
+        """
+        version = self.member.version
+        aliases = [check_alias(alias) for alias in as_names(self.aliases)]
+        tags = [check_tag(tag) for tag in as_names(self.tags)]
+        metadata = check_metadata(self.metadata)
+        catalog = self.session.catalog
+        catalog.update_version(
+            version.id,
+            description=... if self.description == version.description else self.description,
+            metadata=None if metadata == version.metadata else metadata,
+            add_tags=[tag for tag in tags if tag not in version.tags],
+            remove_tags=[tag for tag in version.tags if tag not in tags],
+        )
+        member = catalog.set_aliases(
+            self.member.id,
+            add=[alias for alias in aliases if alias not in self.member.aliases],
+            remove=[alias for alias in self.member.aliases if alias not in aliases],
+        )
+        self._load(member)
+
+    def label(self, aliases: str | Iterable[str] | None, tags: str | Iterable[str] | None) -> None:
+        """Adds aliases and tags, and saves."""
+        self.aliases = list(as_names([*self.aliases, *as_names(aliases)]))
+        self.tags = list(as_names([*self.tags, *as_names(tags)]))
+        self.save()
+
+    def delete(self, *, delete_aliases: bool) -> None:
+        self.session.catalog.delete_version(self.member.id, delete_aliases=delete_aliases)
+        if not self.member.is_link:
+            self.state = "DELETED"
+
+    def link(self, target_path: str, aliases: str | Iterable[str] | None, *, entity: str, project: str) -> LoggedArtifact:
+        """Links the version (of a link: what it links to). `entity` and `project` complete `target_path`."""
+        target = parse_name(target_path, entity, project)
+        if target.alias is not None:
+            raise InvalidNameError(
+                f"bad link target {target_path!r}: name the collection only; give aliases as `aliases`"
+            )
+        names = [check_alias(alias) for alias in as_names(aliases)]
+        member = self.session.catalog.link(
+            self.member.version.id, target.entity, target.project, target.collection, names
+        )
+        return LoggedArtifact(self.session, member)
+
+    def unlink(self) -> None:
+        if not self.member.is_link:
+            raise ConflictError(
+                f"{self.member.qualified_name} is not a link, so it cannot be unlinked; delete() deletes a version"
+            )
+        self.session.catalog.unlink(self.member.id)
+
+
+def resolve(session: Session, text: str, *, entity: str, project: str) -> LoggedArtifact:
+    """The artifact of that name; `entity` and `project` complete it, and `latest`. Raises InvalidNameError, NotFoundError."""
+    name = parse_name(text, entity, project)
+    alias = name.alias or "latest"
+    member = session.catalog.resolve(name.entity, name.project, name.collection, alias)
+    return LoggedArtifact(session, member, None if alias.startswith("@") else name.alias)
