@@ -64,22 +64,24 @@ def build_manifest(files: Mapping[str, Entry], empty_dirs: Iterable[str] = ()) -
     no tree can hold, or over MAX_DEPTH directories deep.
     """
     top = _collect(files)
-    for path in empty_dirs:
-        node = _node_at(top, _split(path))
-        if node.change is _SAME and not node.children:
+    wanted = {path: _node_at(top, _split(path)) for path in empty_dirs}
+    for path, node in wanted.items():
+        if node.change is not _SAME:
+            raise _two_kinds([os.fsencode(path)])
+        if not node.children:
             node.change = _EMPTY_DIR
     return _finish(None, None, top)
 
 
-def edit_tree(source: PageSource, root: Digest, changes: Mapping[str, Entry | None]) -> BuiltManifest:
-    """The tree `root` with `changes`: path -> what is there then (`name` is ignored), or None: what is there goes, with all
+def edit_tree(source: PageSource, top: Directory, changes: Mapping[str, Entry | None]) -> BuiltManifest:
+    """The tree `top`, an artifact's root, with `changes`: path -> what is there then (`name` is ignored), or None: what is there goes, with all
     below it; removing what is not there changes nothing. A directory that loses its last entry this way goes, too.
 
     A DirEntry puts a whole tree there, as it is. Reads and makes only pages that change (and reads the index pages of
     directories that change). Raises ConflictError when a path leads through what is (and stays) a file; otherwise as
     build_manifest, and what reading pages raises.
     """
-    return _finish(source, Directory(source, root), _collect(changes))
+    return _finish(source, top, _collect(changes))
 
 
 def _finish(source: PageSource | None, old: Directory | None, top: _Node) -> BuiltManifest:
@@ -122,8 +124,9 @@ def _collect(changes: Mapping[str, Entry | None]) -> _Node:
     return top
 
 
-def _show(where: Sequence[bytes]) -> str:
-    return repr(os.fsdecode(b"/".join(where)))
+def _two_kinds(where: Sequence[bytes]) -> ConflictError:
+    path = os.fsdecode(b"/".join(where))
+    return ConflictError(f"{path!r} is a file or link, and a directory for another path; it cannot be both")
 
 
 def _apply(
@@ -145,7 +148,7 @@ def _apply(
         goes = made.totals.count == 0 and (base is None or base.digest != made.digest)
         if base is None and (before is not None or isinstance(child.change, Entry)):
             if not goes:
-                raise ConflictError(f"{_show(here)} is a file or link, and a directory for another path; it cannot be both")
+                raise _two_kinds(here)
             if child.change is not _SAME:
                 updates[name] = _named(child.change, name, out)
         elif not goes:

@@ -37,6 +37,11 @@ class Manifest:
         """Of the root directory: sizes and files of the whole version."""
         return self._top.totals
 
+    @property
+    def top(self) -> Directory:
+        """The root directory."""
+        return self._top
+
     def directory(self, path: str = "") -> Directory | None:
         """The directory at `path` ("" is the root); None when nothing, or something else, is there."""
         if not path:
@@ -156,7 +161,7 @@ def _check_link(directory: Directory, entry: Entry, depth: int) -> None:
 
 def edit(manifest: Manifest, changes: Mapping[str, Entry | None]) -> BuiltManifest:
     """The version with `changes` to it: see edit.edit_tree."""
-    return edit_tree(manifest.source, manifest.root, changes)
+    return edit_tree(manifest.source, manifest.top, changes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,7 +246,7 @@ def diff(old: Manifest, new: Manifest, *, include_dirs: bool = False) -> Iterato
     """
     if old.root == new.root:
         return
-    todo = [("", _Side(old.directory()), _Side(new.directory()))]
+    todo = [("", _Side(old.top), _Side(new.top))]
     while todo:
         prefix, left, right = todo[-1]
         pair = _next_pair(left, right)

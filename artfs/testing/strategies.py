@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from hashlib import sha256
 
 from hypothesis import strategies as st
 
 from artfs.model.digests import BLOCKS_ABOVE, MAX_SIZE
 from artfs.model.entry import DirEntry, Entry, FileEntry, LinkEntry, RefEntry, wrong_name
 
-raw_digests: st.SearchStrategy[bytes] = st.binary(min_size=32, max_size=32)
-"""32 bytes."""
+raw_digests: st.SearchStrategy[bytes] = st.integers(0, 999).map(lambda at: sha256(b"%d" % at).digest())
+"""32 bytes: digests of a thousand different blobs."""
 
 digests: st.SearchStrategy[str] = raw_digests.map(bytes.hex)
 """64 hexadecimal digits."""
@@ -81,7 +82,7 @@ def paths(names: st.SearchStrategy[bytes] = components, max_depth: int = 4) -> s
 
 @st.composite
 def file_maps(
-    draw: st.DrawFn, names: st.SearchStrategy[bytes] = easy_components, max_size: int = 12
+    draw: st.DrawFn, names: st.SearchStrategy[bytes] = easy_components, max_size: int = 8
 ) -> Mapping[str, Entry]:
     """Paths and their entries, no path being below another one. Names of the entries are those of the paths."""
     found: dict[str, Entry] = {}

@@ -106,12 +106,12 @@ def test_the_empty_directory():
     assert directory.lookup(b"a") is None
 
 
-# three levels of pages, made of short ones: names that all end pages, on both levels
+# two levels of index pages, made cheap by names that all end leaf pages
 
 
 def deep_tree() -> tuple[list[bytes], BuiltTree]:
-    both = (name for name in (b"%07d" % at for at in count()) if ends_page(name, 0))
-    names = list(islice(both, 16 * 300))
+    ending = (name for name in (b"%07d" % at for at in count()) if ends_page(name, 0))
+    names = list(islice(ending, 16 * 300))
     return names, build_tree(file(name) for name in names)
 
 
