@@ -17,6 +17,7 @@ import contextlib
 import fcntl
 import os
 import struct
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -72,7 +73,7 @@ class HashLog:
     """The `hashes` file: length-prefixed msgpack records, the last one of an inode counts.
 
     It is only a memory of work done: a record that is lost, torn or stale costs reading the file again, never a wrong
-    digest, because each is believed only while the file's fingerprint matches.
+    digest, because each is believed only while the file's fingerprint matches. Thread-safe.
     """
 
     _LENGTH = struct.Struct("<I")
@@ -81,6 +82,7 @@ class HashLog:
         self._path = path
         self._pending: list[bytes] = []
         self._records: dict[int, HashRecord] | None = None
+        self._lock = threading.RLock()
 
     def _loaded(self) -> dict[int, HashRecord]:
         if self._records is None:
@@ -100,25 +102,29 @@ class HashLog:
         return self._records
 
     def add(self, record: HashRecord) -> None:
-        self._loaded()[record.inode] = record
-        data = msgspec.msgpack.encode(record)
-        self._pending.append(self._LENGTH.pack(len(data)) + data)
-        if len(self._pending) >= 512:
-            self.flush()
+        with self._lock:
+            self._loaded()[record.inode] = record
+            data = msgspec.msgpack.encode(record)
+            self._pending.append(self._LENGTH.pack(len(data)) + data)
+            if len(self._pending) >= 512:
+                self.flush()
 
     def try_get(self, status: os.stat_result) -> HashRecord | None:
-        record = self._loaded().get(status.st_ino)
+        with self._lock:
+            record = self._loaded().get(status.st_ino)
         return record if record is not None and record.matches(status) else None
 
     def drop(self, inode: int) -> None:
-        self._loaded().pop(inode, None)
+        with self._lock:
+            self._loaded().pop(inode, None)
 
     def flush(self) -> None:
-        """Hands what is pending to the operating system (not to the disk)."""
-        if self._pending:
-            data, self._pending = b"".join(self._pending), []
-            with self._path.open("ab") as stream:
-                stream.write(data)
+        """Hands what is pending to the operating system (not to the disk). A full disk loses them: they are only a memory."""
+        with self._lock:
+            if self._pending:
+                data, self._pending = b"".join(self._pending), []
+                with contextlib.suppress(OSError), self._path.open("ab") as stream:
+                    stream.write(data)
 
     def __len__(self) -> int:
         return len(self._loaded())

@@ -24,13 +24,18 @@ FOREVER_S = 1e7
 class Later(Exception):  # noqa: N818 - a request for time, not an error
     """Raised by a vfs operation that has to block: `call` runs in a thread, under the request's deadline.
 
-    `then` None: the operation is tried again from its beginning. Otherwise `then(result)` runs in the loop's thread and its
-    result is the operation's.
+    `then(result)` runs in the loop's thread afterwards. `again`: the operation is tried again from its beginning, which is also
+    so without `then`; otherwise the result of `then` is the operation's. `patient`: no deadline, because `call` cannot be left
+    half done (a commit).
     """
 
-    def __init__(self, call: Callable[[], Any], then: Callable[[Any], Any] | None = None) -> None:
+    def __init__(
+        self, call: Callable[[], Any], then: Callable[[Any], Any] | None = None, *, again: bool = False, patient: bool = False
+    ) -> None:
         self.call = call
         self.then = then
+        self.again = again or then is None
+        self.patient = patient
 
 
 class Attr:
@@ -296,14 +301,19 @@ class ListHandle(DirHandle):
     def __init__(self, table: InodeTable, list_entries: Callable[[], list[tuple[bytes, Callable[[], Attr | None]]]]) -> None:
         self._table = table
         self._list = list_entries
-        self._entries = list_entries()
+        self._entries: list[tuple[bytes, Callable[[], Attr | None]]] = []
 
     def read(self, offset: int, emit: Emit) -> None:
         if offset == 0:
             self._entries = self._list()
         for at in range(offset, len(self._entries)):
             name, make_attr = self._entries[at]
-            attr = make_attr()
+            try:
+                attr = make_attr()
+            except Later:
+                if at == offset:
+                    raise
+                return  # what was emitted is the reply; the kernel asks on from here
             if attr is None:
                 continue  # it went away since the listing
             if not emit(name, attr, at + 1):

@@ -19,7 +19,7 @@ from artfs.errors import BadObjectError
 from artfs.model.digests import from_raw
 from artfs.model.entry import DirEntry, Entry, FileEntry, LinkEntry, RefEntry
 from artfs.model.records import Member
-from artfs.model.tree import Directory, IndexPage, LeafPage, decode_page
+from artfs.model.tree import Directory, IndexPage, LeafPage, Totals, decode_page
 from artfsd.fetch import Blobs
 from artfsd.inodes import (
     DIR_MODE,
@@ -105,8 +105,7 @@ class Trees:
         key = (member.version.id, path)
         found = self._listings.get(key)
         if found is None:
-            directory = Directory(self.pages, digest, None)
-            found = Listing(self, key, member, directory)
+            found = Listing(self, key, member, digest, Directory(self.pages, digest).totals)
             self._listings[key] = found
             self.table.add_range(found)
         return found
@@ -123,18 +122,24 @@ class Trees:
 class Listing(FileRange):
     """One directory of one version. Lives while the kernel knows one of its files or a directory inode shows it."""
 
-    __slots__ = ("attr", "directory", "key", "member", "time_ns", "trees", "users")
+    __slots__ = ("attr", "digest", "key", "member", "time_ns", "totals", "trees", "users")
 
-    def __init__(self, trees: Trees, key: tuple[int, bytes], member: Member, directory: Directory) -> None:
-        super().__init__(directory.totals.count)
+    def __init__(self, trees: Trees, key: tuple[int, bytes], member: Member, digest: str, totals: Totals) -> None:
+        super().__init__(totals.count)
+        self.digest = digest
+        self.totals = totals
         self.trees = trees
         self.key = key
         self.member = member
-        self.directory = directory
         self.users = 0
         self.time_ns = time_ns(member.version.created_at)
         # One value for all files of the directory; each use sets what differs.
         self.attr = Attr(0, FILE_MODE, 0, self.time_ns, trees.uid, trees.gid)
+
+    @property
+    def directory(self) -> Directory:
+        """Made for each use: it holds its root page, which otherwise only the bounded cache does. May raise Later."""
+        return Directory(self.trees.pages, self.digest, self.totals)
 
     def node_at(self, index: int) -> Node:
         return VersionFile(self, index, self.directory.at(index))
@@ -245,7 +250,7 @@ class VersionDir(Node):
         listing = self.listing
         if listing is None:
             listing = self.trees.listing(self.member, self.path, self.digest)
-            totals = listing.directory.totals
+            totals = listing.totals
             if (totals.size, totals.file_count) != self.expect:
                 raise BadObjectError(f"tree {self.digest} has other totals than its parent says", self.digest)
             self.listing = listing
@@ -303,7 +308,7 @@ class VersionDir(Node):
 
     def xattrs(self) -> dict[bytes, bytes]:
         if self.parent is not None:
-            totals = self.content().directory.totals
+            totals = self.content().totals
             return {
                 b"user.artfs.digest": self.digest.encode(),
                 b"user.artfs.size": str(totals.size).encode(),

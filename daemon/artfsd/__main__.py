@@ -1,0 +1,59 @@
+"""`artfsd MOUNTPOINT`: serves the state folder's catalog as a file system, in the foreground.
+
+`artfs mount` starts it in the background; systemd starts it as it is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from artfs.errors import ArtfsError
+from artfs.settings import load_settings
+from artfsd.run import MountOptions, serve, watchdog_period
+
+FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+
+
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(prog="artfsd", description="Serve artifacts as a file system (in the foreground).")
+    made.add_argument("mountpoint", help="an empty directory of yours")
+    made.add_argument("--home", type=Path, help="state folder (default: ARTFS_HOME or ~/.local/share/artfs)")
+    made.add_argument("--entity", help="whose projects stand at the root of the mount")
+    made.add_argument("--foreground", action="store_true", help="stay attached (the default; accepted for symmetry)")
+    made.add_argument("--allow-other", action="store_true", help="let other users in")
+    made.add_argument("--aliases", choices=("directories", "symlinks"), default="directories", help="how aliases show")
+    made.add_argument("--log-level", choices=("debug", "info", "warning", "error"), default="info")
+    return made
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Returns the exit code: 0 after a clean end, 2 for bad usage, 1 for anything that went wrong."""
+    args = parser().parse_args(argv)
+    logging.basicConfig(level=args.log_level.upper(), format=FORMAT, stream=sys.stderr)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    logging.getLogger("pyfuse3").setLevel(logging.INFO)
+    try:
+        settings = load_settings(home=args.home, entity=args.entity)
+        serve(
+            settings,
+            MountOptions(
+                mountpoint=args.mountpoint,
+                allow_other=args.allow_other,
+                symlinked_aliases=args.aliases == "symlinks",
+                notify_socket=os.environ.get("NOTIFY_SOCKET"),
+                watchdog_s=watchdog_period(os.environ),
+            ),
+        )
+    except ArtfsError as error:
+        print(f"artfsd: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

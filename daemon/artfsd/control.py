@@ -1,0 +1,212 @@
+"""The daemon's side of the control socket (messages: artfs.wire.control)."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+from typing import Any
+
+import msgspec
+import trio
+
+from artfs.errors import ArtfsError, ConflictError, DraftBusyError, NotFoundError, StorageError, UnavailableError, UsageError
+from artfs.wire.control import MAX_LINE, CommitOptions, Progress, Reply, Request
+from artfsd.draftroots import Drafts
+from artfsd.drafts import LiveDraft
+from artfsd.notify import Notifier, Watcher
+from artfsd.vfs import Vfs
+
+log = logging.getLogger(__name__)
+
+FLUSH_S = 5.0
+"""How long an answer waits for the kernel to take its invalidations."""
+
+
+
+class ControlServer:
+    """Answers requests on the socket. One task a connection, one request a connection."""
+
+    def __init__(self, vfs: Vfs, mountpoint: str, watcher: Watcher, notifier: Notifier) -> None:
+        self._vfs = vfs
+        self._mountpoint = mountpoint
+        self._watcher = watcher
+        self._notifier = notifier
+
+    async def serve(self, path: str, *, task_status: trio.TaskStatus[None]) -> None:
+        with trio.socket.socket(trio.socket.AF_UNIX, trio.socket.SOCK_STREAM) as listener:
+            if os.path.lexists(path):
+                os.unlink(path)
+            mask = os.umask(0o177)
+            try:
+                await listener.bind(path)
+            finally:
+                os.umask(mask)
+            listener.listen(16)
+            task_status.started()
+            async with trio.open_nursery() as nursery:
+                while True:
+                    connection, _ = await listener.accept()
+                    nursery.start_soon(self._answer, trio.SocketStream(connection))
+
+    async def _answer(self, stream: trio.SocketStream) -> None:
+        async with stream:
+            try:
+                line = await _read_line(stream)
+                if line is None:
+                    return
+                reply = await self._reply(line, stream)
+                await stream.send_all(msgspec.json.encode(reply) + b"\n")
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                return  # the client left; what it asked for goes on or is done
+
+    async def _reply(self, line: bytes, stream: trio.SocketStream) -> Reply:
+        try:
+            request = msgspec.json.decode(line, type=Request)
+            result = await self._dispatch(request, stream)
+            return Reply(result=result)
+        except msgspec.MsgspecError as error:
+            return Reply(error={"kind": "usage", "message": f"the daemon does not understand the request: {error}"})
+        except ArtfsError as error:
+            fields: dict[str, Any] = {"kind": error.kind, "message": str(error)}
+            if hasattr(error, "paths"):
+                fields["paths"] = list(error.paths)
+            return Reply(error=fields)
+        except OSError as error:
+            wrapped = StorageError.wrap(error, "the request")
+            return Reply(error={"kind": wrapped.kind, "message": str(wrapped)})
+        except Exception as error:
+            log.exception("a control request failed")
+            return Reply(error={"kind": "error", "message": f"the daemon failed ({error!r}); its log has the traceback"})
+
+    async def _dispatch(self, request: Request, stream: trio.SocketStream) -> dict[str, Any]:
+        if request.op == "ping":
+            return {"pid": os.getpid(), "mountpoint": self._mountpoint}
+        if request.op == "status":
+            return self._vfs.status()
+        if request.op == "refresh":
+            await trio.to_thread.run_sync(self._watcher.look)
+            await self._flush()
+            return {}
+        if request.op == "umount":
+            return await self._umount()
+        drafts, draft = self._draft(request.args)
+        if request.op == "abandon":
+            return await self._abandon(drafts, draft)
+        options = msgspec.convert(request.args.get("options", {}), CommitOptions)
+        return await self._commit(drafts, draft, options, stream)
+
+    def _draft(self, args: dict[str, Any]) -> tuple[Drafts, LiveDraft]:
+        drafts = self._vfs.drafts
+        if drafts is None:
+            raise UnavailableError("another daemon of this state folder serves the drafts; ask that one (see `artfs status`)")
+        project, name = args.get("project"), args.get("draft")
+        if not isinstance(project, str) or not isinstance(name, str):
+            raise UsageError("the request names no draft")
+        draft = drafts.find(project, name)
+        if draft is None:
+            raise NotFoundError(f"there is no draft {project}/{name}; `artfs draft list` shows those that there are")
+        return drafts, draft
+
+    def _seal(self, drafts: Drafts, draft: LiveDraft) -> None:
+        if draft.sealed:
+            raise DraftBusyError(f"the draft {draft.staged.label} is being committed already")
+        busy = draft.open_paths()
+        if busy:
+            raise DraftBusyError(
+                f"files of the draft {draft.staged.label} are open for writing: {', '.join(busy[:5])}"
+                f"{f' and {len(busy) - 5} more' if len(busy) > 5 else ''}; close them and try again",
+                busy,
+            )
+        drafts.seal(draft)
+
+    async def _commit(
+        self, drafts: Drafts, draft: LiveDraft, options: CommitOptions, stream: trio.SocketStream
+    ) -> dict[str, Any]:
+        self._seal(drafts, draft)
+        send, receive = trio.open_memory_channel[Progress](64)
+        token = trio.lowlevel.current_trio_token()
+        phase = ""
+
+        def tell(progress: Progress) -> None:
+            nonlocal phase
+            if progress.phase != phase:
+                phase = progress.phase
+                log.info("commit of draft %s: %s", draft.staged.label, phase)
+            token.run_sync_soon(offer, progress)
+
+        def offer(progress: Progress) -> None:
+            try:
+                send.send_nowait(progress)
+            except (trio.WouldBlock, trio.BrokenResourceError, trio.ClosedResourceError):
+                return  # the client reads slowly, or left; the next one counts
+
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._tell_progress, receive, stream)
+                with trio.CancelScope(shield=True):
+                    reply = await trio.to_thread.run_sync(drafts.commit_call, draft, options, tell)
+                nursery.cancel_scope.cancel()
+        except BaseException as error:
+            drafts.not_ended(draft)
+            if isinstance(error, BaseExceptionGroup):
+                raise _first(error) from error
+            raise
+        self._notifier.send(drafts.ended(draft))
+        log.info("committed draft %s as %s:%s", draft.staged.label, reply.collection, reply.version)
+        await trio.to_thread.run_sync(self._watcher.look)
+        await self._flush()
+        result: dict[str, Any] = msgspec.to_builtins(reply)
+        return result
+
+    async def _tell_progress(self, receive: trio.MemoryReceiveChannel[Progress], stream: trio.SocketStream) -> None:
+        try:
+            async for progress in receive:
+                await stream.send_all(msgspec.json.encode(Reply(progress=progress)) + b"\n")
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            return  # a client that left does not stop the commit
+
+    async def _abandon(self, drafts: Drafts, draft: LiveDraft) -> dict[str, Any]:
+        self._seal(drafts, draft)
+        try:
+            await trio.to_thread.run_sync(draft.staged.abandon)
+        except BaseException:
+            drafts.not_ended(draft)
+            raise
+        self._notifier.send(drafts.ended(draft))
+        await self._flush()
+        return {}
+
+    async def _flush(self) -> None:
+        await trio.to_thread.run_sync(self._notifier.flush, FLUSH_S)
+
+    async def _umount(self) -> dict[str, Any]:
+        def unmount() -> subprocess.CompletedProcess[str]:
+            return subprocess.run(
+                ["fusermount3", "-u", "--", self._mountpoint], capture_output=True, text=True, timeout=30, check=False
+            )
+
+        done = await trio.to_thread.run_sync(unmount)
+        if done.returncode:
+            said = done.stderr.strip() or f"fusermount3 exited {done.returncode}"
+            raise ConflictError(f"cannot unmount {self._mountpoint}: {said}")
+        return {}
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+async def _read_line(stream: trio.SocketStream) -> bytes | None:
+    data = bytearray()
+    while b"\n" not in data:
+        chunk = await stream.receive_some(65536)
+        if not chunk or len(data) > MAX_LINE:
+            return None
+        data += chunk
+    return bytes(data.split(b"\n", 1)[0])
+
+

@@ -1,0 +1,419 @@
+"""Files and symbolic links of drafts, and their open handles."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import logging
+import os
+import stat
+from typing import TYPE_CHECKING
+
+from artfs.errors import BadBlobError
+from artfs.model.entry import FileEntry
+from artfs.model.records import Content
+from artfs.store.linux import try_reflink
+from artfs.store.staging import HashRecord, record_for
+from artfs.store.standins import entry_target
+from artfsd.hashing import FileHash
+from artfsd.inodes import FILE_MODE, LINK_MODE, Attr, FileHandle, Later, Node, refuse
+
+if TYPE_CHECKING:
+    from artfsd.drafts import DraftDir, LiveDraft
+
+log = logging.getLogger(__name__)
+
+_COPY_CHUNK = 1024 * 1024
+_NOWAIT = getattr(os, "RWF_NOWAIT", 0)
+LARGE_WRITE = 256 * 1024
+"""Writes from this many bytes on go to a thread: the page cache may make them wait for the disk."""
+
+
+class DraftFile(Node):
+    """A file of a draft: its own (`entry` None: bytes in the backing file), or a blob of the store until somebody writes to it.
+
+    A file with several names (hard links) is one node; `names` are those that the mount has seen.
+    """
+
+    __slots__ = ("draft", "entry", "handles", "hashing", "inode", "names", "time_ns")
+
+    def __init__(self, draft: LiveDraft, parent: DraftDir, name: bytes, entry: FileEntry | None, time_ns: int) -> None:
+        super().__init__()
+        self.draft = draft
+        self.entry = entry
+        self.time_ns = time_ns  # of an entry; a file of the draft's own has the backing's
+        self.inode = 0
+        self.names: list[tuple[DraftDir, bytes]] = [(parent, name)]
+        self.handles: set[DraftHandle] = set()
+        self.hashing: FileHash | None = None
+        draft.trees.table.add(self)
+
+    # where it is
+    @property
+    def path(self) -> bytes:
+        """One of its backing names. ENOENT once all are removed."""
+        if not self.names:
+            refuse(errno.ENOENT)
+        parent, name = self.names[0]
+        return parent.path + b"/" + name
+
+    def display_path(self) -> bytes:
+        if not self.names:
+            return b"(deleted)"
+        parent, name = self.names[0]
+        return parent.display_path(name)
+
+    def add_name(self, parent: DraftDir, name: bytes) -> None:
+        if (parent, name) not in self.names:
+            self.names.append((parent, name))
+
+    def renamed(self, parent: DraftDir, name: bytes, new_parent: DraftDir, new_name: bytes) -> None:
+        self.names.remove((parent, name))
+        self.names.append((new_parent, new_name))
+
+    def lost_name(self, parent: DraftDir, name: bytes) -> None:
+        with contextlib.suppress(ValueError):
+            self.names.remove((parent, name))
+        if not self.names and self.inode:
+            self.draft.by_inode.pop(self.inode, None)
+            self.draft.hashes.drop(self.inode)
+
+    def forgotten(self) -> None:
+        for parent, name in self.names:
+            if parent.children.get(name) is self:
+                del parent.children[name]
+        if self.inode and self.draft.by_inode.get(self.inode) is self:
+            del self.draft.by_inode[self.inode]
+
+    # attributes
+    def _status(self) -> os.stat_result:
+        for handle in self.handles:
+            if handle.fd >= 0:
+                return os.fstat(handle.fd)
+        return os.lstat(self.path)
+
+    def attr(self) -> Attr:
+        entry = self.entry
+        if entry is not None:
+            trees = self.draft.trees
+            mode = FILE_MODE | 0o111 if entry.executable else FILE_MODE
+            return Attr(self.ino, mode, entry.size, self.time_ns, trees.uid, trees.gid)
+        return self.attr_from(self._status())
+
+    def attr_from(self, status: os.stat_result) -> Attr:
+        attr = Attr(
+            self.ino, status.st_mode, status.st_size, status.st_mtime_ns, status.st_uid, status.st_gid, nlink=status.st_nlink
+        )
+        attr.atime_ns = status.st_atime_ns
+        attr.ctime_ns = status.st_ctime_ns
+        return attr
+
+    def setattr(self, changes: dict[str, int]) -> Attr:
+        self.draft.check_writable()
+        if self.entry is not None:
+            if "size" in changes:
+                if changes["size"] == 0:
+                    self._start_empty()
+                elif changes["size"] != self.entry.size:
+                    self._copy_up()
+                else:
+                    changes = {key: value for key, value in changes.items() if key != "size"}
+            if self.entry is not None:
+                self._restyle_entry(changes)
+                return self.attr()
+        return self._setattr_own(changes)
+
+    def _setattr_own(self, changes: dict[str, int]) -> Attr:
+        fd = next((handle.fd for handle in self.handles if handle.fd >= 0), -1)
+        target: bytes | int = fd if fd >= 0 else self.path
+        known = self.known_record() if "size" not in changes else None
+        if "size" in changes:
+            writable = next((handle.fd for handle in self.handles if handle.writing), None)
+            os.truncate(writable if writable is not None else self.path, changes["size"])
+            if self.hashing is not None:
+                self.hashing.disturbed()
+            else:
+                self.draft.hashes.drop(self.inode)
+        if "mode" in changes:
+            os.chmod(target, stat.S_IMODE(changes["mode"]))
+        if "uid" in changes or "gid" in changes:
+            os.chown(target, changes.get("uid", -1), changes.get("gid", -1))
+        if "atime_ns" in changes or "mtime_ns" in changes:
+            status = os.stat(target)
+            times = (changes.get("atime_ns", status.st_atime_ns), changes.get("mtime_ns", status.st_mtime_ns))
+            os.utime(target, ns=times)
+        self.refresh_record(known)
+        return self.attr()
+
+    def _restyle_entry(self, changes: dict[str, int]) -> None:
+        """A new mode or time of content that is still the store's: only the stand-in changes."""
+        assert self.entry is not None
+        if not {"mode", "mtime_ns"} & set(changes) or not self.names:
+            return
+        parent, name = self.names[0]
+        if "mode" in changes:
+            entry = self.entry
+            self.entry = FileEntry(entry.name, entry.size, entry.sha256, entry.blocks, bool(changes["mode"] & 0o100))
+        if "mtime_ns" in changes:
+            self.time_ns = changes["mtime_ns"]
+        parent.materialize()
+        self.draft.staged.scratch.place_link(entry_target(self.entry), self.path)
+        os.utime(self.path, ns=(self.time_ns, self.time_ns), follow_symlinks=False)
+
+    # digests
+    def known_record(self) -> HashRecord | None:
+        """The recorded digest, while it holds."""
+        if self.entry is not None or not self.inode:
+            return None
+        return self.draft.hashes.try_get(self._status())
+
+    def refresh_record(self, known: HashRecord | None) -> None:
+        """After a change of names or attributes that left the content alone: the digest holds for the new fingerprint."""
+        if known is not None:
+            self.draft.hashes.add(record_for(self._status(), known.content, known.block_objects))
+
+    # opening
+    def open(self, flags: int) -> FileHandle:
+        writing = flags & os.O_ACCMODE != os.O_RDONLY or bool(flags & os.O_TRUNC)
+        if not writing:
+            if self.entry is not None:
+                return self._open_entry(self.entry)
+            return self.opened(open_backing(self.path, os.O_RDONLY), writing=False)
+        self.draft.check_writable()
+        truncate = bool(flags & os.O_TRUNC)
+        if self.entry is not None:
+            if truncate:
+                self._start_empty()
+            else:
+                self._copy_up()
+        fd = open_backing(self.path, os.O_RDWR | (os.O_TRUNC if truncate else 0))
+        if truncate and self.hashing is not None:
+            self.hashing.disturbed()
+        return self.opened(fd, writing=True, fresh=truncate)
+
+    def _open_entry(self, entry: FileEntry) -> FileHandle:
+        handle = DraftHandle(self, -1, False)
+        handle.blob = self.draft.trees.blobs.open(
+            entry, lambda: f"drafts/{self.draft.staged.label}/{os.fsdecode(self.display_path())}"
+        )
+        self.handles.add(handle)
+        return handle
+
+    def opened(self, fd: int, *, writing: bool, fresh: bool = False) -> DraftHandle:
+        """A handle over `fd`. `fresh`: the file is empty now, so that its digest can be followed from the start."""
+        handle = DraftHandle(self, fd, writing)
+        self.handles.add(handle)
+        if writing:
+            self.draft.writers[id(handle)] = handle
+            if self.hashing is None:
+                self.hashing = FileHash(fresh)
+        return handle
+
+    def closed(self, handle: DraftHandle) -> None:
+        self.handles.discard(handle)
+        if handle.blob is not None:
+            handle.blob.close()
+        if handle.fd < 0:
+            return
+        if handle.writing:
+            self.draft.writers.pop(id(handle), None)
+            hashing = self.hashing
+            if hashing is not None and not any(other.writing for other in self.handles):
+                self.hashing = None
+                if self.names and (hashing.changes or not self.known_record()):
+                    self.draft.pool.finish(self.draft.hashes, hashing, handle.fd)
+                    return
+        os.close(handle.fd)
+
+    # copy on write
+    def _start_empty(self) -> None:
+        """Replaces inherited content by an empty file of the draft's own."""
+        assert self.entry is not None
+        mode = 0o755 if self.entry.executable else 0o644
+        aside = self.draft.staged.scratch.name()
+        os.close(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode))
+        os.chmod(aside, mode)
+        self._take_over(aside, None)
+
+    def _copy_up(self) -> None:
+        """Gives inherited content a file of the draft's own. Always raises Later; the operation then starts again."""
+        assert self.entry is not None
+        entry, aside = self.entry, self.draft.staged.scratch.name()
+        raise Later(lambda: self._copy_blob(entry, aside), lambda _: self._copied_up(entry, aside), again=True)
+
+    def _copy_blob(self, entry: FileEntry, aside: bytes) -> None:
+        source = self.draft.store.open_blob(entry.digest)
+        try:
+            mode = 0o755 if entry.executable else 0o644
+            target = os.open(aside, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+            try:
+                os.fchmod(target, mode)
+                cloned = try_reflink(source, target)
+                digest = hashlib.sha256()
+                at = 0
+                while chunk := os.pread(source, _COPY_CHUNK, at):
+                    digest.update(chunk)
+                    if not cloned:
+                        os.pwrite(target, chunk, at)
+                    at += len(chunk)
+                if digest.hexdigest() != entry.digest:
+                    log.error("blob %s is damaged; the draft cannot change a file that has it", entry.digest)
+                    raise BadBlobError(f"blob {entry.digest} does not match its digest", entry.digest)
+            except BaseException:
+                os.unlink(aside)
+                raise
+            finally:
+                os.close(target)
+        finally:
+            os.close(source)
+
+    def _copied_up(self, entry: FileEntry, aside: bytes) -> None:
+        if self.entry is not entry or not self.names or self.draft.dead:
+            os.unlink(aside)  # another request was faster, or the file is gone
+            return
+        self._take_over(aside, Content(entry.digest, entry.size, self.draft.trees.blobs.blocks_of(entry)))
+
+    def _take_over(self, aside: bytes, content: Content | None) -> None:
+        parent, _ = self.names[0]
+        parent.materialize()
+        os.utime(aside, ns=(self.time_ns, self.time_ns))
+        os.rename(aside, self.path)
+        status = os.lstat(self.path)
+        self.entry = None
+        self.inode = status.st_ino
+        self.draft.by_inode[self.inode] = self
+        if content is not None:
+            self.draft.hashes.add(record_for(status, content, ()))
+
+    def xattrs(self) -> dict[bytes, bytes]:
+        if self.entry is not None:
+            return {b"user.artfs.digest": self.entry.digest.encode(), b"user.artfs.size": str(self.entry.size).encode()}
+        known = self.known_record()
+        return {b"user.artfs.digest": known.sha256.encode()} if known is not None else {}
+
+    def setxattr(self, name: bytes, value: bytes) -> None:
+        refuse(errno.EOPNOTSUPP)
+
+    def removexattr(self, name: bytes) -> None:
+        refuse(errno.ENODATA)
+
+
+class DraftLink(Node):
+    """A symbolic link of a draft."""
+
+    __slots__ = ("draft", "name", "parent", "target", "time_ns")
+
+    def __init__(self, draft: LiveDraft, parent: DraftDir, name: bytes, target: bytes, time_ns: int) -> None:
+        super().__init__()
+        self.draft = draft
+        self.parent: DraftDir | None = parent
+        self.name = name
+        self.target = target
+        self.time_ns = time_ns
+        draft.trees.table.add(self)
+
+    def attr(self) -> Attr:
+        trees = self.draft.trees
+        return Attr(self.ino, LINK_MODE, len(self.target), self.time_ns, trees.uid, trees.gid)
+
+    def readlink(self) -> bytes:
+        return self.target
+
+    def renamed(self, parent: DraftDir, name: bytes, new_parent: DraftDir, new_name: bytes) -> None:
+        self.parent, self.name = new_parent, new_name
+
+    def lost_name(self, parent: DraftDir, name: bytes) -> None:
+        self.parent = None
+
+    def forgotten(self) -> None:
+        if self.parent is not None and self.parent.children.get(self.name) is self:
+            del self.parent.children[self.name]
+
+    def setattr(self, changes: dict[str, int]) -> Attr:
+        self.draft.check_writable()
+        if "mtime_ns" in changes:
+            self.time_ns = changes["mtime_ns"]
+            if self.parent is not None and self.parent.backed:
+                with contextlib.suppress(FileNotFoundError):
+                    path = self.parent.path + b"/" + self.name
+                    os.utime(path, ns=(self.time_ns, self.time_ns), follow_symlinks=False)
+        return self.attr()
+
+
+class DraftHandle(FileHandle):
+    """An open file of a draft. `fd` -1: its content was still the store's when it was opened (`blob`)."""
+
+    __slots__ = ("blob", "fd", "node", "writing")
+
+    def __init__(self, node: DraftFile, fd: int, writing: bool) -> None:
+        self.node = node
+        self.fd = fd
+        self.writing = writing
+        self.blob: FileHandle | None = None
+
+    def read(self, offset: int, size: int) -> bytes | memoryview:
+        if self.fd < 0:
+            if self.node.entry is not None:
+                assert self.blob is not None
+                return self.blob.read(offset, size)
+            self.fd = open_backing(self.node.path, os.O_RDONLY)  # copied up meanwhile
+        buffer = self.node.draft.trees.blobs.buffer(size)
+        try:
+            got = os.preadv(self.fd, [buffer], offset, _NOWAIT)
+        except BlockingIOError:
+            got = -1
+        except OSError as error:
+            if error.errno != errno.EOPNOTSUPP:
+                raise
+            got = -1
+        if got == size:
+            return buffer
+        fd = self.fd
+        raise Later(lambda: os.pread(fd, size, offset), lambda data: data)
+
+    def write(self, offset: int, data: bytes) -> int:
+        draft = self.node.draft
+        if draft.sealed:
+            refuse(errno.EBUSY)
+        if len(data) >= LARGE_WRITE:
+            raise Later(lambda: write_all(self.fd, offset, data), lambda _: self._wrote(offset, data))
+        write_all(self.fd, offset, data)
+        return self._wrote(offset, data)
+
+    def _wrote(self, offset: int, data: bytes) -> int:
+        hashing = self.node.hashing
+        if hashing is not None:
+            hashing.wrote(offset, data)
+            if self.fd >= 0:
+                self.node.draft.pool.follow(self.node.draft.hashes, hashing, self.fd)
+        return len(data)
+
+    def fsync(self, data_only: bool) -> None:
+        if self.fd >= 0:
+            fd = self.fd
+            raise Later(lambda: os.fdatasync(fd) if data_only else os.fsync(fd), lambda _: None)
+
+    def close(self) -> None:
+        self.node.closed(self)
+
+
+def write_all(fd: int, offset: int, data: bytes) -> None:
+    """Writes all of `data`. Raises OSError (ENOSPC …) when the file system takes less."""
+    done = os.pwrite(fd, data, offset)
+    while done < len(data):
+        done += os.pwrite(fd, memoryview(data)[done:], offset + done)
+
+
+def open_backing(path: bytes, flags: int) -> int:
+    """Opens a backing file even when its own mode (which is the user's) forbids it to its owner."""
+    flags |= os.O_CLOEXEC | os.O_NOFOLLOW
+    try:
+        return os.open(path, flags)
+    except PermissionError:
+        mode = stat.S_IMODE(os.lstat(path).st_mode)
+        os.chmod(path, mode | 0o600)
+        try:
+            return os.open(path, flags)
+        finally:
+            os.chmod(path, mode)

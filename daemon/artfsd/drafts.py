@@ -1,0 +1,508 @@
+"""Drafts as writable directories: inodes and handles over the staged tree on disk (artfs.store.staging, standins).
+
+Names and bytes are the backing file system's; a node remembers where its backing is. A directory shows what lies in its backing
+directory on top of the tree that it started as (its base). Content that the draft did not write is a stand-in until somebody writes
+to it (copy on write). The kernel is the only one who changes a draft, so it may keep names and attributes for ever.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
+
+from artfs.model.entry import DirEntry, Entry, FileEntry, LinkEntry, RefEntry
+from artfs.model.tree import Directory, Totals
+from artfs.store.staging import HashLog, StagedDraft
+from artfs.store.standins import (
+    BASE_NAME,
+    GONE,
+    PREFIX,
+    Slot,
+    TreeBase,
+    entry_target,
+    exchange,
+    read_base,
+    read_slot,
+    tree_target,
+)
+from artfsd.draftfiles import DraftFile, DraftHandle, DraftLink
+from artfsd.draftinfo import info_xattrs, with_xattr
+from artfsd.hashing import HashPool
+from artfsd.inodes import DIR_MODE, Attr, DirHandle, FileHandle, ListHandle, Node, refuse
+from artfsd.versions import DIR_SIZE, Trees, VersionFile
+
+if TYPE_CHECKING:
+    from artfs.store.base import LocalStore
+
+NAME_MAX = 255
+RENAME_NOREPLACE = 1
+RENAME_EXCHANGE = 2
+
+
+class LiveDraft:
+    """A draft as the mount serves it. `sealed`: a commit works on it, nothing may change. `dead`: it was committed or abandoned."""
+
+    def __init__(self, staged: StagedDraft, trees: Trees, store: LocalStore, pool: HashPool, base_ns: int) -> None:
+        self.staged = staged
+        self.trees = trees
+        self.store = store
+        self.pool = pool
+        self.base_ns = base_ns  # the times of inherited entries that the draft has not touched
+        self.sealed = False
+        self.dead = False
+        self.by_inode: dict[int, DraftFile] = {}
+        self.writers: dict[int, DraftHandle] = {}
+        self.root = DraftDir(self, None, b"", Backing(True, read_base(staged.files)))
+
+    @property
+    def hashes(self) -> HashLog:
+        return self.staged.hashes
+
+    def check_writable(self) -> None:
+        """Refuses changes while a commit works (EBUSY) and after it (ENOENT: the draft is gone)."""
+        if self.dead:
+            refuse(errno.ENOENT)
+        if self.sealed:
+            refuse(errno.EBUSY)
+
+    def resync(self) -> None:
+        """After a commit that failed: files that it had taken over have become stand-ins."""
+        for inode, node in list(self.by_inode.items()):
+            if node.names and node.handles == set():
+                parent, name = node.names[0]
+                slot = parent.slot(name)
+                if slot is not None and slot.entry is not None:
+                    node.entry, node.time_ns, node.inode = slot.entry, slot.stat.st_mtime_ns, 0
+                    del self.by_inode[inode]
+
+    def open_paths(self) -> tuple[str, ...]:
+        """Files that are open for writing, relative to the draft's root."""
+        return tuple(sorted({os.fsdecode(handle.node.display_path()) for handle in self.writers.values()}))
+
+
+class Backing(NamedTuple):
+    """Where a draft's directory is: `backed` in a backing directory, otherwise (not touched yet) only in the tree `base`."""
+
+    backed: bool
+    base: TreeBase | None
+
+
+class DraftDir(Node):
+    """A directory of a draft."""
+
+    __slots__ = ("_directory", "backed", "base", "children", "draft", "name", "parent")
+    is_dir = True
+
+    def __init__(self, draft: LiveDraft, parent: DraftDir | None, name: bytes, where: Backing) -> None:
+        super().__init__()
+        self.draft = draft
+        self.parent = parent
+        self.name = name
+        self.backed = where.backed
+        self.base = where.base
+        self.children: dict[bytes, DraftDir | DraftFile | DraftLink] = {}
+        self._directory: Directory | None = None
+        draft.trees.table.add(self)
+
+    # where it is -------------------------------------------------------------------------------------------------
+    @property
+    def path(self) -> bytes:
+        if self.parent is None:
+            return self.draft.staged.files
+        return self.parent.path + b"/" + self.name
+
+    def display_path(self, name: bytes = b"") -> bytes:
+        parts = [name] if name else []
+        node: DraftDir = self
+        while node.parent is not None:
+            parts.append(node.name)
+            node = node.parent
+        return b"/".join(reversed(parts))
+
+    def in_base(self, name: bytes) -> Entry | None:
+        """What the base has under `name`, whether or not the draft hides it. May raise Later."""
+        if self.base is None:
+            return None
+        if self._directory is None:
+            self._directory = Directory(self.draft.trees.pages, self.base.digest, None)
+        found = self._directory.lookup(name)
+        return found[1] if found is not None else None
+
+    def slot(self, name: bytes) -> Slot | None:
+        return read_slot(self.path + b"/" + name, name) if self.backed else None
+
+    def materialize(self) -> None:
+        """Gives the directory a backing directory, which starts as its tree."""
+        if self.backed:
+            return
+        assert self.parent is not None and self.base is not None
+        self.parent.materialize()
+        aside = self._make_aside(0o755)
+        os.rename(aside, self.path)
+        self.backed = True
+
+    def _make_aside(self, mode: int) -> bytes:
+        """A new directory with this one's base, under a scratch name."""
+        aside = self.draft.staged.scratch.name()
+        os.mkdir(aside, mode)
+        if self.base is not None:
+            os.symlink(tree_target(self.base), aside + b"/" + BASE_NAME)
+        return aside
+
+    # looking -----------------------------------------------------------------------------------------------------
+    def find(self, name: bytes) -> DraftDir | DraftFile | DraftLink | None:
+        """The node under `name`, made when it is there. May raise Later."""
+        node = self.children.get(name)
+        if node is not None:
+            return node
+        if name == BASE_NAME or self.draft.dead:
+            return None
+        slot = self.slot(name)
+        if slot is None:
+            node = self._inherited(name, self.in_base(name))
+        elif slot.gone:
+            return None
+        elif slot.entry is not None:
+            node = DraftFile(self.draft, self, name, slot.entry, slot.stat.st_mtime_ns)
+        elif slot.target is not None:
+            node = DraftLink(self.draft, self, name, slot.target, slot.stat.st_mtime_ns)
+        elif stat.S_ISDIR(slot.stat.st_mode):
+            node = DraftDir(self.draft, self, name, Backing(True, read_base(self.path + b"/" + name)))
+        elif stat.S_ISREG(slot.stat.st_mode):
+            node = self.draft.by_inode.get(slot.stat.st_ino)
+            if node is None:
+                node = DraftFile(self.draft, self, name, None, 0)
+                self.draft.by_inode[slot.stat.st_ino] = node
+                node.inode = slot.stat.st_ino
+            else:
+                node.add_name(self, name)
+        else:
+            return None  # nothing that the mount makes
+        if node is not None:
+            self.children[name] = node
+        return node
+
+    def _inherited(self, name: bytes, entry: Entry | None) -> DraftDir | DraftFile | DraftLink | None:
+        base_ns = self.draft.base_ns
+        if isinstance(entry, FileEntry):
+            return DraftFile(self.draft, self, name, entry, base_ns)
+        if isinstance(entry, DirEntry):
+            totals = Totals(0, entry.size, entry.file_count)  # its count stands in its own tree
+            return DraftDir(self.draft, self, name, Backing(False, TreeBase(entry.digest, totals)))
+        if isinstance(entry, LinkEntry):
+            return DraftLink(self.draft, self, name, entry.target, base_ns)
+        if isinstance(entry, RefEntry):
+            refuse(errno.EOPNOTSUPP)
+        return None
+
+    def lookup(self, name: bytes) -> Attr:
+        if len(name) > NAME_MAX:
+            refuse(errno.ENAMETOOLONG)
+        node = self.find(name)
+        if node is None:
+            refuse(errno.ENOENT)
+        return node.attr()
+
+    def forgotten(self) -> None:
+        if self.parent is not None and self.parent.children.get(self.name) is self:
+            del self.parent.children[self.name]
+
+    def attr(self) -> Attr:
+        trees = self.draft.trees
+        if self.backed and not self.draft.dead:
+            try:
+                status = os.lstat(self.path)
+            except FileNotFoundError:
+                status = None  # removed, but somebody stands in it
+            if status is not None:
+                attr = Attr(self.ino, status.st_mode, DIR_SIZE, status.st_mtime_ns, status.st_uid, status.st_gid)
+                attr.ctime_ns = status.st_ctime_ns
+                attr.atime_ns = status.st_atime_ns
+                return attr
+        return Attr(self.ino, DIR_MODE, DIR_SIZE, self.draft.base_ns, trees.uid, trees.gid)
+
+    def names(self) -> list[bytes]:
+        """Every name that the directory shows. May raise Later, in the middle of a large base more than once."""
+        if self.draft.dead:
+            return []
+        shown: list[bytes] = []
+        hidden: set[bytes] = set()
+        if self.backed:
+            try:
+                entries = list(os.scandir(self.path))
+            except FileNotFoundError:
+                return []
+            for entry in entries:
+                if entry.name == BASE_NAME:
+                    continue
+                hidden.add(entry.name)
+                if not (self.base is not None and entry.is_symlink() and os.readlink(entry.path) == GONE):
+                    shown.append(entry.name)
+        if self.base is not None:
+            self.in_base(b"\0")  # loads the directory
+            assert self._directory is not None
+            shown.extend(entry.name for _, entry in self._directory.entries() if entry.name not in hidden)
+        return shown
+
+    def open_dir(self) -> DirHandle:
+        def entries() -> list[tuple[bytes, Callable[[], Attr | None]]]:
+            return [(name, lambda name=name: self._attr_or_none(name)) for name in self.names()]  # type: ignore[misc]
+
+        return ListHandle(self.draft.trees.table, entries)
+
+    def _attr_or_none(self, name: bytes) -> Attr | None:
+        node = self.find(name)
+        return node.attr() if node is not None else None
+
+    # changing ----------------------------------------------------------------------------------------------------
+    def _prepare(self, name: bytes) -> bytes:
+        """Where `name` is to be made. Refuses names that cannot be."""
+        self.draft.check_writable()
+        if len(name) > NAME_MAX:
+            refuse(errno.ENAMETOOLONG)
+        if name == BASE_NAME:
+            refuse(errno.EPERM)
+        if self.find(name) is not None:
+            refuse(errno.EEXIST)
+        self.materialize()
+        return self.path + b"/" + name
+
+    def create(self, name: bytes, mode: int, flags: int) -> tuple[FileHandle, Attr]:
+        path = self._prepare(name)
+        how = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+        try:
+            fd = os.open(path, how, mode & 0o7777)
+        except FileExistsError:  # a whiteout
+            aside = self.draft.staged.scratch.name()
+            fd = os.open(aside, how, mode & 0o7777)
+            os.rename(aside, path)
+        status = os.fstat(fd)
+        node = DraftFile(self.draft, self, name, None, 0)
+        node.inode = status.st_ino
+        self.draft.by_inode[status.st_ino] = node
+        self.children[name] = node
+        handle = node.opened(fd, writing=(flags & os.O_ACCMODE) != os.O_RDONLY, fresh=True)
+        return handle, node.attr_from(status)
+
+    def mkdir(self, name: bytes, mode: int) -> Attr:
+        path = self._prepare(name)
+        try:
+            os.mkdir(path, mode & 0o7777)
+        except FileExistsError:  # a whiteout
+            aside = self.draft.staged.scratch.name()
+            os.mkdir(aside, mode & 0o7777)
+            exchange(aside, path)
+            os.unlink(aside)
+        node = DraftDir(self.draft, self, name, Backing(True, None))
+        self.children[name] = node
+        return node.attr()
+
+    def symlink(self, name: bytes, target: bytes) -> Attr:
+        if target.startswith(PREFIX):
+            refuse(errno.EPERM)
+        path = self._prepare(name)
+        self.draft.staged.scratch.place_link(target, path)
+        node = DraftLink(self.draft, self, name, target, os.lstat(path).st_mtime_ns)
+        self.children[name] = node
+        return node.attr()
+
+    def link_here(self, node: Node, name: bytes) -> Attr:
+        path = self._prepare(name)
+        place = self.draft.staged.scratch.place_link
+        if isinstance(node, VersionFile):
+            entry = node.entry
+            if isinstance(entry, FileEntry):
+                place(entry_target(entry), path)
+            elif isinstance(entry, LinkEntry):
+                place(entry.target, path)
+            else:
+                refuse(errno.EOPNOTSUPP)
+        elif isinstance(node, DraftFile) and node.draft is self.draft:
+            if node.entry is not None:
+                place(entry_target(node.entry), path)
+            else:
+                with contextlib.suppress(FileNotFoundError):
+                    if (slot := self.slot(name)) is not None and slot.gone:
+                        os.unlink(path)
+                known = node.known_record()
+                os.link(node.path, path)
+                node.refresh_record(known)
+        elif isinstance(node, DraftLink) and node.draft is self.draft:
+            place(node.target, path)
+        else:
+            refuse(errno.EXDEV)
+        found = self.find(name)
+        assert found is not None
+        return found.attr()
+
+    def unlink(self, name: bytes) -> None:
+        self.draft.check_writable()
+        node = self.find(name)
+        if node is None:
+            refuse(errno.ENOENT)
+        if isinstance(node, DraftDir):
+            refuse(errno.EISDIR)
+        self._take_away(name)
+        node.lost_name(self, name)
+        self.children.pop(name, None)
+
+    def _take_away(self, name: bytes) -> None:
+        """Removes a file, link or stand-in from the backing, and hides the base's entry of that name."""
+        hide = self.in_base(name) is not None
+        self.materialize()
+        path = self.path + b"/" + name
+        if hide:
+            self.draft.staged.scratch.place_link(GONE, path)
+        else:
+            os.unlink(path)
+
+    def rmdir(self, name: bytes) -> None:
+        self.draft.check_writable()
+        node = self.find(name)
+        if node is None:
+            refuse(errno.ENOENT)
+        if not isinstance(node, DraftDir):
+            refuse(errno.ENOTDIR)
+        if node.names():
+            refuse(errno.ENOTEMPTY)
+        hide = self.in_base(name) is not None
+        self.materialize()
+        self._remove_empty(node, hide)
+        del self.children[name]
+
+    def _remove_empty(self, node: DraftDir, hide: bool) -> None:
+        scratch = self.draft.staged.scratch
+        path = node.path
+        if not node.backed:
+            scratch.place_link(GONE, path)
+        elif hide:
+            scratch.replace_directory(path, GONE)
+        elif node.base is None:
+            try:
+                os.rmdir(path)
+            except OSError as error:
+                if error.errno != errno.ENOTEMPTY:
+                    raise
+                scratch.replace_directory(path, None)
+        else:
+            scratch.replace_directory(path, None)
+
+    # rename ------------------------------------------------------------------------------------------------------
+    def rename_from(self, name: bytes, target: Node, new_name: bytes, flags: int) -> None:
+        if not isinstance(target, DraftDir):
+            refuse(errno.EROFS)
+        if target.draft is not self.draft:
+            refuse(errno.EXDEV)
+        self.draft.check_writable()
+        if len(new_name) > NAME_MAX:
+            refuse(errno.ENAMETOOLONG)
+        if new_name == BASE_NAME:
+            refuse(errno.EPERM)
+        node = self.find(name)
+        over = target.find(new_name)
+        if node is None:
+            refuse(errno.ENOENT)
+        if flags & ~RENAME_NOREPLACE:
+            refuse(errno.EINVAL)
+        if over is not None and flags & RENAME_NOREPLACE:
+            refuse(errno.EEXIST)
+        if over is node:
+            return
+        if isinstance(node, DraftDir):
+            if over is not None and not isinstance(over, DraftDir):
+                refuse(errno.ENOTDIR)
+            if isinstance(over, DraftDir) and over.names():
+                refuse(errno.ENOTEMPTY)
+        elif isinstance(over, DraftDir):
+            refuse(errno.EISDIR)
+        hide = self.in_base(name) is not None
+        target.in_base(new_name)  # loads what _place may need before anything changes
+        self.materialize()
+        target.materialize()
+        known = node.known_record() if isinstance(node, DraftFile) else None
+        if isinstance(node, DraftDir):
+            self._move_directory(node, target, new_name, over, hide)
+        else:
+            self._move_file(node, name, target, new_name, hide)
+        self.children.pop(name, None)
+        if over is not None:
+            target.children.pop(new_name, None)
+            if not isinstance(over, DraftDir):
+                over.lost_name(target, new_name)
+        target.children[new_name] = node
+        if isinstance(node, DraftDir):
+            node.parent, node.name = target, new_name
+        else:
+            node.renamed(self, name, target, new_name)
+            if isinstance(node, DraftFile):
+                node.refresh_record(known)
+
+    def _move_file(self, node: DraftFile | DraftLink, name: bytes, target: DraftDir, new_name: bytes, hide: bool) -> None:
+        source, dest = self.path + b"/" + name, target.path + b"/" + new_name
+        place = self.draft.staged.scratch.place_link
+        if os.path.lexists(source):
+            os.rename(source, dest)
+        elif isinstance(node, DraftFile):
+            assert node.entry is not None
+            place(entry_target(node.entry), dest)
+        else:
+            place(node.target, dest)
+        if hide:
+            place(GONE, source)
+
+    def _move_directory(
+        self, node: DraftDir, target: DraftDir, new_name: bytes, over: DraftDir | DraftFile | DraftLink | None, hide: bool
+    ) -> None:
+        source, dest = node.path, target.path + b"/" + new_name
+        scratch = self.draft.staged.scratch
+        if isinstance(over, DraftDir) and over.backed:
+            scratch.replace_directory(dest, None)
+        elif (slot := target.slot(new_name)) is not None and slot.gone:
+            os.unlink(dest)
+        if node.backed:
+            os.rename(source, dest)
+            if hide:
+                scratch.place_link(GONE, source)
+        else:
+            os.rename(node._make_aside(0o755), dest)
+            node.backed = True
+            scratch.place_link(GONE, source)
+
+    # attributes --------------------------------------------------------------------------------------------------
+    def setattr(self, changes: dict[str, int]) -> Attr:
+        self.draft.check_writable()
+        self.materialize()
+        path = self.path
+        if "mode" in changes:
+            os.chmod(path, stat.S_IMODE(changes["mode"]))
+        if "uid" in changes or "gid" in changes:
+            os.chown(path, changes.get("uid", -1), changes.get("gid", -1))
+        if "atime_ns" in changes or "mtime_ns" in changes:
+            status = os.lstat(path)
+            os.utime(
+                path,
+                ns=(changes.get("atime_ns", status.st_atime_ns), changes.get("mtime_ns", status.st_mtime_ns)),
+            )
+        return self.attr()
+
+    def xattrs(self) -> dict[bytes, bytes]:
+        if self.parent is not None:
+            return {}
+        return info_xattrs(self.draft.staged.info)
+
+    def setxattr(self, name: bytes, value: bytes) -> None:
+        if self.parent is not None:
+            refuse(errno.EOPNOTSUPP)
+        self.draft.check_writable()
+        self.draft.staged.save_info(with_xattr(self.draft.staged.info, name, value))
+
+    def removexattr(self, name: bytes) -> None:
+        if self.parent is not None:
+            refuse(errno.ENODATA)
+        self.draft.check_writable()
+        self.draft.staged.save_info(with_xattr(self.draft.staged.info, name, None))
+

@@ -1,0 +1,357 @@
+"""pyfuse3's handlers: each translates inode numbers, values and errors, and asks the vfs.
+
+One wrapper is around every handler. It numbers and counts requests, runs what blocks in a thread under the deadline, and turns every
+error into an errno: a foreseen one by the table, any other into EIO with a traceback in the log. An exception that left a handler
+would end the mount.
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+import logging
+import os
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pyfuse3
+import trio
+from pyfuse3 import EntryAttributes, FileInfo, FUSEError, ReaddirToken, RequestContext, SetattrFields, StatvfsData
+
+from artfsd.errnos import errno_of
+from artfsd.inodes import Attr, Later
+from artfsd.shim import LoopShim
+from artfsd.vfs import Vfs
+
+log = logging.getLogger(__name__)
+
+MAX_RETRIES = 1000
+"""How often an operation may ask for one thing more (a tree page each time) before it counts as stuck."""
+
+
+def handler(method: Callable[..., Any]) -> Any:
+    """Makes a pyfuse3 handler of a plain method."""
+    name = method.__name__
+
+    @functools.wraps(method)
+    async def handle(self: Operations, *args: Any) -> Any:
+        counts = self.counts
+        counts[name] = counts.get(name, 0) + 1
+        self.requests += 1
+        try:
+            return method(self, *args)
+        except Later as later:
+            waiting = later
+        except FUSEError:
+            raise
+        except BaseException as error:
+            raise self.failure(name, args, error) from error
+        return await self.finish_later(name, method, args, waiting)
+
+    return handle
+
+
+class Operations(pyfuse3.Operations):
+    """See the module. `counts`: requests by handler since the start."""
+
+    supports_dot_lookup = True
+    enable_writeback_cache = True
+    enable_acl = False
+
+    def __init__(self, vfs: Vfs, shim: LoopShim, deadline_s: float, limiter: trio.CapacityLimiter) -> None:
+        super().__init__()
+        self.vfs = vfs
+        self.counts: dict[str, int] = {}
+        self.requests = 0
+        self.in_flight: dict[int, tuple[str, float]] = {}
+        self._shim = shim
+        self._deadline_s = deadline_s
+        self._limiter = limiter
+        self._entry = EntryAttributes()  # reused by readdir: copied into the reply at once
+        self._info = FileInfo()
+
+    # the wrapper's slow side -----------------------------------------------------------------------------------------
+    def failure(self, name: str, args: Sequence[Any], error: BaseException) -> BaseException:
+        """What to raise instead of `error`."""
+        if isinstance(error, FUSEError):
+            return error
+        number = errno_of(error)
+        if number is None:
+            if isinstance(error, (trio.Cancelled, KeyboardInterrupt)):
+                number = errno.EINTR
+            else:
+                log.error("request %d (%s %s) failed: %r", self.requests, name, _brief(args), error, exc_info=error)
+                number = errno.EIO
+        elif number in (errno.EIO, errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENOSPC, errno.EDQUOT):
+            # EIO that names its cause; those of the operating system are bare.
+            log.warning("request %d (%s %s): %s", self.requests, name, _brief(args), error)
+        return FUSEError(number)
+
+    async def finish_later(self, name: str, method: Callable[..., Any], args: Sequence[Any], later: Later) -> Any:
+        """Runs what blocks in a thread, then ends or repeats the operation."""
+        number = self.requests
+        self.in_flight[number] = (name, time.monotonic())
+        try:
+            for _ in range(MAX_RETRIES):
+                self._shim.wake_reader()
+                result = await self._in_thread(later)
+                try:
+                    if later.then is not None:
+                        result = later.then(result)
+                        if not later.again:
+                            return self.translate(name, result)
+                    return method(self, *args)
+                except Later as more:
+                    later = more
+            raise OSError(errno.EIO, f"{name} asked for more {MAX_RETRIES} times")
+        except BaseException as error:
+            raise self.failure(name, args, error) from error
+        finally:
+            del self.in_flight[number]
+
+    async def _in_thread(self, later: Later) -> Any:
+        with trio.CancelScope(shield=True) as scope:
+            if not later.patient:
+                scope.deadline = trio.current_time() + self._deadline_s
+            return await trio.to_thread.run_sync(
+                later.call, abandon_on_cancel=not later.patient, limiter=self._limiter
+            )
+        raise OSError(errno.ETIMEDOUT, f"no answer within {self._deadline_s:.0f} s")
+
+    def translate(self, name: str, result: Any) -> Any:
+        """The reply for a vfs result that came late."""
+        if isinstance(result, Attr):
+            return self._known(result) if name in _GIVES_ENTRY else self._fill(result)
+        if name == "open":
+            return self._file_info(result)
+        if name == "create":
+            handle, attr = result
+            return self._file_info(handle), self._known(attr)
+        return result
+
+    # values ----------------------------------------------------------------------------------------------------------
+    def _fill(self, attr: Attr, entry: EntryAttributes | None = None) -> EntryAttributes:
+        if entry is None:
+            entry = EntryAttributes()
+        entry.st_ino = attr.ino
+        entry.st_mode = attr.mode
+        entry.st_nlink = attr.nlink
+        entry.st_uid = attr.uid
+        entry.st_gid = attr.gid
+        size = attr.size
+        entry.st_size = size
+        entry.st_blocks = (size + 511) >> 9
+        entry.st_blksize = 1048576 if size > 1048576 else 4096
+        entry.st_atime_ns = attr.atime_ns
+        entry.st_mtime_ns = attr.mtime_ns
+        entry.st_ctime_ns = attr.ctime_ns
+        entry.entry_timeout = attr.entry_timeout
+        entry.attr_timeout = attr.attr_timeout
+        return entry
+
+    def _known(self, attr: Attr) -> EntryAttributes:
+        """For replies that give the kernel a reference."""
+        if attr.ino:
+            self.vfs.table.count_lookup(attr.ino)
+        return self._fill(attr)
+
+    def _file_info(self, handle: Any) -> FileInfo:
+        return FileInfo(fh=self.vfs.add_handle(handle), direct_io=handle.direct, keep_cache=handle.keep_cache)
+
+    # names -----------------------------------------------------------------------------------------------------------
+    @handler
+    def lookup(self, parent: int, name: bytes, ctx: RequestContext) -> EntryAttributes:
+        return self._known(self.vfs.lookup(parent, name))
+
+    def forget(self, inode_list: Sequence[tuple[int, int]]) -> Any:
+        self.counts["forget"] = self.counts.get("forget", 0) + 1
+        try:
+            self.vfs.table.forget(inode_list)
+        except Exception:
+            log.exception("forget failed; some inodes stay known")
+
+    @handler
+    def opendir(self, ino: int, ctx: RequestContext) -> int:
+        return self.vfs.add_handle(self.vfs.table.get(ino).open_dir())
+
+    @handler
+    def readdir(self, fh: int, offset: int, token: ReaddirToken) -> None:
+        entry, fill, reply = self._entry, self._fill, pyfuse3.readdir_reply
+        last: Attr | None = None
+
+        def emit(name: bytes, attr: Attr, following: int) -> bool:
+            nonlocal last
+            if attr is last:
+                # The same value as before, with what differs between the files of one listing.
+                entry.st_ino = attr.ino
+                entry.st_mode = attr.mode
+                size = attr.size
+                entry.st_size = size
+                entry.st_blocks = (size + 511) >> 9
+            else:
+                fill(attr, entry)
+                last = attr
+            return bool(reply(token, name, entry, following))
+
+        self.vfs.dir_handle(fh).read(offset, emit)
+
+    @handler
+    def releasedir(self, fh: int) -> None:
+        self.vfs.close_handle(fh)
+
+    @handler
+    def fsyncdir(self, fh: int, datasync: bool) -> None:
+        self.vfs.dir_handle(fh).fsync()
+
+    @handler
+    def mkdir(self, parent: int, name: bytes, mode: int, ctx: RequestContext) -> EntryAttributes:
+        return self._known(self.vfs.table.get(parent).mkdir(name, mode))
+
+    @handler
+    def mknod(self, parent: int, name: bytes, mode: int, rdev: int, ctx: RequestContext) -> EntryAttributes:
+        return self._known(self.vfs.mknod(parent, name, mode))
+
+    @handler
+    def create(
+        self, parent: int, name: bytes, mode: int, flags: int, ctx: RequestContext
+    ) -> tuple[FileInfo, EntryAttributes]:
+        handle, attr = self.vfs.table.get(parent).create(name, mode, flags)
+        return self._file_info(handle), self._known(attr)
+
+    @handler
+    def symlink(self, parent: int, name: bytes, target: bytes, ctx: RequestContext) -> EntryAttributes:
+        return self._known(self.vfs.table.get(parent).symlink(name, target))
+
+    @handler
+    def link(self, ino: int, new_parent: int, new_name: bytes, ctx: RequestContext) -> EntryAttributes:
+        return self._known(self.vfs.table.get(new_parent).link_here(self.vfs.table.get(ino), new_name))
+
+    @handler
+    def unlink(self, parent: int, name: bytes, ctx: RequestContext) -> None:
+        self.vfs.table.get(parent).unlink(name)
+
+    @handler
+    def rmdir(self, parent: int, name: bytes, ctx: RequestContext) -> None:
+        self.vfs.table.get(parent).rmdir(name)
+
+    @handler
+    def rename(
+        self, parent: int, name: bytes, new_parent: int, new_name: bytes, flags: int, ctx: RequestContext
+    ) -> None:
+        self.vfs.table.get(parent).rename_from(name, self.vfs.table.get(new_parent), new_name, flags)
+
+    @handler
+    def readlink(self, ino: int, ctx: RequestContext) -> bytes:
+        return self.vfs.table.get(ino).readlink()
+
+    # attributes ------------------------------------------------------------------------------------------------------
+    @handler
+    def getattr(self, ino: int, ctx: RequestContext) -> EntryAttributes:
+        return self._fill(self.vfs.table.get(ino).attr())
+
+    @handler
+    def setattr(
+        self, ino: int, attr: EntryAttributes, fields: SetattrFields, fh: int | None, ctx: RequestContext
+    ) -> EntryAttributes:
+        changes: dict[str, int] = {}
+        if fields.update_size:
+            changes["size"] = attr.st_size
+        if fields.update_mode:
+            changes["mode"] = attr.st_mode
+        if fields.update_uid:
+            changes["uid"] = attr.st_uid
+        if fields.update_gid:
+            changes["gid"] = attr.st_gid
+        if fields.update_atime:
+            changes["atime_ns"] = attr.st_atime_ns
+        if fields.update_mtime:
+            changes["mtime_ns"] = attr.st_mtime_ns
+        if fields.update_ctime:
+            changes["ctime_ns"] = attr.st_ctime_ns
+        return self._fill(self.vfs.table.get(ino).setattr(changes))
+
+    @handler
+    def access(self, ino: int, mode: int, ctx: RequestContext) -> bool:
+        return True  # the kernel checks modes (default_permissions)
+
+    @handler
+    def statfs(self, ctx: RequestContext) -> StatvfsData:
+        status = self.vfs.statfs()
+        reply = StatvfsData()
+        reply.f_bsize = status.f_bsize
+        reply.f_frsize = status.f_frsize
+        reply.f_blocks = status.f_blocks
+        reply.f_bfree = status.f_bfree
+        reply.f_bavail = status.f_bavail
+        reply.f_files = status.f_files
+        reply.f_ffree = status.f_ffree
+        reply.f_favail = status.f_favail
+        reply.f_namemax = 255
+        return reply
+
+    # contents --------------------------------------------------------------------------------------------------------
+    @handler
+    def open(self, ino: int, flags: int, ctx: RequestContext) -> FileInfo:
+        return self._file_info(self.vfs.table.get(ino).open(flags))
+
+    @handler
+    def read(self, fh: int, offset: int, size: int) -> bytes | memoryview:
+        return self.vfs.files[fh].read(offset, size)
+
+    @handler
+    def write(self, fh: int, offset: int, data: bytes) -> int:
+        return self.vfs.files[fh].write(offset, data)
+
+    @handler
+    def flush(self, fh: int) -> None:
+        # Once answered so, the kernel never asks again. Errors of write-back still reach close() and fsync().
+        raise FUSEError(errno.ENOSYS)
+
+    @handler
+    def fsync(self, fh: int, datasync: bool) -> None:
+        self.vfs.files[fh].fsync(datasync)
+
+    @handler
+    def release(self, fh: int) -> None:
+        self.vfs.close_handle(fh)
+
+    # extended attributes ---------------------------------------------------------------------------------------------
+    @handler
+    def getxattr(self, ino: int, name: bytes, ctx: RequestContext) -> bytes:
+        if name == b"security.capability":
+            raise FUSEError(errno.ENODATA)  # asked before each write: answered first
+        if name.startswith((b"system.posix_acl_", b"security.selinux")):
+            raise FUSEError(errno.EOPNOTSUPP)
+        return self.vfs.getxattr(ino, name)
+
+    @handler
+    def listxattr(self, ino: int, ctx: RequestContext) -> list[bytes]:
+        return sorted(self.vfs.table.get(ino).xattrs())
+
+    @handler
+    def setxattr(self, ino: int, name: bytes, value: bytes, ctx: RequestContext) -> None:
+        if name.startswith((b"system.posix_acl_", b"security.selinux")):
+            raise FUSEError(errno.EOPNOTSUPP)
+        self.vfs.table.get(ino).setxattr(name, value)
+
+    @handler
+    def removexattr(self, ino: int, name: bytes, ctx: RequestContext) -> None:
+        if name.startswith((b"system.posix_acl_", b"security.selinux")):
+            raise FUSEError(errno.EOPNOTSUPP)
+        self.vfs.table.get(ino).removexattr(name)
+
+
+_GIVES_ENTRY = frozenset({"lookup", "mkdir", "mknod", "symlink", "link"})
+
+
+def _brief(args: Sequence[Any]) -> str:
+    shown = []
+    for arg in args:
+        if isinstance(arg, RequestContext):
+            shown.append(f"pid={arg.pid}")
+        elif isinstance(arg, bytes) and len(arg) <= 256:
+            shown.append(os.fsdecode(arg))
+        elif isinstance(arg, (int, str)):
+            shown.append(str(arg))
+    return " ".join(shown)

@@ -1,0 +1,269 @@
+"""The daemon from start to end: the one place where its parts are put together."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import resource
+import signal
+import socket
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pyfuse3
+import trio
+
+from artfs.api.session import open_session
+from artfs.errors import MountpointError
+from artfs.settings import Settings
+from artfs.store.staging import DraftArea
+from artfs.wire.control import MountRecord
+from artfsd import mountpoint as place
+from artfsd.control import ControlServer
+from artfsd.names import Invalidation
+from artfsd.notify import Notifier, Watcher
+from artfsd.operations import Operations
+from artfsd.shim import LoopShim
+from artfsd.vfs import Vfs
+
+log = logging.getLogger(__name__)
+
+GUARD_S = 0.5
+"""Period of the signal that interrupts pyfuse3's read of /dev/fuse, which holds the interpreter lock: without it, a client that is
+killed at the wrong moment freezes the process until the next request."""
+
+THREADS = 16
+"""Blocking operations at once; a cold disk gains nothing from more."""
+
+WORKERS = 64
+"""Requests in work at once (each may hold a buffer of 1 MiB, touched only when it is needed)."""
+
+READY_TIMEOUT_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class MountOptions:
+    """What a mount is told besides the settings. `notify_socket`: systemd's, None when there is none."""
+
+    mountpoint: str
+    allow_other: bool = False
+    symlinked_aliases: bool = False
+    notify_socket: str | None = None
+    watchdog_s: float | None = None
+
+
+def serve(settings: Settings, options: MountOptions) -> None:
+    """Mounts, serves until it is unmounted or told to end by SIGTERM or SIGINT, and cleans up. Raises ArtfsError."""
+    mountpoint = place.resolve(options.mountpoint)
+    settings.make_home()
+    _raise_limits()
+    with ExitStack() as stack:
+        lock = place.lock(settings.run_path, mountpoint)
+        stack.callback(os.close, lock)
+        place.prepare(mountpoint)
+        session = stack.enter_context(open_session(settings))
+        area = DraftArea(settings.drafts_path)
+        own_drafts = area.own()
+        stack.callback(area.disown)
+        if not own_drafts:
+            log.info("another daemon serves the drafts of %s; this mount shows versions only", settings.home)
+        notifier = Notifier()
+        stack.callback(notifier.close)
+        shim = LoopShim()
+        tuned: dict[str, str] = {}
+        started = datetime.now(UTC)
+        operations: Operations | None = None
+
+        def status() -> dict[str, Any]:
+            assert operations is not None
+            return {
+                "pid": os.getpid(),
+                "mountpoint": mountpoint,
+                "home": str(settings.home),
+                "entity": settings.entity,
+                "started_at": started.isoformat(),
+                "requests": dict(sorted(operations.counts.items())),
+                "in_flight": len(operations.in_flight),
+                "invalidations": notifier.sent,
+                "rss": _rss(),
+                "tuning": tuned,
+            }
+
+        vfs = Vfs(
+            settings,
+            session.catalog,
+            session.store,
+            uid=os.getuid(),
+            gid=os.getgid(),
+            area=area if own_drafts else None,
+            symlinked_aliases=options.symlinked_aliases,
+            watched=True,
+            notify=notifier.send,
+            status=status,
+        )
+        stack.callback(vfs.close)
+        if vfs.drafts is not None:
+            vfs.drafts.recover_all()
+        limiter = trio.CapacityLimiter(THREADS)
+        operations = Operations(vfs, shim, settings.deadline_s, limiter)
+        vars(pyfuse3)["trio"] = shim
+        _mount(operations, mountpoint, options)
+        # What was made up to here lives as long as the process; the collector need not look at it again.
+        gc.collect()
+        gc.freeze()
+        try:
+            tuned.update(place.tune(mountpoint))
+            trio.run(_main, settings, options, mountpoint, vfs, session.catalog, notifier, shim)
+        finally:
+            notifier.close()
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            pyfuse3.close(unmount=True)
+            log.info("unmounted %s", mountpoint)
+
+
+def _mount(operations: Operations, mountpoint: str, options: MountOptions) -> None:
+    flags = set(pyfuse3.default_options) | {"fsname=artfs", "subtype=artfs"}
+    if options.allow_other:
+        flags.add("allow_other")
+    try:
+        pyfuse3.init(operations, mountpoint, flags)
+    except RuntimeError as error:
+        advice = "look at `artfs doctor`"
+        if not os.access("/dev/fuse", os.R_OK | os.W_OK):
+            advice = "you may not use /dev/fuse (as root: `chmod 0666 /dev/fuse`)"
+        elif options.allow_other and os.geteuid() != 0:
+            advice = "--allow-other needs the line `user_allow_other` in /etc/fuse.conf"
+        raise MountpointError(f"cannot mount at {mountpoint} ({error}); {advice}") from error
+
+
+async def _main(
+    settings: Settings,
+    options: MountOptions,
+    mountpoint: str,
+    vfs: Vfs,
+    catalog: Any,
+    notifier: Notifier,
+    shim: LoopShim,
+) -> None:
+    signal.signal(signal.SIGALRM, lambda *_: None)
+    signal.siginterrupt(signal.SIGALRM, True)
+    signal.setitimer(signal.ITIMER_REAL, GUARD_S, GUARD_S)
+    identity = place.mount_id(mountpoint)
+    socket_path = settings.run_path / f"{identity}.sock"
+    record_path = settings.run_path / f"{identity}.json"
+
+    def apply(applies: list[Callable[[], list[Invalidation]]]) -> None:
+        moved = [invalidation for take in applies for invalidation in take()]
+        if moved:
+            vfs.blobs.drop_idle()
+        notifier.send(moved)
+
+    watcher = Watcher(
+        catalog,
+        settings.poll_s,
+        trio.lowlevel.current_trio_token(),
+        nodes=vfs.changed_nodes,
+        apply=apply,
+        failed=vfs.unwatched,
+    )
+    control = ControlServer(vfs, mountpoint, watcher, notifier)
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_signals)
+            await nursery.start(control.serve, str(socket_path))
+            watcher.start()
+            nursery.start_soon(_announce, settings, options, mountpoint, identity, str(socket_path), record_path)
+            await pyfuse3.main(min_tasks=WORKERS, max_tasks=WORKERS)
+            nursery.cancel_scope.cancel()
+    finally:
+        _notify(options.notify_socket, "STOPPING=1")
+        watcher.close()
+        for path in (record_path, socket_path):
+            with suppress(FileNotFoundError):
+                path.unlink()
+
+
+async def _signals() -> None:
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as received:
+        async for number in received:
+            log.info("%s: unmounting", signal.Signals(number).name)
+            pyfuse3.terminate()
+            return
+
+
+async def _announce(
+    settings: Settings, options: MountOptions, mountpoint: str, identity: str, socket_path: str, record_path: Path
+) -> None:
+    """Says that the mount is ready once another process got an answer from it; then feeds the watchdog the same way."""
+    device = await _probe(mountpoint)
+    if device is None:
+        log.error("the mount at %s does not answer", mountpoint)
+        pyfuse3.terminate()
+        return
+    record = MountRecord(
+        id=identity,
+        pid=os.getpid(),
+        mountpoint=mountpoint,
+        socket=socket_path,
+        entity=settings.entity,
+        started_at=datetime.now(UTC).isoformat(),
+        device=device,
+    )
+    aside = record_path.with_suffix(".new")
+    aside.write_bytes(msgspec.json.encode(record) + b"\n")
+    aside.rename(record_path)
+    log.info("ready: %s shows %s", mountpoint, settings.home)
+    _notify(options.notify_socket, f"READY=1\nSTATUS=serving {mountpoint}\nMAINPID={os.getpid()}")
+    while options.watchdog_s:
+        await trio.sleep(options.watchdog_s / 2)
+        if await _probe(mountpoint) is not None:
+            _notify(options.notify_socket, "WATCHDOG=1")
+
+
+async def _probe(mountpoint: str) -> int | None:
+    """The mount's device number as another process sees it, None when it gets no answer."""
+    with trio.move_on_after(READY_TIMEOUT_S):
+        done = await trio.run_process(
+            ["stat", "-c", "%d", "--", mountpoint], capture_stdout=True, capture_stderr=True, check=False
+        )
+        text = done.stdout.strip()
+        return int(text) if done.returncode == 0 and text.isdigit() else None
+    return None
+
+
+def _notify(address: str | None, message: str) -> None:
+    """sd_notify(3)."""
+    if not address:
+        return
+    target = "\0" + address[1:] if address.startswith("@") else address
+    with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        sock.connect(target)
+        sock.sendall(message.encode())
+
+
+def _raise_limits() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = hard if hard != resource.RLIM_INFINITY else 1 << 20
+    if soft < wanted:
+        with suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def _rss() -> int:
+    """Resident bytes of this process."""
+    with open("/proc/self/statm") as statm:
+        return int(statm.read().split()[1]) * os.sysconf("SC_PAGESIZE")
+
+
+def watchdog_period(environ: Mapping[str, str]) -> float | None:
+    """systemd's WatchdogSec in seconds, None when it asks for none of this process."""
+    usec, pid = environ.get("WATCHDOG_USEC"), environ.get("WATCHDOG_PID")
+    if not usec or (pid and int(pid) != os.getpid()):
+        return None
+    return int(usec) / 1e6
