@@ -20,7 +20,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from sqlalchemy import URL, Connection, QueuePool, create_engine, event
@@ -52,10 +52,12 @@ def connect(path: Path, busy_timeout_s: float = BUSY_TIMEOUT_S) -> sqlite3.Conne
 
 @dataclass(frozen=True, slots=True)
 class Writing:
-    """A writing transaction. `now`: microseconds since 1970 UTC, read after the write lock was got."""
+    """A writing transaction. `now`: microseconds since 1970 UTC, read after the write lock was got. `stamps`: the stamps
+    that it gave to collections so far, by their ids (labels.touch)."""
 
     conn: Connection
     now: int
+    stamps: dict[int, int] = field(default_factory=dict)
 
 
 class Database:

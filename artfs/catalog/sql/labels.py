@@ -38,11 +38,15 @@ def check_tags(given: Iterable[str]) -> tuple[str, ...]:
 
 
 def touch(tx: Writing, collection_id: int) -> int:
-    """Marks the collection as changed by this transaction, and returns the stamp: now, but later than any before."""
+    """Marks the collection as changed by this transaction, and returns the transaction's stamp there: now, but later
+    than that of any transaction before."""
+    if collection_id in tx.stamps:
+        return tx.stamps[collection_id]
     c = schema.collections
     last = tx.conn.execute(select(c.c.updated_at).where(c.c.id == collection_id)).scalar_one()
     stamp = max(tx.now, int(last) + 1)
     tx.conn.execute(update(c).where(c.c.id == collection_id).values(updated_at=stamp))
+    tx.stamps[collection_id] = stamp
     return stamp
 
 

@@ -69,6 +69,7 @@ def create_collection(
             )
             .returning(_c.c.id)
         ).scalar_one()
+        tx.stamps[found_id] = tx.now
         return rows.need_collection_id(tx.conn, found_id)
     if found.kind != kind:
         raise ConflictError(f"{entity}/{project}/{name} exists, and is a {found.kind}, not a {kind}")

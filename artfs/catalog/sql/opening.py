@@ -17,6 +17,9 @@ from artfs.catalog.sql.engine import BUSY_TIMEOUT_S, Database, connect, system_c
 from artfs.catalog.sql.errors import translated
 from artfs.errors import CatalogError, CatalogVersionError, StorageError
 
+# Bytes of the smallest page that SQLite knows, so of the smallest database.
+_SMALLEST = 512
+
 
 def open_file(
     path: Path, *, clock: Callable[[], int] = system_clock, busy_timeout_s: float = BUSY_TIMEOUT_S
@@ -52,6 +55,9 @@ def _is_current(path: Path) -> bool:
     _check_access(path)
     if size == 0:
         return False
+    if size < _SMALLEST:
+        # SQLite would take it for an empty database, and write over it.
+        raise CatalogError(f"{path} is not a catalog: it is no SQLite database")
     with translated(path, "opening the catalog"), closing(connect(path)) as connection:
         application = connection.execute("PRAGMA application_id").fetchone()[0]
         tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
@@ -59,7 +65,10 @@ def _is_current(path: Path) -> bool:
             return False
         if application != APPLICATION_ID or "alembic_version" not in tables:
             raise CatalogError(f"{path} is not a catalog: it is an SQLite database of another program")
-        found = connection.execute("SELECT version_num FROM alembic_version").fetchone()[0]
+        revisions = [row[0] for row in connection.execute("SELECT version_num FROM alembic_version")]
+        if len(revisions) != 1:
+            raise CatalogError(f"{path} is damaged: it says nothing of its schema; restore it from a backup")
+        found = revisions[0]
         if found not in REVISIONS:
             raise CatalogVersionError(
                 f"{path} was made by a newer artfs (its schema is {found}, this program knows {REVISIONS[-1]}): "

@@ -1,7 +1,10 @@
 """Making a catalog runs the migrations, which takes a while; most tests begin with a copy of one made once."""
 
+import os
 import shutil
-from collections.abc import Iterator
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -31,3 +34,23 @@ def empty_catalog(tmp_path: Path, template: Path) -> Path:
 def catalog(empty_catalog: Path) -> Iterator[SqlCatalog]:
     with open_catalog(empty_catalog) as catalog:
         yield catalog
+
+
+@pytest.fixture
+def python() -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Starts processes that run a program (the first argument) with the rest as its sys.argv[1:]."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(code: str, *args: object) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, "-c", code, *map(str, args)],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
