@@ -1,0 +1,315 @@
+"""What `artfs doctor` looks at: this machine's FUSE, this Python, the state folder and the mounts. Each check
+only looks; nothing is made or mended, except that a missing catalog schema is brought up to date as any
+command would."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import platform
+import shutil
+import sqlite3
+import stat
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from artfs.cli.output import human_size
+from artfs.cli.procs import mounts, probe
+from artfs.errors import ArtfsError
+from artfs.settings import Settings
+from artfs.store.linux import try_reflink
+
+Status = Literal["ok", "warn", "bad"]
+PROBE_TIMEOUT_S = 5.0
+NETWORK_FILE_SYSTEMS = frozenset(
+    ["nfs", "nfs4", "cifs", "smb3", "9p", "ceph", "glusterfs", "afs", "fuse.sshfs"]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What one look found. `fix`: what to type, "" when nothing is wrong. "warn" hinders something, "bad"
+    breaks it."""
+
+    name: str
+    status: Status
+    detail: str
+    fix: str = ""
+
+
+def all_checks(settings: Settings | None, trouble: str = "") -> Iterator[Check]:
+    """Every check, in order. `settings` None: they could not be read, because of `trouble`."""
+    yield from machine_checks()
+    if settings is None:
+        yield Check("settings", "bad", trouble, "mend the setting that is named, or unset it")
+        return
+    yield Check("settings", "ok", f"state folder {settings.home}, entity {settings.entity}")
+    yield from state_checks(settings)
+    yield from mount_checks()
+
+
+def machine_checks() -> Iterator[Check]:
+    yield check_kernel(platform.release())
+    yield check_python(sys.version_info[:3])
+    yield check_fuse_device(Path("/dev/fuse"))
+    yield check_fusermount(shutil.which("fusermount3"), euid=os.geteuid())
+    yield check_fuse_conf(Path("/etc/fuse.conf"), euid=os.geteuid())
+    yield check_bindings()
+    yield check_hashing()
+
+
+def check_kernel(release: str) -> Check:
+    numbers = [int(part) if part.isdigit() else 0 for part in release.split("-")[0].split(".")[:2]]
+    if sys.platform != "linux":
+        return Check(
+            "kernel",
+            "bad",
+            f"{sys.platform} is not Linux",
+            "use a Linux machine (or WSL 2, or a virtual machine)",
+        )
+    if numbers < [5, 4]:
+        return Check("kernel", "bad", f"Linux {release} is too old", "update to Linux 5.4 or newer")
+    return Check("kernel", "ok", f"Linux {release}")
+
+
+def check_python(version: tuple[int, ...]) -> Check:
+    shown = ".".join(map(str, version))
+    if version < (3, 11):
+        return Check("python", "bad", f"Python {shown} is too old", "install artfs with Python 3.11 or newer")
+    return Check("python", "ok", f"Python {shown} ({sys.executable})")
+
+
+def check_fuse_device(device: Path) -> Check:
+    name = "fuse device"
+    try:
+        mode = device.stat().st_mode
+    except FileNotFoundError:
+        return Check(
+            name,
+            "bad",
+            f"{device} does not exist",
+            "sudo modprobe fuse   (in a container: start it with --device /dev/fuse --cap-add SYS_ADMIN)",
+        )
+    except OSError as error:
+        return Check(name, "bad", f"{device}: {error.strerror}", f"sudo chmod 0666 {device}")
+    if not stat.S_ISCHR(mode):
+        return Check(
+            name,
+            "bad",
+            f"{device} is not a device",
+            f"sudo rm {device} && sudo modprobe -r fuse && sudo modprobe fuse",
+        )
+    try:
+        os.close(os.open(device, os.O_RDWR | os.O_CLOEXEC))
+    except OSError as error:
+        fix = f"sudo chmod 0666 {device}" if error.errno == errno.EACCES else "sudo modprobe fuse"
+        return Check(name, "bad", f"{device} cannot be opened: {error.strerror}", fix)
+    if mode & 0o666 != 0o666:
+        return Check(
+            name,
+            "warn",
+            f"{device} has mode {stat.S_IMODE(mode):04o}: ordinary users cannot mount",
+            f"sudo chmod 0666 {device}",
+        )
+    return Check(name, "ok", f"{device} can be opened")
+
+
+def check_fusermount(path: str | None, *, euid: int) -> Check:
+    name = "fusermount3"
+    if path is None:
+        return Check(name, "bad", "fusermount3 is not installed", "sudo apt install fuse3")
+    if not os.stat(path).st_mode & stat.S_ISUID:
+        status: Status = "warn" if euid == 0 else "bad"
+        return Check(
+            name, status, f"{path} is not setuid root: ordinary users cannot mount", f"sudo chmod u+s {path}"
+        )
+    return Check(name, "ok", f"{path} is setuid root")
+
+
+def check_fuse_conf(path: Path, *, euid: int) -> Check:
+    name = "fuse.conf"
+    try:
+        lines = [line.split("#")[0].strip() for line in path.read_text(errors="replace").splitlines()]
+    except OSError:
+        lines = []
+    if "user_allow_other" in lines:
+        return Check(name, "ok", f"{path} has user_allow_other: mounts may be shared with --allow-other")
+    if euid == 0:
+        return Check(name, "ok", f"{path} has no user_allow_other, which root does not need")
+    return Check(
+        name,
+        "ok",
+        f"{path} has no user_allow_other, so --allow-other is refused (to allow it: "
+        f"echo user_allow_other | sudo tee -a {path})",
+    )
+
+
+def check_bindings() -> Check:
+    """Loads pyfuse3 and the daemon in a child: a wrong libfuse would end this process."""
+    done = subprocess.run(
+        [sys.executable, "-c", "import pyfuse3, artfsd; print(pyfuse3.__version__)"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode == 0:
+        return Check("daemon", "ok", f"artfsd with pyfuse3 {done.stdout.strip()}")
+    said = done.stderr.strip().splitlines()
+    return Check(
+        "daemon",
+        "bad",
+        f"the daemon cannot be loaded: {said[-1] if said else 'it crashed'}",
+        "sudo apt install libfuse3-dev pkg-config gcc python3-dev && "
+        f"{sys.executable} -m pip install --force-reinstall --no-binary pyfuse3 artfs",
+    )
+
+
+def check_hashing() -> Check:
+    data = bytes(32 << 20)
+    began = time.perf_counter()
+    hashlib.sha256(data).digest()
+    rate = len(data) / (time.perf_counter() - began)
+    return Check("hashing", "ok", f"SHA-256 at {human_size(int(rate))}/s on one core")
+
+
+# the state folder -----------------------------------------------------------------------------------------
+def state_checks(settings: Settings) -> Iterator[Check]:
+    home = settings.home
+    there = next(path for path in (home, *home.parents) if path.exists())
+    yield check_folder(home, there)
+    yield check_file_system(there)
+    yield check_space(there, settings.free_floor)
+    if home.is_dir() and os.access(home, os.W_OK):
+        yield check_reflink(home)
+    yield Check("sqlite", *_sqlite(sqlite3.sqlite_version_info))
+    yield check_catalog(settings)
+
+
+def check_folder(home: Path, there: Path) -> Check:
+    """`there`: the state folder, or the nearest folder above it that exists."""
+    name = "state folder"
+    if there != home:
+        if there.is_dir() and os.access(there, os.W_OK | os.X_OK):
+            return Check(name, "ok", f"{home} is made at first use")
+        return Check(
+            name,
+            "bad",
+            f"{home} does not exist and cannot be made below {there}",
+            "export ARTFS_HOME=A-FOLDER-YOU-MAY-WRITE",
+        )
+    if not home.is_dir():
+        return Check(name, "bad", f"{home} is not a directory", f"mv {home} {home}.old")
+    if not os.access(home, os.R_OK | os.W_OK | os.X_OK):
+        return Check(name, "bad", f"{home} is not writable for you", f"sudo chown -R $USER {home}")
+    if home.stat().st_mode & 0o077:
+        return Check(name, "warn", f"{home} is open to other users", f"chmod 0700 {home}")
+    return Check(name, "ok", f"{home} is yours alone and writable")
+
+
+def check_file_system(path: Path) -> Check:
+    name = "file system"
+    resolved = path.resolve()
+    holding = [mount for mount in mounts() if resolved.is_relative_to(mount.mountpoint)]
+    if not holding:  # a mount namespace that shows no mount at /
+        return Check(name, "warn", f"the file system of {path} is not known", "look at /proc/self/mountinfo")
+    # The longest mountpoint holds the path; of several on one mountpoint the last.
+    mount = max(reversed(holding), key=lambda mount: len(mount.mountpoint))
+    if mount.is_artfs:
+        return Check(
+            name, "bad", f"{path} is inside an artfs mount", "export ARTFS_HOME=A-FOLDER-ON-A-LOCAL-DISK"
+        )
+    if mount.fstype in NETWORK_FILE_SYSTEMS:
+        return Check(
+            name,
+            "bad",
+            f"{path} is on a network file system ({mount.fstype}), where SQLite's locks fail",
+            "export ARTFS_HOME=A-FOLDER-ON-A-LOCAL-DISK",
+        )
+    return Check(name, "ok", f"{path} is on {mount.fstype} (mounted at {mount.mountpoint})")
+
+
+def check_space(path: Path, free_floor: int) -> Check:
+    disk = os.statvfs(path)
+    free = disk.f_bavail * disk.f_frsize
+    detail = f"{human_size(free)} free"
+    if free < free_floor:
+        return Check(
+            "space", "bad", f"{detail}, below the floor of {human_size(free_floor)}: writes fail", "artfs gc"
+        )
+    if disk.f_files and disk.f_favail < 10_000:
+        return Check("space", "warn", f"{detail}, but only {disk.f_favail:,} inodes", "artfs gc")
+    if free < max(1 << 30, 2 * free_floor):
+        return Check("space", "warn", f"{detail}: it gets tight", "artfs gc")
+    return Check("space", "ok", detail)
+
+
+def check_reflink(home: Path) -> Check:
+    with tempfile.NamedTemporaryFile(dir=home) as source, tempfile.NamedTemporaryFile(dir=home) as target:
+        source.write(bytes(4096))
+        source.flush()
+        shares = False
+        with contextlib.suppress(OSError):  # a full disk is another check's finding
+            shares = try_reflink(source.fileno(), target.fileno())
+    how = (
+        "reflinks: copies out of the store take no space and no time"
+        if shares
+        else "no reflinks: copies out of the store are full"
+    )
+    return Check("copies", "ok", how)
+
+
+def _sqlite(version: tuple[int, ...]) -> tuple[Status, str, str]:
+    shown = ".".join(map(str, version))
+    if version < (3, 35):
+        return "bad", f"SQLite {shown} is too old", "use a Python that was built with SQLite 3.35 or newer"
+    return "ok", f"SQLite {shown}", ""
+
+
+def check_catalog(settings: Settings) -> Check:
+    path = settings.catalog_path
+    if not path.exists():
+        return Check("catalog", "ok", "none yet; it is made at first use")
+    restore = "artfs restore BACKUP-DIR (into a new state folder)"
+    try:
+        from artfs.api.session import open_session  # SQLAlchemy: only here
+
+        with open_session(settings) as session:
+            versions = len(session.catalog.versions())
+        with contextlib.closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as connection:
+            schema = connection.execute("SELECT version_num FROM alembic_version").fetchone()[0]
+            found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+    except ArtfsError as error:
+        return Check(
+            "catalog", "bad", str(error), "update artfs" if error.kind == "catalog-version" else restore
+        )
+    except sqlite3.Error as error:
+        return Check("catalog", "bad", f"{path} is damaged: {error}", restore)
+    if found != "ok":
+        return Check("catalog", "bad", f"{path} is damaged: {found}", restore)
+    return Check("catalog", "ok", f"schema {schema}, {versions:,} versions, sound")
+
+
+def mount_checks(probe_at: Callable[[Path, float], int | None] = probe) -> Iterator[Check]:
+    """One check for each artfs mount of this machine, or one that says there is none."""
+    found = [mount for mount in mounts() if mount.is_artfs]
+    for mount in found:
+        path = Path(mount.mountpoint)
+        answer = probe_at(path, PROBE_TIMEOUT_S)
+        if answer is None:
+            yield Check("mount", "bad", f"{path} does not answer", f"artfs umount --lazy {path}")
+        elif answer in (errno.ENOTCONN, errno.ECONNABORTED):
+            yield Check("mount", "bad", f"{path} is stale: its daemon was killed", f"fusermount3 -uz {path}")
+        elif answer == errno.EACCES:
+            yield Check("mount", "ok", f"{path} is another user's")
+        else:
+            yield Check("mount", "ok", f"{path} answers")
+    if not found:
+        yield Check("mount", "ok", "no artfs mount on this machine")

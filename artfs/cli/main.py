@@ -1,0 +1,223 @@
+"""The `artfs` command: a group whose commands are imported when they are called, and the one place that turns
+errors into a line on stderr and an exit code."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+import click
+
+from artfs.cli import exits
+from artfs.cli.common import App, global_options, without_collection
+from artfs.cli.output import escape
+from artfs.errors import ArtfsError
+
+SECTIONS: dict[str, dict[str, str]] = {
+    "The mount": {
+        "mount": "Mount the catalog as folders.",
+        "umount": "End a mount.",
+        "status": "Show running mounts, drafts and sizes.",
+    },
+    "Making versions": {
+        "log": "Make a version from a directory or file, without the mount.",
+        "commit": "Turn a draft into the next version.",
+        "draft": "List, compare, start and abandon drafts.",
+    },
+    "Looking at versions": {
+        "ls": "List projects, collections, versions or files.",
+        "info": "Show everything about a version or collection.",
+        "diff": "Show what changed between two versions.",
+        "get": "Copy a version, folder or file out.",
+        "cat": "Write a file of a version to standard output.",
+        "verify": "Check every byte of a version, the store or a folder.",
+    },
+    "Changing versions": {
+        "alias": "Show, add and remove aliases of a version.",
+        "tag": "Show, add and remove tags of a version.",
+        "delete": "Delete versions or collections.",
+    },
+    "Upkeep": {
+        "gc": "Free what no version needs.",
+        "backup": "Copy the catalog and the store somewhere safe.",
+        "restore": "Make a state folder from a backup.",
+        "doctor": "Check this machine, and say what to type to mend it.",
+        "completion": "Print the completion script for a shell.",
+    },
+}
+"""Every command by section with its one-line summary, here so that `artfs --help` imports none of them (a
+test compares)."""
+
+COMMANDS: dict[str, str] = {
+    name: summary for section in SECTIONS.values() for name, summary in section.items()
+}
+
+
+class Root(click.Group):
+    """The group: knows its commands by name and imports `artfs.cli.commands.NAME` when one is wanted."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        with without_collection():
+            module = importlib.import_module(f"artfs.cli.commands.{cmd_name}")
+        loaded = module.command
+        assert isinstance(loaded, click.Command)
+        return loaded
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        return [*global_options(hidden=False), *super().get_params(ctx)]
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        for title, commands in SECTIONS.items():
+            with formatter.section(title):
+                formatter.write_dl(list(commands.items()), col_max=14)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[Any]:
+        from click.shell_completion import CompletionItem
+
+        found = [CompletionItem(n, help=s) for n, s in COMMANDS.items() if n.startswith(incomplete)]
+        return [*found, *click.Command.shell_complete(self, ctx, incomplete)]
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+            return result
+        except BrokenPipeError as error:
+            # Not an OSError any more, or click would make it exit 1.
+            raise _ReaderGoneError from error
+        finally:
+            ctx.ensure_object(App).close()
+
+
+class _ReaderGoneError(Exception):
+    pass
+
+
+def _version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    if not value or ctx.resilient_parsing:
+        return
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        click.echo(f"artfs {version('artfs')}")
+    except PackageNotFoundError:  # run from a source tree that is not installed
+        click.echo("artfs (not installed: run from its source)")
+    ctx.exit()
+
+
+EPILOG = (
+    "\b\nNames are [ENTITY/]PROJECT/COLLECTION[:ALIAS | :vN | :@TIME]; without an alias, latest is meant.\n"
+    "Global options may stand before or after the command.\n\n\b\nExit codes:\n"
+    + "\n".join(f"  {code:>3}  {meaning}" for code, meaning in exits.MEANINGS.items())
+)
+
+
+@click.group(
+    "artfs",
+    cls=Root,
+    epilog=EPILOG,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.option(
+    "--version",
+    is_flag=True,
+    expose_value=False,
+    is_eager=True,
+    callback=_version,
+    help="Print the version and exit.",
+)
+def cli() -> None:
+    """Version datasets and models, and mount them as folders.
+
+    \b
+    artfs log ./cars vega/cars          make a version from a folder
+    artfs mount ~/artfs                 see every version under ~/artfs/vega/cars/
+    artfs ls vega/cars                  list its versions
+    """
+
+
+def run(args: Sequence[str] | None = None) -> int:
+    """Runs one command line (None: sys.argv) and returns its exit code; errors are printed here and nowhere
+    else."""
+    app = App()
+    try:
+        result = cli.main(
+            args=None if args is None else list(args), prog_name="artfs", standalone_mode=False, obj=app
+        )
+        return result if isinstance(result, int) else exits.OK
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        return exits.USAGE
+    except click.ClickException as error:
+        return _report(app, "usage", _with_hint(error), exits.USAGE)
+    except (click.Abort, KeyboardInterrupt):
+        return _report(app, "interrupted", "interrupted", exits.INTERRUPTED)
+    except _ReaderGoneError:
+        _drop_stdout()
+        return exits.BROKEN_PIPE
+    except ArtfsError as error:
+        if app.debug:
+            traceback.print_exc()
+        return _report(app, error.kind, str(error), exits.exit_code(error), getattr(error, "paths", ()))
+    except Exception as error:
+        if app.debug:
+            traceback.print_exc()
+            return exits.INTERNAL
+        where = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        return _report(
+            app,
+            "internal",
+            f"internal error: {where} (run it again with --debug for the traceback, and please report it)",
+            exits.INTERNAL,
+        )
+
+
+def main() -> NoReturn:
+    """The console script."""
+    # A name that the terminal's encoding cannot show must not end a listing.
+    with contextlib.suppress(AttributeError):
+        sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    code = run()
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _drop_stdout()
+        code = exits.BROKEN_PIPE
+    sys.exit(code)
+
+
+def _with_hint(error: click.ClickException) -> str:
+    text = error.format_message()
+    if isinstance(error, click.UsageError) and error.ctx is not None:
+        return f"{text} (see `{error.ctx.command_path} --help`)"
+    return text
+
+
+def _report(app: App, kind: str, message: str, code: int, paths: Sequence[str] = ()) -> int:
+    """One line on stderr, below it the paths when the line cannot name them all, and with --json the same as
+    an object on stdout."""
+    if app.json:
+        error = {"kind": kind, "message": message, "exit_code": code}
+        with contextlib.suppress(BrokenPipeError):
+            click.echo(json.dumps({"error": error | ({"paths": list(paths)} if paths else {})}, indent=2))
+    click.echo(f"artfs: {escape(message)}", err=True)
+    if any(path not in message for path in paths):
+        for path in paths:
+            click.echo(f"  {escape(path)}", err=True)
+    return code
+
+
+def _drop_stdout() -> None:
+    # Otherwise the interpreter's own flush at exit complains about the pipe.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,116 @@
+"""What the commands print: tables, JSON, sizes and times. Text is for people (local times, 1.2 MiB, control
+characters of hostile names escaped), JSON for programs (UTC, bytes, names as they are)."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+
+UNITS = ("KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
+
+
+def human_size(size: int) -> str:
+    """`size` bytes as "17 B", "1.2 MiB": three figures at most before the unit grows."""
+    if size < 1024:
+        return f"{size} B"
+    value = float(size)
+    for unit in UNITS:
+        value /= 1024
+        if value < 999.95 or unit == UNITS[-1]:
+            break
+    return f"{value:.1f} {unit}"
+
+
+def local_time(when: datetime) -> str:
+    """`when` in this machine's time zone, to the minute: "2026-11-01 09:30"."""
+    return when.astimezone().strftime("%Y-%m-%d %H:%M")
+
+
+def iso_time(when: datetime) -> str:
+    """`when` as ISO 8601 in UTC: "2026-11-01T08:30:00.123456Z"."""
+    return when.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def escape(text: str) -> str:
+    """`text` on one line with nothing that a terminal acts on: control and format characters, line
+    separators, and bytes that are not UTF-8 (lone surrogates of os.fsdecode) become backslash escapes."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else _escaped(char) for char in text)
+
+
+def _escaped(char: str) -> str:
+    code = ord(char)
+    if 0xDC80 <= code <= 0xDCFF:  # os.fsdecode's stand-in for a byte that is not UTF-8
+        return f"\\x{code - 0xDC00:02x}"
+    known = {"\n": "\\n", "\t": "\\t", "\r": "\\r"}.get(char)
+    if known:
+        return known
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def say(text: str = "") -> None:
+    """Prints one line to stdout. `text` is trusted to be escaped already where it holds names."""
+    click.echo(text)
+
+
+def note(text: str) -> None:
+    """Prints one line to stderr: something a person should know that is not the result."""
+    click.echo(text, err=True)
+
+
+def emit_json(value: Any) -> None:
+    """Prints `value` as indented JSON. Datetimes become ISO UTC; names that are not UTF-8 hold lone
+    surrogates (`\\udc80`-`\\udcff`), as Python's os.fsencode takes them back."""
+    click.echo(json.dumps(value, indent=2, default=_encode))
+
+
+def _encode(value: object) -> object:
+    if isinstance(value, datetime):
+        return iso_time(value)
+    raise TypeError(f"cannot show a {type(value).__name__} as JSON")
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]], *, right: Sequence[int] = ()) -> None:
+    """Prints rows in columns two blanks apart; every cell is escaped. `right`: columns that are aligned to
+    the right. Prints nothing when there are no rows."""
+    cells = [[escape(cell) for cell in row] for row in rows]
+    if not cells:
+        return
+    widths = [max(len(header[i]), *(len(row[i]) for row in cells)) for i in range(len(header))]
+
+    def line(row: Sequence[str]) -> str:
+        parts = (
+            cell.rjust(w) if i in right else cell.ljust(w)
+            for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+        )
+        return "  ".join(parts).rstrip()
+
+    say(click.style(line(header), bold=True))  # click drops the style when stdout is not a terminal
+    for row in cells:
+        say(line(row))
+
+
+def fields(pairs: Iterable[tuple[str, str]]) -> None:
+    """Prints `name: value` lines with the values aligned; values are escaped, empty ones left out."""
+    shown = [(name, escape(value)) for name, value in pairs if value]
+    width = max((len(name) for name, _ in shown), default=0) + 1
+    for name, value in shown:
+        say(f"{name + ':':<{width}}  {value}")
+
+
+def plural(count: int, noun: str) -> str:
+    """ "1 file", "2 files", "20,000 entries"."""
+    if count == 1:
+        return f"1 {noun}"
+    return f"{count:,} {noun[:-1] + 'ies' if noun.endswith('y') else noun + 's'}"
+
+
+def on_terminal() -> bool:
+    """Whether a person can answer a question: stdin and stderr are terminals."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
