@@ -159,8 +159,9 @@ class FolderBatch:
     ) -> Hashed:
         size = before.st_size
         self._check_floor(size)
-        temp = self._open_folder().temp_path()
+        temp = ""
         try:
+            temp = self._open_folder().temp_path()
             fd = os.open(temp, _CREATE, _MODE)
             try:
                 os.fchmod(fd, _MODE)
@@ -197,11 +198,12 @@ class FolderBatch:
     def _store_bytes(self, data: bytes, digest: str) -> None:
         target = self._layout.blob_path(digest)
         self._remember(target)
-        temp = self._open_folder().temp_path()
+        temp = ""
         try:
             if _has(target, len(data)):
                 return
             self._check_floor(len(data))
+            temp = self._open_folder().temp_path()
             fd = os.open(temp, _CREATE, _MODE)
             try:
                 os.fchmod(fd, _MODE)
@@ -315,5 +317,6 @@ def _make_fan(target: str) -> None:
 
 
 def _discard(temp: str) -> None:
-    with contextlib.suppress(OSError):
-        os.unlink(temp)
+    if temp:
+        with contextlib.suppress(OSError):
+            os.unlink(temp)

@@ -22,6 +22,7 @@ import fcntl
 import itertools
 import logging
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -51,6 +52,7 @@ class BatchFolder:
         self._tmp = tmp
         self._began_ns = time.time_ns()
         self._temp_numbers = itertools.count(1)
+        self._threads = threading.local()
         while True:
             self._name = f"{boot_id}.{self._began_ns}.{os.getpid()}.{next(_numbers)}"
             self._path = f"{tmp}/{self._name}"
@@ -62,8 +64,18 @@ class BatchFolder:
             os.close(self.fd)  # Somebody took it for a dead one before it was locked.
 
     def temp_path(self) -> str:
-        """A new path for a temporary file; safe to call from several threads."""
-        return f"{self._path}/{next(self._temp_numbers)}"
+        """A new path for a temporary file; safe to call from several threads. Raises OSError.
+
+        Each thread has a subfolder: in one folder, they would wait for each other at every file that they create (the
+        kernel's time for 20,000 files halves).
+        """
+        try:
+            folder: str = self._threads.folder
+        except AttributeError:
+            folder = f"{self._path}/t{next(self._temp_numbers)}"
+            os.mkdir(folder, 0o700)
+            self._threads.folder = folder
+        return f"{folder}/{next(self._temp_numbers)}"
 
     def close(self, *, durable: bool, failed: bool = False) -> None:
         """`durable`: all that the batch put is; otherwise the folder stays as the reminder that it is not. `failed`: a
@@ -97,7 +109,11 @@ def _parse(name: str) -> tuple[str, int] | None:
 def _empty(path: str) -> None:
     with os.scandir(path) as found:
         for item in found:
-            os.unlink(item.path)
+            if item.is_dir(follow_symlinks=False):
+                _empty(item.path)
+                os.rmdir(item.path)
+            else:
+                os.unlink(item.path)
 
 
 def _try_lock(path: str) -> int | None:

@@ -109,30 +109,42 @@ def hash_file(fd: int, size: int, *, on_bytes: OnBytes | None = None) -> Hashed:
 
     Raises SourceChangedError when the file turns out longer or shorter, OSError when it cannot be read.
     """
-    return _hash_through(fd, None, size, on_bytes)
+    return copy_hashing(fd, None, size, on_bytes=on_bytes)
 
 
-def copy_hashing(source: int, target: int, size: int, *, on_bytes: OnBytes | None = None) -> Hashed:
+def copy_hashing(source: int, target: int | None, size: int, *, on_bytes: OnBytes | None = None) -> Hashed:
     """Like hash_file, and writes the bytes that were hashed to `target`, from its beginning.
 
     Write-back of `target` begins while the copy goes on, so that a sync afterwards is short.
     """
-    return _hash_through(source, target, size, on_bytes)
+    blocks = BlockHasher() if size > BLOCKS_ABOVE else None
+    digest = _hash_through(source, target, size, blocks, on_bytes)
+    return Hashed(Content(digest, size), ()) if blocks is None else _hashed(digest, size, blocks)
 
 
-def _hash_through(source: int, target: int | None, size: int, on_bytes: OnBytes | None) -> Hashed:
+def digest_file(fd: int, size: int, *, on_bytes: OnBytes | None = None) -> str:
+    """Only the SHA-256 of what hash_file reads, for a file whose block list is not wanted."""
+    return _hash_through(fd, None, size, None, on_bytes)
+
+
+def copy_digesting(source: int, target: int, size: int, *, on_bytes: OnBytes | None = None) -> str:
+    """Only the SHA-256 of what copy_hashing copies."""
+    return _hash_through(source, target, size, None, on_bytes)
+
+
+def _hash_through(
+    source: int, target: int | None, size: int, blocks: BlockHasher | None, on_bytes: OnBytes | None
+) -> str:
     if size <= BLOCKS_ABOVE:
-        data = _read_small(source, size)
+        data = read_small(source, size)
         if target is not None:
             write_all(target, data, 0)
         if on_bytes is not None:
             on_bytes(size)
-        return Hashed(Content(digest_bytes(data), size), ())
+        return digest_bytes(data)
     done = 0
     written_back = 0
-    blocks = BlockHasher()
     with _Sha256Thread() as sha256:
-        # One byte more than `size` is asked for, so that a longer file is noticed.
         while got := os.preadv(source, [buffer := sha256.free_buffer()], done):
             view = memoryview(buffer)[:got]
             sha256.update(buffer, got)
@@ -141,7 +153,8 @@ def _hash_through(source: int, target: int | None, size: int, on_bytes: OnBytes 
                 if done + got - written_back >= _WRITEBACK:
                     start_writeback(target, written_back, done + got - written_back)
                     written_back = done + got
-            blocks.update(view)
+            if blocks is not None:
+                blocks.update(view)
             done += got
             if done > size:
                 break
@@ -149,11 +162,12 @@ def _hash_through(source: int, target: int | None, size: int, on_bytes: OnBytes 
                 on_bytes(got)
     if done != size:
         raise SourceChangedError(f"the file changed while it was read: {size} bytes became {done}")
-    return _hashed(sha256.hexdigest(), size, blocks)
+    return sha256.hexdigest()
 
 
-def _read_small(fd: int, size: int) -> bytes:
-    # Nearly always one read; a second one only proves the end.
+def read_small(fd: int, size: int) -> bytes:
+    """All of an open file that has `size` bytes. Raises SourceChangedError when it has not, OSError."""
+    # Nearly always one read: it asks for one byte more, so that a longer file is noticed.
     data = os.pread(fd, size + 1, 0)
     while len(data) < size and (more := os.pread(fd, size + 1 - len(data), len(data))):
         data += more

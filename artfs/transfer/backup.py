@@ -1,0 +1,217 @@
+"""Backups: a second state folder with the same versions, made while the first is in use.
+
+    TARGET/catalog.db      a consistent copy of the catalog
+    TARGET/store/          at least the blobs that this catalog names
+    TARGET/backup.json     written last; says that the two above belong together
+
+A backup is itself a state folder (`ARTFS_HOME=TARGET artfs …` works). Drafts are not part of it. A later backup to the
+same target copies only what is new there, and an interrupted one leaves the earlier one usable: blobs are added first,
+then the catalog's copy takes its place in one step.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import msgspec
+
+from artfs.catalog.base import Catalog
+from artfs.errors import ConflictError, NotFoundError, SourceChangedError, StorageError
+from artfs.model.digests import BLOCKS_ABOVE
+from artfs.model.records import Content
+from artfs.settings import Settings
+from artfs.store.base import LocalStore, StoreBatch
+from artfs.store.folder import FolderStore
+from artfs.store.linux import make_folder, sync_path
+from artfs.transfer.ahead import Ahead
+from artfs.transfer.progress import Meter, OnProgress
+
+MARKER = "backup.json"
+"""Name of the file that says that a backup is complete."""
+
+_RESTORING = ".restoring"
+_FORMAT = 1
+_GROUP = 32
+
+
+class Marker(msgspec.Struct, frozen=True):
+    """What `backup.json` holds. `finished_at`: seconds since 1970, UTC."""
+
+    format: int
+    finished_at: float
+    blobs: int
+    nbytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Copied:
+    """What a backup or a restore did. `blobs`, `nbytes`: all that were to be there; `copied`, `copied_nbytes`: those that
+    were copied now; `damaged`: digests of blobs that could not be copied, as their bytes are not what they should be."""
+
+    blobs: int
+    nbytes: int
+    copied: int
+    copied_nbytes: int
+    damaged: tuple[str, ...]
+
+
+def backup(
+    catalog: Catalog, store: LocalStore, target: Path, *, on_progress: OnProgress | None = None, workers: int = 0
+) -> Copied:
+    """Makes or renews a backup in the folder `target` (made when missing, 0700), durably. Others may go on working.
+
+    A damaged blob is left out and told in the result; the backup is complete otherwise.
+    `on_progress`: phase "backup". Raises ConflictError when `target` holds anything that is no backup, StorageError (an
+    earlier backup there stays as it was), CatalogError.
+    """
+    home = Settings(home=Path(target).absolute())
+    _check_target(home.home)
+    with _disk(f"making the backup {home.home}"):
+        make_folder(str(home.home))
+    new_catalog = home.home / "catalog.db.new"
+    copy = FolderStore(home.store_path)
+    # The shared lock of the store: what the catalog's copy names must not be swept while it is copied.
+    with store.begin():
+        with _disk(f"making the backup {home.home}"):
+            new_catalog.unlink(missing_ok=True)
+        catalog.backup(new_catalog)
+        done = _copy_blobs(store, copy, on_progress, "backup", workers)
+    with _disk(f"finishing the backup {home.home}"):
+        sync_path(str(new_catalog))
+        new_catalog.rename(home.catalog_path)
+        marker = Marker(_FORMAT, time.time(), done.blobs, done.nbytes)
+        _write(home.home / MARKER, msgspec.json.encode(marker))
+    return done
+
+
+def restore(
+    source: Path, home: Path, *, on_progress: OnProgress | None = None, workers: int = 0
+) -> Copied:
+    """Makes the state folder `home` (missing, or empty but for an interrupted restore) from a backup, durably.
+
+    Every blob is checked while it is copied; damaged ones are left out and told in the result. `on_progress`: phase
+    "restore". Raises NotFoundError when `source` is no complete backup, ConflictError when `home` is not empty,
+    StorageError (then the same restore may be called again, and goes on).
+    """
+    old, new = Settings(home=Path(source).absolute()), Settings(home=Path(home).absolute())
+    read_marker(old.home)
+    restoring = new.home / _RESTORING
+    with _disk(f"restoring {new.home}"):
+        if new.home.exists() and any(new.home.iterdir()) and not restoring.exists():
+            raise ConflictError(f"{new.home} is not empty; restore into a new folder (ARTFS_HOME)")
+        make_folder(str(new.home))
+        _write(restoring, b"")
+    done = _copy_blobs(FolderStore(old.store_path), FolderStore(new.store_path), on_progress, "restore", workers)
+    with _disk(f"restoring {new.home}"):
+        # Somebody may have used the backup as a state folder: then a part of its catalog is in the log beside it.
+        for suffix in ("-wal", ""):
+            path = old.catalog_path.with_name(old.catalog_path.name + suffix)
+            if path.exists():
+                copy = new.catalog_path.with_name(new.catalog_path.name + suffix)
+                shutil.copyfile(path, copy)
+                copy.chmod(0o600)
+                sync_path(str(copy))
+        restoring.unlink()
+        sync_path(str(new.home))
+    return done
+
+
+def read_marker(target: Path) -> Marker:
+    """What the complete backup in `target` says of itself. Raises NotFoundError when it is none, or not complete."""
+    try:
+        marker = msgspec.json.decode((target / MARKER).read_bytes(), type=Marker)
+    except (FileNotFoundError, NotADirectoryError):
+        raise NotFoundError(f"{target} is no complete backup: it has no {MARKER}") from None
+    except OSError as error:
+        raise StorageError.wrap(error, f"reading {target / MARKER}") from error
+    except msgspec.MsgspecError as error:
+        raise NotFoundError(f"{target} is no complete backup: {MARKER} cannot be understood ({error})") from None
+    if marker.format != _FORMAT:
+        raise NotFoundError(f"{target} was made by a newer version of artfs (format {marker.format})")
+    return marker
+
+
+def _check_target(target: Path) -> None:
+    allowed = {MARKER, "catalog.db.new", "store", f"{MARKER}.new"}
+    with _disk(f"looking at {target}"):
+        if not target.exists():
+            return
+        if not target.is_dir():
+            raise ConflictError(f"{target} is not a folder")
+        names = {path.name for path in target.iterdir()}
+    if MARKER not in names and not names <= allowed:
+        raise ConflictError(f"{target} is neither empty nor a backup of artfs; give another folder")
+
+
+def _copy_blobs(
+    source: LocalStore, target: FolderStore, on_progress: OnProgress | None, phase: str, workers: int
+) -> Copied:
+    blobs = nbytes = 0
+    for _, size in source.blobs():
+        blobs += 1
+        nbytes += size
+    ahead = Ahead(workers)
+    copied = copied_nbytes = 0
+    damaged: list[str] = []
+    with Meter(on_progress, phase, blobs, nbytes) as meter, target.begin() as batch:
+        on_bytes = ahead.count(meter)
+
+        def tasks() -> Iterator[Callable[[], list[tuple[int, str]]]]:
+            group: list[tuple[str, int]] = []
+            for digest, size in source.blobs():
+                if target.try_size(digest) == size:
+                    meter.advance(1, size)
+                    continue
+                group.append((digest, size))
+                if len(group) == _GROUP or size > BLOCKS_ABOVE:
+                    yield partial(_copy_group, source, batch, group, meter, on_bytes)
+                    group = []
+            yield partial(_copy_group, source, batch, group, meter, on_bytes)
+
+        with closing(ahead.run(tasks())) as results:
+            for part in results:
+                for size, digest in part:
+                    if digest:
+                        damaged.append(digest)
+                    else:
+                        copied += 1
+                        copied_nbytes += size
+        batch.sync()
+    return Copied(blobs, nbytes, copied, copied_nbytes, tuple(sorted(damaged)))
+
+
+def _copy_group(
+    source: LocalStore, batch: StoreBatch, group: list[tuple[str, int]], meter: Meter, on_bytes: Callable[[int], None]
+) -> list[tuple[int, str]]:
+    """(bytes copied, "") or (0, digest of a damaged blob) for each."""
+    done = []
+    for digest, size in group:
+        try:
+            batch.put_file(source.path_of(digest), expect=Content(digest, size), on_bytes=on_bytes)
+            done.append((size, ""))
+        except SourceChangedError:
+            done.append((0, digest))
+        meter.advance(1)
+    return done
+
+
+def _write(path: Path, data: bytes) -> None:
+    new = path.with_name(f"{path.name}.new")
+    new.write_bytes(data)
+    sync_path(str(new))
+    new.rename(path)
+    sync_path(str(path.parent))
+
+
+@contextmanager
+def _disk(doing: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StorageError.wrap(error, doing) from error
