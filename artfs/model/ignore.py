@@ -1,5 +1,5 @@
-"""What an upload leaves out: leftovers of editors and file managers, and what the user's `.artfsignore` says, by the rules
-of gitignore(5)."""
+"""What an upload leaves out: leftovers of editors and file managers, and what the user's `.artfsignore` says,
+by the rules of gitignore(5)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from pathspec import GitIgnoreSpec
 from artfs.errors import InvalidNameError
 
 IGNORE_FILE = ".artfsignore"
-"""Name of the file at the root of a pushed folder or a draft that holds rules. It does not become part of the version."""
+"""Name of the file at the root of a pushed folder or a draft that holds rules. It does not become part of the
+version."""
 
 DEFAULT_RULES = (
     f"/{IGNORE_FILE}",
@@ -21,7 +22,6 @@ DEFAULT_RULES = (
     "*.swo",
     "*~",
     ".#*",
-    "4913",  # vim's probe of whether it may write to a directory
     ".nfs*",
     ".fuse_hidden*",
 )
@@ -45,8 +45,9 @@ class IgnoreRules:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """DEFAULT_RULES and then those of `text`, one a line; `!rule` brings back what an earlier rule ignores, except below a
-        directory that stays ignored. Blank lines and those that begin with `#` are skipped.
+        """DEFAULT_RULES and then those of `text`, one a line; `!rule` brings back what an earlier rule
+        ignores, except below a directory that stays ignored. Blank lines and those that begin with `#` are
+        skipped.
 
         Raises InvalidNameError that names the line of a rule that cannot be understood.
         """
@@ -55,10 +56,12 @@ class IgnoreRules:
             try:
                 GitIgnoreSpec.from_lines([line])
             except (ValueError, re.error) as error:
-                raise InvalidNameError(f"{IGNORE_FILE}, line {number}: cannot understand the rule {line!r} ({error})") from None
+                raise InvalidNameError(
+                    f"{IGNORE_FILE}, line {number}: cannot understand the rule {line!r} ({error})"
+                ) from None
         return cls(GitIgnoreSpec.from_lines([*DEFAULT_RULES, *lines]))
 
     def ignores(self, path: str, is_dir: bool) -> bool:
-        """Whether what is at `path` (relative to the root, "/" between components) is left out. What is in an ignored
-        directory is ignored, too, so a walker need not enter it."""
+        """Whether what is at `path` (relative to the root, "/" between components) is left out. What is in an
+        ignored directory is ignored, too, so a walker need not enter it."""
         return self._spec.match_file(path + "/" if is_dir else path)
