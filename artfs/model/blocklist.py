@@ -1,14 +1,14 @@
 """Block lists: what lets a range of a large blob be checked before one byte of it is handed to a reader.
 
-A blob of more than 1 MiB (`BLOCKS_ABOVE`) has one; the digest of its top object stands in the file's entry, so the
-version's digest covers it. The objects are blobs themselves:
+A blob of more than 1 MiB (`BLOCKS_ABOVE`) has one; the digest of its top object stands in the file's entry,
+so the version's digest covers it. The objects are blobs themselves:
 
     top = msgpack [1, size of the blob, lower, hashes]
 
-`hashes` are BLAKE3-256 hashes (32 bytes each, in order) of 256 KiB blocks. With at most 8192 of them (a blob of at most
-2 GiB) `lower` is empty and they are of the blob's own blocks. A larger blob's hashes are stored as a raw blob, named by
-`lower` (32 raw bytes of its SHA-256), and the top has the hashes of *its* 256 KiB blocks: a reader of any range then needs
-the top and one block of the lower list.
+`hashes` are BLAKE3-256 hashes (32 bytes each, in order) of 256 KiB blocks. With at most 8192 of them (a blob
+of at most 2 GiB) `lower` is empty and they are of the blob's own blocks. A larger blob's hashes are stored as
+a raw blob, named by `lower` (32 raw bytes of its SHA-256), and the top has the hashes of *its* 256 KiB
+blocks: a reader of any range then needs the top and one block of the lower list.
 """
 
 from __future__ import annotations

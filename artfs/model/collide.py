@@ -1,5 +1,5 @@
-"""Names that are different here but one name elsewhere: on file systems that fold case or normalise Unicode (macOS, Windows,
-some network shares) only one of them could be checked out."""
+"""Names that are different here but one name elsewhere: on file systems that fold case or normalise Unicode
+(macOS, Windows, some network shares) only one of them could be checked out."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ def folded(name: str) -> str:
 
 
 def case_collisions(names: Iterable[str]) -> list[tuple[str, ...]]:
-    """The groups of two or more of `names` (of one directory) that collide, each sorted, sorted by their first names."""
+    """The groups of two or more of `names` (of one directory) that collide, each sorted, sorted by their
+    first names."""
     groups: dict[str, str | set[str]] = {}
     for name in names:
         key = folded(name)

@@ -15,8 +15,8 @@ class DraftInfo(msgspec.Struct, frozen=True, omit_defaults=True):
     Attributes:
         entity, project: where its next version goes.
         collection: the collection that it commits to.
-        name: the directory's name under drafts/PROJECT/: the collection's, or "COLLECTION:ALIAS" for one that began with
-            that version's content.
+        name: the directory's name under drafts/PROJECT/: the collection's, or "COLLECTION:ALIAS" for one that
+            began with that version's content.
         base_version: "vN" that it began with; None: it began empty.
         base_digest: the root tree of that version; None: it began empty.
         base_membership: the catalog's id of that membership (records.Member.id); None: it began empty.

@@ -30,8 +30,9 @@ from artfs.model.tree import Directory, PageSource
 
 @dataclass(frozen=True, slots=True)
 class BuiltManifest:
-    """Trees that were made. `objects`: (digest, bytes) of every new page, children before parents, none twice; a page may be
-    in the store already. Nothing else that the trees refer to (blobs, pages that were kept) is among them."""
+    """Trees that were made. `objects`: (digest, bytes) of every new page, children before parents, none
+    twice; a page may be in the store already. Nothing else that the trees refer to (blobs, pages that were
+    kept) is among them."""
 
     root: Digest
     totals: Totals
@@ -57,11 +58,11 @@ class _Node:
 
 
 def build_manifest(files: Mapping[str, Entry], empty_dirs: Iterable[str] = ()) -> BuiltManifest:
-    """Makes the trees of a version from a map of paths (normalised, see paths.check_path) to entries; `name` of an entry is
-    ignored, the path says it. `empty_dirs`: directories that exist even if nothing is in them.
+    """Makes the trees of a version from a map of paths (normalised, see paths.check_path) to entries; `name`
+    of an entry is ignored, the path says it. `empty_dirs`: directories that exist even if nothing is in them.
 
-    Raises ConflictError when a path is a file and, for another path, a directory; InvalidNameError for an entry or a path that
-    no tree can hold, or over MAX_DEPTH directories deep.
+    Raises ConflictError when a path is a file and, for another path, a directory; InvalidNameError for an
+    entry or a path that no tree can hold, or over MAX_DEPTH directories deep.
     """
     top = _collect(files)
     wanted = {path: _node_at(top, _split(path)) for path in empty_dirs}
@@ -74,12 +75,13 @@ def build_manifest(files: Mapping[str, Entry], empty_dirs: Iterable[str] = ()) -
 
 
 def edit_tree(source: PageSource, top: Directory, changes: Mapping[str, Entry | None]) -> BuiltManifest:
-    """The tree `top`, an artifact's root, with `changes`: path -> what is there then (`name` is ignored), or None: what is there goes, with all
-    below it; removing what is not there changes nothing. A directory that loses its last entry this way goes, too.
+    """The tree `top`, an artifact's root, with `changes`: path -> what is there then (`name` is ignored), or
+    None: what is there goes, with all below it; removing what is not there changes nothing. A directory that
+    loses its last entry this way goes, too.
 
-    A DirEntry puts a whole tree there, as it is. Reads and makes only pages that change (and reads the index pages of
-    directories that change). Raises ConflictError when a path leads through what is (and stays) a file; otherwise as
-    build_manifest, and what reading pages raises.
+    A DirEntry puts a whole tree there, as it is. Reads and makes only pages that change (and reads the index
+    pages of directories that change). Raises ConflictError when a path leads through what is (and stays) a
+    file; otherwise as build_manifest, and what reading pages raises.
     """
     return _finish(source, top, _collect(changes))
 
@@ -95,7 +97,9 @@ def _split(path: str) -> list[bytes]:
     try:
         parts = os.fsencode(path).split(b"/")
     except UnicodeEncodeError:
-        raise InvalidNameError(f"invalid artifact path {path!r}: it holds text that cannot be a file name") from None
+        raise InvalidNameError(
+            f"invalid artifact path {path!r}: it holds text that cannot be a file name"
+        ) from None
     if len(parts) > MAX_DEPTH + 1:
         raise InvalidNameError(f"invalid artifact path {path[:80]!r}…: over {MAX_DEPTH} directories deep")
     return parts
@@ -130,10 +134,14 @@ def _two_kinds(where: Sequence[bytes]) -> ConflictError:
 
 
 def _apply(
-    source: PageSource | None, old: Directory | None, node: _Node, where: tuple[bytes, ...], out: dict[Digest, bytes]
+    source: PageSource | None,
+    old: Directory | None,
+    node: _Node,
+    where: tuple[bytes, ...],
+    out: dict[Digest, bytes],
 ) -> BuiltTree:
-    """The directory `old` (None: an empty one) with what `node` says below it. New pages below it go to `out`; its own do
-    not, because it may turn out not to be wanted."""
+    """The directory `old` (None: an empty one) with what `node` says below it. New pages below it go to
+    `out`; its own do not, because it may turn out not to be wanted."""
     updates: dict[bytes, Entry | None] = {}
     for name, child in node.children.items():
         here = (*where, name)
@@ -169,7 +177,9 @@ def _named(change: Entry | None, name: bytes, out: dict[Digest, bytes]) -> Entry
     return change if change.name == name else msgspec.structs.replace(change, name=name)
 
 
-def _merge(entries: Sequence[Entry], updates: Mapping[bytes, Entry | None], names: Iterable[bytes]) -> list[Entry]:
+def _merge(
+    entries: Sequence[Entry], updates: Mapping[bytes, Entry | None], names: Iterable[bytes]
+) -> list[Entry]:
     merged: dict[bytes, Entry | None] = dict(zip(names_of(entries), entries, strict=True))
     for name in names:
         merged[name] = updates[name]
@@ -193,11 +203,14 @@ def update_directory(old: Directory, updates: Mapping[bytes, Entry | None]) -> B
         items.append(item)
         pages.append((digest, data))
 
-    # A page that begins where a page began before is the same unless one of its names changes: so pages are made anew only
-    # from the first changed name on, until a new page ends where an old one did.
+    # A page that begins where a page began before is the same unless one of its names changes: so pages are made
+    # anew only from the first changed name on, until a new page ends where an old one did.
     pending: list[Entry] = []
     done = 0
-    for ref in old.leaf_refs():
+    refs = list(old.page_refs())
+    for ref in refs:
+        if ref.level:
+            continue
         until = done
         while until < len(names) and (ref.upper is None or names[until] < ref.upper):
             until += 1
@@ -218,5 +231,7 @@ def update_directory(old: Directory, updates: Mapping[bytes, Entry | None]) -> B
     if not items:
         return build_tree(())
     built = build_index(items)
-    known = set(old.pages())
-    return BuiltTree(built.digest, built.totals, [page for page in pages + built.pages if page[0] not in known])
+    known = {old.digest, *(ref.item.digest for ref in refs)}
+    return BuiltTree(
+        built.digest, built.totals, [page for page in pages + built.pages if page[0] not in known]
+    )

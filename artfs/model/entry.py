@@ -1,7 +1,7 @@
 """Entries: the lines of a tree. Encoded as MessagePack arrays that begin with a tag ("f", "d", "l", "r").
 
-What the annotations say (lengths, ranges) is checked by the decoder, in C; the rest by `check_entries`, in as few passes
-as possible, because a version may have a million of them.
+What the annotations say (lengths, ranges) is checked by the decoder, in C; the rest by `check_entries`, in as
+few passes as possible, because a version may have a million of them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ MAX_URI = 4096
 """Longest URI of a reference, in bytes of UTF-8."""
 
 MAX_CHECKSUM = 1024
-"""Longest checksum and longest version id of a reference, in bytes of UTF-8 (S3 allows 1024 for version ids)."""
+"""Longest checksum and longest version id of a reference, in bytes of UTF-8 (S3 allows 1024 for version
+ids)."""
 
 _Name = Annotated[bytes, msgspec.Meta(min_length=1, max_length=MAX_NAME)]
 _Raw = Annotated[bytes, msgspec.Meta(min_length=RAW_LENGTH, max_length=RAW_LENGTH)]
@@ -57,7 +58,8 @@ class FileEntry(msgspec.Struct, frozen=True, array_like=True, tag="f", gc=False,
 
 
 class DirEntry(msgspec.Struct, frozen=True, array_like=True, tag="d", gc=False, forbid_unknown_fields=True):
-    """A directory. `tree`: raw digest of its tree (the root page); `size`, `file_count`: totals of all below it."""
+    """A directory. `tree`: raw digest of its tree (the root page); `size`, `file_count`: totals of all below
+    it."""
 
     name: _Name
     tree: _Raw
@@ -71,8 +73,8 @@ class DirEntry(msgspec.Struct, frozen=True, array_like=True, tag="d", gc=False, 
 
 
 class LinkEntry(msgspec.Struct, frozen=True, array_like=True, tag="l", gc=False, forbid_unknown_fields=True):
-    """A symbolic link. `target`: relative, and inside the artifact (see `link_stays_inside`). A link counts as no file
-    and has no size in totals: what it shows is counted where it is."""
+    """A symbolic link. `target`: relative, and inside the artifact (see `link_stays_inside`). A link counts
+    as no file and has no size in totals: what it shows is counted where it is."""
 
     name: _Name
     target: Annotated[bytes, msgspec.Meta(min_length=1, max_length=MAX_TARGET)]
@@ -124,7 +126,8 @@ def wrong_name(name: bytes) -> str | None:
 
 
 def wrong_names(names: Sequence[bytes]) -> str | None:
-    """What is wrong with `names` as the sorted names of a directory (or the keys of an index page), or None."""
+    """What is wrong with `names` as the sorted names of a directory (or the keys of an index page), or
+    None."""
     joined = b"/".join(names)
     if (
         joined.count(b"/") >= max(len(names), 1)
@@ -146,7 +149,8 @@ def wrong_entry(entry: Entry) -> str | None:
     """Which rule that the decoder does not check `entry` breaks (its name aside), or None."""
     if type(entry) is FileEntry:
         if len(entry.blocks) != (RAW_LENGTH if entry.size > BLOCKS_ABOVE else 0):
-            return f"the file {entry.name!r} of {entry.size} bytes {'without' if not entry.blocks else 'with'} a block list"
+            having = "with" if entry.blocks else "without"
+            return f"the file {entry.name!r} of {entry.size} bytes {having} a block list"
     elif type(entry) is LinkEntry:
         if entry.target[:1] == b"/":
             return f"the link {entry.name!r} with an absolute target"
@@ -192,11 +196,12 @@ def entry_totals(entry: Entry) -> tuple[int, int]:
 
 
 def link_stays_inside(dir_path_parts: Sequence[str] | Sequence[bytes], target: bytes) -> bool:
-    """Whether a symbolic link in the directory of that path (below the root, which is ()) points into the artifact.
+    """Whether a symbolic link in the directory of that path (below the root, which is ()) points into the
+    artifact.
 
-    It must be relative, climb no higher than the root, and have `..` only at its beginning: `x/../y` means something else
-    when `x` is itself a link, and a chain of such links could climb out although each one, read as text, stays inside.
-    That the target exists is not asked.
+    It must be relative, climb no higher than the root, and have `..` only at its beginning: `x/../y` means
+    something else when `x` is itself a link, and a chain of such links could climb out although each one,
+    read as text, stays inside. That the target exists is not asked.
     """
     if not target or target[:1] == b"/" or b"\0" in target or len(target) > MAX_TARGET:
         return False

@@ -1,8 +1,8 @@
 """Manifests: all entries of a version, as a view over its trees; what differs between two; making new ones.
 
-Nothing is kept here but the root's digest and page: every method reads pages from the source, raises what that raises, and
-BadObjectError for trees that are malformed, over MAX_DEPTH deep, or hold a link that leaves the artifact. Paths are text as
-`os.fsdecode` makes it.
+Nothing is kept here but the root's digest and page: every method reads pages from the source, raises what
+that raises, and BadObjectError for trees that are malformed, over MAX_DEPTH deep, or hold a link that leaves
+the artifact. Paths are text as `os.fsdecode` makes it.
 """
 
 from __future__ import annotations
@@ -50,7 +50,8 @@ class Manifest:
         return Directory.of(self.source, entry) if isinstance(entry, DirEntry) else None
 
     def get(self, path: str) -> Entry | None:
-        """The entry at `path` (normalised, see paths.check_path); None when nothing is there. Links are not followed. The
+        """The entry at `path` (normalised, see paths.check_path); None when nothing is there. Links are not
+        followed. The
         root has no entry: "" is None."""
         try:
             *parents, name = os.fsencode(path).split(b"/")
@@ -69,8 +70,8 @@ class Manifest:
         return found[1]
 
     def walk(self, below: str = "", *, include_dirs: bool = False) -> Iterator[tuple[str, Entry]]:
-        """(path, entry) of all files, links and references at or below the path `below` ("": everywhere; nothing there:
-        nothing), and with `include_dirs` of directories, each before what is in it.
+        """(path, entry) of all files, links and references at or below the path `below` ("": everywhere;
+        nothing there: nothing), and with `include_dirs` of directories, each before what is in it.
 
         In the order of name bytes, directory by directory. Reads pages as it goes. Paths begin at the root.
         """
@@ -103,7 +104,8 @@ class Manifest:
                 todo.pop()
 
     def files(self) -> Iterator[tuple[str, FileEntry]]:
-        """(path, entry) of the files whose bytes we keep: neither links nor references. Ordered as by `walk`."""
+        """(path, entry) of the files whose bytes we keep: neither links nor references. Ordered as by
+        `walk`."""
         for path, entry in self.walk():
             if isinstance(entry, FileEntry):
                 yield path, entry
@@ -111,14 +113,15 @@ class Manifest:
     def objects(
         self, seen: set[Digest] | None = None, read: Callable[[Digest], bytes] | None = None
     ) -> Iterator[Digest]:
-        """The digests of everything that the version needs in the store: pages of trees, blobs of files, block lists.
+        """The digests of everything that the version needs in the store: pages of trees, blobs of files,
+        block lists.
 
         Arguments:
-            seen: digests of pages whose objects were told before; they and all below them are skipped, and the pages told
-                now are added. Share one set between versions to mark a store in time proportional to what is in it. (If the
-                iterator is not run to its end, the set is worthless.)
-            read: reads a blob. When given, block lists in two levels (files over 2 GiB) are read and their lower lists told,
-                too; otherwise only their tops are.
+            seen: digests of pages whose objects were told before; they and all below them are skipped, and
+                the pages told now are added. Share one set between versions to mark a store in time
+                proportional to what is in it. (If the iterator is not run to its end, the set is worthless.)
+            read: reads a blob. When given, block lists in two levels (files over 2 GiB) are read and their
+                lower lists told, too; otherwise only their tops are.
         A blob that several files have may be told several times. Links are not checked.
         """
         seen = set() if seen is None else seen
@@ -148,14 +151,17 @@ class Manifest:
 def _open(source: PageSource, entry: DirEntry, depth: int) -> Directory:
     """The directory of `entry`, which is `depth` directories below the root."""
     if depth > MAX_DEPTH:
-        raise BadObjectError(f"the tree {entry.digest} is more than {MAX_DEPTH} directories deep", entry.digest)
+        raise BadObjectError(
+            f"the tree {entry.digest} is more than {MAX_DEPTH} directories deep", entry.digest
+        )
     return Directory.of(source, entry)
 
 
 def _check_link(directory: Directory, entry: Entry, depth: int) -> None:
     if isinstance(entry, LinkEntry) and not link_stays_inside((b"",) * depth, entry.target):
         raise BadObjectError(
-            f"the tree {directory.digest} is damaged: its link {entry.name!r} leaves the artifact", directory.digest
+            f"the tree {directory.digest} is damaged: its link {entry.name!r} leaves the artifact",
+            directory.digest,
         )
 
 
@@ -178,7 +184,8 @@ _Head = PageRef | Entry
 
 
 class _Side:
-    """What is still to compare of one version's directory, the next on top: entries, and pages not read yet."""
+    """What is still to compare of one version's directory, the next on top: entries, and pages not read
+    yet."""
 
     __slots__ = ("directory", "todo")
 
@@ -189,7 +196,9 @@ class _Side:
             self._push(directory, directory.root, None)
 
     def _push(self, directory: Directory, page: Page, upper: bytes | None) -> None:
-        self.todo.extend(reversed(page.entries if isinstance(page, LeafPage) else directory.refs(page, upper)))
+        self.todo.extend(
+            reversed(page.entries if isinstance(page, LeafPage) else directory.refs(page, upper))
+        )
 
     def expand(self) -> None:
         """Replaces the page on top by what it holds."""
@@ -206,10 +215,11 @@ class _Side:
 
 
 def _next_pair(old: _Side, new: _Side) -> tuple[Entry | None, Entry | None] | None:
-    """The next name that is not the same on both sides: (its old entry, its new entry). None when there is none left.
+    """The next name that is not the same on both sides: (its old entry, its new entry). None when there is
+    none left.
 
-    Equal pages are dropped unread. Of two different ones that begin at different names only the earlier is read: the other
-    may turn out to equal a later one.
+    Equal pages are dropped unread. Of two different ones that begin at different names only the earlier is
+    read: the other may turn out to equal a later one.
     """
     while old.todo or new.todo:
         before, after = old.first_name(), new.first_name()
@@ -241,8 +251,9 @@ def _next_pair(old: _Side, new: _Side) -> tuple[Entry | None, Entry | None] | No
 def diff(old: Manifest, new: Manifest, *, include_dirs: bool = False) -> Iterator[Change]:
     """What changed from `old` to `new`, in time proportional to it: equal trees and pages are skipped unread.
 
-    Files, links and references; with `include_dirs` also directories that were added or removed (one whose content changed
-    did not change itself). What became a directory, or was one, is removed and added. Ordered as by `walk`.
+    Files, links and references; with `include_dirs` also directories that were added or removed (one whose
+    content changed did not change itself). What became a directory, or was one, is removed and added. Ordered
+    as by `walk`.
     """
     if old.root == new.root:
         return

@@ -18,11 +18,13 @@ MAX_NESTING = 100
 
 
 def check_metadata(value: object) -> dict[str, Any]:
-    """A deep copy of `value` as JSON knows it: a dict, a JSON text that spells an object, or None or "" for {}.
+    """A deep copy of `value` as JSON knows it: a dict, a JSON text that spells an object, or None or "" for
+    {}.
 
-    NaN becomes None, keys become str, tuples and sets lists, bytes str, times ISO 8601 text, slices and NumPy values their
-    plain forms. Raises InvalidMetadataError (a ValueError) for text that is not a JSON object, more than 100 keys at the top,
-    an infinity, or nesting over 100 levels; TypeError for a `value` of another type or something inside that has no JSON form.
+    NaN becomes None, keys become str, tuples and sets lists, bytes str, times ISO 8601 text, slices and NumPy
+    values their plain forms. Raises InvalidMetadataError (a ValueError) for text that is not a JSON object,
+    more than 100 keys at the top, an infinity, or nesting over 100 levels; TypeError for a `value` of another
+    type or something inside that has no JSON form.
     """
     if value is None or value == "":
         return {}
@@ -32,11 +34,13 @@ def check_metadata(value: object) -> dict[str, Any]:
         except (ValueError, RecursionError) as error:
             raise InvalidMetadataError(f"the metadata is not valid JSON: {error}") from None
         if not isinstance(value, dict):
-            raise InvalidMetadataError("the metadata must be a JSON object, such as {\"epochs\": 3}")
+            raise InvalidMetadataError('the metadata must be a JSON object, such as {"epochs": 3}')
     if not isinstance(value, Mapping):
         raise TypeError(f"metadata must be a dict (or its JSON text), not {type(value).__name__}")
     if len(value) > MAX_KEYS:
-        raise InvalidMetadataError(f"the metadata has {len(value)} keys at the top level; at most {MAX_KEYS} are allowed")
+        raise InvalidMetadataError(
+            f"the metadata has {len(value)} keys at the top level; at most {MAX_KEYS} are allowed"
+        )
     plain = _plain(value, "metadata", 0)
     if not isinstance(plain, dict):
         raise TypeError(f"metadata must be a dict, not {type(value).__name__}")
@@ -71,14 +75,19 @@ def _plain(value: object, where: str, depth: int) -> Any:
             raise InvalidMetadataError(f"{where} is infinite, which JSON cannot hold")
         return None if math.isnan(value) else float(value)
     if depth > MAX_NESTING:
-        raise InvalidMetadataError(f"the metadata is nested more than {MAX_NESTING} levels deep (or holds itself)")
+        raise InvalidMetadataError(
+            f"the metadata is nested more than {MAX_NESTING} levels deep (or holds itself)"
+        )
     if isinstance(value, Mapping):
         return {_key(key, where): _plain(item, f"{where}[{key!r}]", depth + 1) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(item, f"{where}[{at}]", depth + 1) for at, item in enumerate(value)]
     if isinstance(value, set | frozenset):
         # A set has no order; sorting makes equal metadata equal text.
-        return sorted((_plain(item, where, depth + 1) for item in value), key=lambda item: (type(item).__name__, str(item)))
+        return sorted(
+            (_plain(item, where, depth + 1) for item in value),
+            key=lambda item: (type(item).__name__, str(item)),
+        )
     if isinstance(value, bytes | bytearray):
         return bytes(value).decode("utf-8", "replace")
     if isinstance(value, datetime | date | time):

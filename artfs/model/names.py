@@ -1,7 +1,9 @@
-"""Names that people choose: of entities, projects, collections, aliases, versions, tags, types; and points in time.
+"""Names that people choose: of entities, projects, collections, aliases, versions, tags, types; and points in
+time.
 
-The rules are those of the Artifact reference (docs/semantics.md, "Names"), plus what follows from a name being a directory
-in the mount. Each message says which rule is broken and what is allowed. Names that are not `str` are a TypeError.
+The rules are those of the Artifact reference (docs/semantics.md, "Names"), plus what follows from a name
+being a directory in the mount. Each message says which rule is broken and what is allowed. Names that are not
+`str` are a TypeError.
 """
 
 from __future__ import annotations
@@ -51,7 +53,8 @@ _TIME = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class ArtifactName:
-    """A full name. `alias`: an alias, "vN", "@TIME", or None when the name has no such part (then: `latest`)."""
+    """A full name. `alias`: an alias, "vN", "@TIME", or None when the name has no such part (then:
+    `latest`)."""
 
     entity: str
     project: str
@@ -73,15 +76,23 @@ def _basics(what: str, name: str) -> None:
     if not name:
         raise InvalidNameError(f"the {what} is empty")
     if len(name) > MAX_NAME:
-        raise InvalidNameError(f"the {what} {name[:20]!r}… has {len(name)} characters; at most {MAX_NAME} are allowed")
+        raise InvalidNameError(
+            f"the {what} {name[:20]!r}… has {len(name)} characters; at most {MAX_NAME} are allowed"
+        )
     if _CONTROL.search(name):
-        raise InvalidNameError(f"the {what} {name!r} holds a control character (a NUL, a line break …); none is allowed")
+        raise InvalidNameError(
+            f"the {what} {name!r} holds a control character (a NUL, a line break …); none is allowed"
+        )
     try:
         length = len(name.encode())
     except UnicodeEncodeError:
-        raise InvalidNameError(f"the {what} {name!r} is not valid text; a name must be encodable as UTF-8") from None
+        raise InvalidNameError(
+            f"the {what} {name!r} is not valid text; a name must be encodable as UTF-8"
+        ) from None
     if length > MAX_NAME_BYTES:
-        raise InvalidNameError(f"the {what} {name[:20]!r}… has {length} bytes in UTF-8; at most {MAX_NAME_BYTES} are allowed")
+        raise InvalidNameError(
+            f"the {what} {name[:20]!r}… has {length} bytes in UTF-8; at most {MAX_NAME_BYTES} are allowed"
+        )
 
 
 def check_collection_name(name: str) -> str:
@@ -89,7 +100,8 @@ def check_collection_name(name: str) -> str:
     _basics("artifact name", name)
     if _COLLECTION.fullmatch(name) is None:
         raise InvalidNameError(
-            f"bad artifact name {name!r}: only letters A-Z and a-z, digits, underscores, hyphens and dots are allowed"
+            f"bad artifact name {name!r}: only letters A-Z and a-z, digits, underscores, hyphens and dots "
+            "are allowed"
         )
     if name in (".", ".."):
         raise InvalidNameError(f"bad artifact name {name!r}: it means a directory itself or its parent")
@@ -101,16 +113,22 @@ def _check_place(what: str, name: str) -> None:
     if wrong := _NOT_IN_PROJECT.search(name):
         raise InvalidNameError(f"bad {what} {name!r}: it holds {wrong[0]!r}; not allowed are / \\ # ? % :")
     if name[0] in ".@":
-        raise InvalidNameError(f"bad {what} {name!r}: it must not begin with {name[0]!r}, which is reserved in the mount")
+        raise InvalidNameError(
+            f"bad {what} {name!r}: it must not begin with {name[0]!r}, which is reserved in the mount"
+        )
 
 
 def check_project_name(name: str) -> str:
     """Returns `name` if a project may have it. Raises InvalidNameError."""
     _check_place("project name", name)
     if name == "drafts":
-        raise InvalidNameError("bad project name 'drafts': that is the writable folder of the mount; choose another")
+        raise InvalidNameError(
+            "bad project name 'drafts': that is the writable folder of the mount; choose another"
+        )
     if name == "wandb-registry-":
-        raise InvalidNameError("bad project name 'wandb-registry-': the name of the registry is missing after it")
+        raise InvalidNameError(
+            "bad project name 'wandb-registry-': the name of the registry is missing after it"
+        )
     return name
 
 
@@ -121,18 +139,21 @@ def check_entity_name(name: str) -> str:
 
 
 def check_type(name: str, collection: str = "") -> str:
-    """Returns `name` if it may be an artifact type (of the artifact `collection`, if given; some pairs are reserved).
+    """Returns `name` if it may be an artifact type (of the artifact `collection`, if given; some pairs are
+    reserved).
 
     Raises InvalidNameError.
     """
     _basics("artifact type", name)
     if _COLLECTION.fullmatch(name) is None:
         raise InvalidNameError(
-            f"bad artifact type {name!r}: only letters A-Z and a-z, digits, underscores, hyphens and dots are allowed"
+            f"bad artifact type {name!r}: only letters A-Z and a-z, digits, underscores, hyphens and dots "
+            "are allowed"
         )
     if name == "job" or name.startswith("wandb-"):
         raise InvalidNameError(
-            f"the artifact type {name!r} is reserved: 'job' and types that begin with 'wandb-' cannot be set by users"
+            f"the artifact type {name!r} is reserved: 'job' and types that begin with 'wandb-' "
+            "cannot be set by users"
         )
     for reserved, prefix in (("run_table", "run-"), ("code", "source-")):
         if name == reserved and collection.startswith(prefix):
@@ -149,8 +170,8 @@ def is_version(text: str) -> bool:
 
 
 def looks_like_version(text: str) -> bool:
-    """Whether `text` could be taken for a version by the reference's rule: "v" and then only numerals of any script.
-    No alias may look so."""
+    """Whether `text` could be taken for a version by the reference's rule: "v" and then only numerals of any
+    script. No alias may look so."""
     return len(text) >= 2 and text[0] == "v" and text[1:].isnumeric()
 
 
@@ -163,16 +184,21 @@ def version_index(text: str) -> int:
 
 
 def check_alias(name: str, *, allow_version: bool = False) -> str:
-    """Returns `name` if it may be an alias (or, with `allow_version`, is a version "vN"). Raises InvalidNameError."""
+    """Returns `name` if it may be an alias (or, with `allow_version`, is a version "vN"). Raises
+    InvalidNameError."""
     _basics("alias", name)
     if "/" in name or ":" in name:
         raise InvalidNameError(f"bad alias {name!r}: an alias must not hold '/' or ':'")
     if name in (".", ".."):
         raise InvalidNameError(f"bad alias {name!r}: it means a directory itself or its parent")
     if name[0] == "@":
-        raise InvalidNameError(f"bad alias {name!r}: what begins with '@' names a point in time, such as @2026-11-01")
+        raise InvalidNameError(
+            f"bad alias {name!r}: what begins with '@' names a point in time, such as @2026-11-01"
+        )
     if looks_like_version(name) and not (allow_version and is_version(name)):
-        raise InvalidNameError(f"bad alias {name!r}: v and a number names a version; artfs gives versions out itself")
+        raise InvalidNameError(
+            f"bad alias {name!r}: v and a number names a version; artfs gives versions out itself"
+        )
     return name
 
 
@@ -181,7 +207,8 @@ def check_tag(name: str) -> str:
     _basics("tag", name)
     if _TAG.fullmatch(name) is None:
         raise InvalidNameError(
-            f"bad tag {name!r}: only letters, digits, underscores, hyphens, and spaces between them are allowed"
+            f"bad tag {name!r}: only letters, digits, underscores, hyphens, and spaces between them "
+            "are allowed"
         )
     return name
 
@@ -189,17 +216,20 @@ def check_tag(name: str) -> str:
 def parse_name(
     text: str, default_entity: str | None = None, default_project: str | None = None
 ) -> ArtifactName:
-    """Reads `[entity/][project/]name[:alias]`. The alias may also be a version ("v3") or a time ("@2026-11-01T12:00").
+    """Reads `[entity/][project/]name[:alias]`. The alias may also be a version ("v3") or a time
+    ("@2026-11-01T12:00").
 
-    The text is split at its first ':', what is before it at '/'. Raises InvalidNameError when a part breaks its rule, or is
-    missing and has no default.
+    The text is split at its first ':', what is before it at '/'. Raises InvalidNameError when a part breaks
+    its rule, or is missing and has no default.
     """
     if not isinstance(text, str):
         raise TypeError(f"an artifact's name must be a str, not {type(text).__name__}")
     path, colon, alias = text.partition(":")
     parts = path.split("/")
     if len(parts) > 3:
-        raise InvalidNameError(f"bad artifact name {text!r}: it has more parts than ENTITY/PROJECT/NAME:ALIAS")
+        raise InvalidNameError(
+            f"bad artifact name {text!r}: it has more parts than ENTITY/PROJECT/NAME:ALIAS"
+        )
     collection = check_collection_name(parts[-1])
     project = parts[-2] if len(parts) > 1 else default_project
     entity = parts[-3] if len(parts) > 2 else default_entity
@@ -212,11 +242,14 @@ def parse_name(
             parse_time(alias[1:])
         else:
             check_alias(alias, allow_version=True)
-    return ArtifactName(check_entity_name(entity), check_project_name(project), collection, alias if colon else None)
+    return ArtifactName(
+        check_entity_name(entity), check_project_name(project), collection, alias if colon else None
+    )
 
 
 def parse_time(text: str) -> datetime:
-    """Reads "2026-11-01" (the END of that day: its last microsecond) or "2026-11-01T12:00[:SS[.ffffff]][Z|±HH:MM]".
+    """Reads "2026-11-01" (the END of that day: its last microsecond) or
+    "2026-11-01T12:00[:SS[.ffffff]][Z|±HH:MM]".
 
     Returns an aware datetime in UTC; without an offset the text is taken as UTC. Raises InvalidNameError.
     """
@@ -224,7 +257,9 @@ def parse_time(text: str) -> datetime:
         raise TypeError(f"a time must be a str, not {type(text).__name__}")
     found = _TIME.fullmatch(text)
     if found is None:
-        raise InvalidNameError(f"bad time {text!r}: write YYYY-MM-DD, or YYYY-MM-DDTHH:MM[:SS] with Z or +HH:MM for an offset")
+        raise InvalidNameError(
+            f"bad time {text!r}: write YYYY-MM-DD, or YYYY-MM-DDTHH:MM[:SS] with Z or +HH:MM for an offset"
+        )
     day, clock, offset = found.groups()
     try:
         if clock is None:

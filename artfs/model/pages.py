@@ -1,17 +1,19 @@
-"""Pages of trees: a directory as one or more immutable pages, in one encoding only, so that equal directories have equal digests.
+"""Pages of trees: a directory as one or more immutable pages, in one encoding only, so that equal directories
+have equal digests.
 
     leaf page   msgpack [1, 0, [entry, …]]                                            at most 1024 entries
-    index page  msgpack [1, level, [[first name, page, count, size, file_count], …]]  at most 1024 items, level >= 1
+    index page  msgpack [1, level, [[first name, page, count, size, file_count], …]]  at most 1024 items,
+    level >= 1
 
-Entries are sorted by name bytes. A page ends after an item whose name's XXH3-64, seeded with the page's level, is 0 modulo
-256; but holds at least 16 and at most 1024 items, so no choice of names makes a giant page or a deep index. The pages of a
-level, if there are several, are the items of index pages one level up, by the same rule, until one page is left: the root,
-whose digest is the tree's. An index item has the first name below it and, of all entries of this directory below it, their
-number and their totals (of whole subtrees). So one changed entry changes one page a level, and a lookup in a million
-entries decodes three pages.
+Entries are sorted by name bytes. A page ends after an item whose name's XXH3-64, seeded with the page's
+level, is 0 modulo 256; but holds at least 16 and at most 1024 items, so no choice of names makes a giant page
+or a deep index. The pages of a level, if there are several, are the items of index pages one level up, by the
+same rule, until one page is left: the root, whose digest is the tree's. An index item has the first name
+below it and, of all entries of this directory below it, their number and their totals (of whole subtrees). So
+one changed entry changes one page a level, and a lookup in a million entries decodes three pages.
 
-This file makes pages and checks single ones; `tree` reads a directory through its pages. A page may come from somebody
-else: everything is checked, and what is wrong is a BadObjectError that names its digest.
+This file makes pages and checks single ones; `tree` reads a directory through its pages. A page may come from
+somebody else: everything is checked, and what is wrong is a BadObjectError that names its digest.
 """
 
 from __future__ import annotations
@@ -49,10 +51,12 @@ MAX_ITEMS = 1024
 """Fewest (the last page of a level aside) and most items of a page."""
 
 MAX_LEVEL = 16
-"""Highest level of an index page. Pages hold at least 16 items, so sixteen levels hold more than 2**63 entries."""
+"""Highest level of an index page. Pages hold at least 16 items, so sixteen levels hold more than 2**63
+entries."""
 
 MAX_PAGE_BYTES = MAX_ITEMS * (MAX_NAME + max(MAX_TARGET, MAX_URI + 2 * MAX_CHECKSUM) + 32) + 16
-"""No page is larger than this (6.3 MiB: 1024 references with the longest strings). Usual ones have some 20 KiB."""
+"""No page is larger than this (6.3 MiB: 1024 references with the longest strings). Usual ones have some 20
+KiB."""
 
 MAX_DEPTH = 256
 """Most directories nested in each other below the root of an artifact."""
@@ -66,7 +70,8 @@ class Totals(msgspec.Struct, frozen=True, gc=False):
 
     Attributes:
         count: entries in the directory itself; UNKNOWN (-1) where only a parent's entry was seen.
-        size: bytes of all files below it; references count with their size where it is known, links with nothing.
+        size: bytes of all files below it; references count with their size where it is known, links with
+            nothing.
         file_count: files and references below it; links and directories do not count.
     """
 
@@ -76,8 +81,8 @@ class Totals(msgspec.Struct, frozen=True, gc=False):
 
 
 class IndexItem(msgspec.Struct, frozen=True, array_like=True, gc=False, forbid_unknown_fields=True):
-    """One page below an index page. `name`: the first name in it; `page`: its raw digest; the rest are totals of the
-    directory's entries in it."""
+    """One page below an index page. `name`: the first name in it; `page`: its raw digest; the rest are totals
+    of the directory's entries in it."""
 
     name: Annotated[bytes, msgspec.Meta(min_length=1, max_length=MAX_NAME)]
     page: Annotated[bytes, msgspec.Meta(min_length=RAW_LENGTH, max_length=RAW_LENGTH)]
@@ -105,8 +110,8 @@ class LeafPage(msgspec.Struct, frozen=True):
 
 
 class IndexPage(msgspec.Struct, frozen=True):
-    """A decoded and checked index page. `starts[i]`: how many entries are before item i in this page. Do not change the
-    lists."""
+    """A decoded and checked index page. `starts[i]`: how many entries are before item i in this page. Do not
+    change the lists."""
 
     level: int
     items: list[IndexItem]
@@ -141,8 +146,8 @@ def ends_page(name: bytes, level: int) -> bool:
 
 
 def _leaf_totals(entries: Sequence[Entry]) -> tuple[Totals, str | None]:
-    """The totals of `entries`, and what is wrong with one of them (names aside) or None. One pass, because it is most of the
-    time of decoding a page."""
+    """The totals of `entries`, and what is wrong with one of them (names aside) or None. One pass, because it
+    is most of the time of decoding a page."""
     size = files = 0
     for entry in entries:
         if type(entry) is FileEntry:
@@ -166,9 +171,9 @@ def _leaf_totals(entries: Sequence[Entry]) -> tuple[Totals, str | None]:
 def decode_page(digest: Digest, data: bytes) -> Page:
     """The page whose bytes are `data`, checked in every respect that it shows by itself.
 
-    Raises BadObjectError, naming `digest`, if the bytes have another digest, are no page, are not in the one canonical
-    encoding, or break a rule for entries, names, order, totals or paging. How pages of one directory fit together is checked
-    by Directory.
+    Raises BadObjectError, naming `digest`, if the bytes have another digest, are no page, are not in the one
+    canonical encoding, or break a rule for entries, names, order, totals or paging. How pages of one
+    directory fit together is checked by Directory.
     """
 
     def bad(why: str) -> BadObjectError:
@@ -211,8 +216,8 @@ def decode_page(digest: Digest, data: bytes) -> Page:
 
 @dataclass(frozen=True, slots=True)
 class BuiltTree:
-    """A directory made into pages. `pages`: (digest, bytes) of each, children before parents, the root last; a page may be
-    in the store already."""
+    """A directory made into pages. `pages`: (digest, bytes) of each, children before parents, the root last;
+    a page may be in the store already."""
 
     digest: Digest
     totals: Totals
@@ -246,7 +251,8 @@ def split_items(names: Sequence[bytes], level: int, *, closed: bool = True) -> l
 
 
 def encode_leaf(entries: Sequence[Entry]) -> tuple[IndexItem | None, Totals, Digest, bytes]:
-    """One leaf page of these sorted entries: (its item for an index page, totals, digest, bytes); no item for an empty one.
+    """One leaf page of these sorted entries: (its item for an index page, totals, digest, bytes); no item for
+    an empty one.
 
     Raises InvalidNameError for entries that no tree may hold.
     """
@@ -268,7 +274,8 @@ def encode_leaf(entries: Sequence[Entry]) -> tuple[IndexItem | None, Totals, Dig
 
 
 def build_index(items: list[IndexItem]) -> BuiltTree:
-    """The index pages over the leaf pages `items` (at least one, in order): only index pages are in the result's `pages`.
+    """The index pages over the leaf pages `items` (at least one, in order): only index pages are in the
+    result's `pages`.
 
     Raises InvalidNameError when totals exceed 2**63.
     """

@@ -1,7 +1,7 @@
 """Paths inside an artifact: the one normaliser and validator that every entry's path goes through.
 
-A path is text as `os.fsdecode` makes it (names that are not UTF-8 hold surrogate escapes and survive), "/" between its
-components, never absolute, never with `..`.
+A path is text as `os.fsdecode` makes it (names that are not UTF-8 hold surrogate escapes and survive), "/"
+between its components, never absolute, never with `..`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ _DRIVE = re.compile(r"[A-Za-z]:")
 
 
 def check_component(name: bytes) -> bytes:
-    """Returns `name` if it may name an entry of a directory: not empty, `.` or `..`; no '/', no NUL; at most 255 bytes.
+    """Returns `name` if it may name an entry of a directory: not empty, `.` or `..`; no '/', no NUL; at most
+    255 bytes.
 
     Raises InvalidNameError.
     """
@@ -28,17 +29,20 @@ def check_component(name: bytes) -> bytes:
 
 
 def check_path(path: str | os.PathLike[str] | os.PathLike[bytes] | bytes) -> str:
-    """The path in its one spelling: `./x//y/` becomes `x/y`. Nothing else is changed: no Unicode normalisation, no case
-    folding, backslashes and colons stay.
+    """The path in its one spelling: `./x//y/` becomes `x/y`. Nothing else is changed: no Unicode
+    normalisation, no case folding, backslashes and colons stay.
 
-    Raises InvalidNameError for: an empty path or `.`; an absolute one, also by the rules of Windows (`C:x`, `\\x`); any `..`
-    (also between backslashes); a NUL; a component of more than 255 bytes. TypeError for what is no path.
+    Raises InvalidNameError for: an empty path or `.`; an absolute one, also by the rules of Windows (`C:x`,
+    `\\x`); any `..` (also between backslashes); a NUL; a component of more than 255 bytes. TypeError for what
+    is no path.
     """
     text = os.fsdecode(path)
     parts = [part for part in text.split("/") if part not in ("", ".")]
 
     def bad(why: str) -> InvalidNameError:
-        return InvalidNameError(f"invalid artifact path {text if len(text) < 200 else text[:200] + '…'!r}: {why}")
+        return InvalidNameError(
+            f"invalid artifact path {text if len(text) < 200 else text[:200] + '…'!r}: {why}"
+        )
 
     if not parts:
         if text.startswith("/"):

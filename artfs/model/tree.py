@@ -1,7 +1,8 @@
-"""Trees: a directory read through its pages, wherever they come from. `pages` says how a directory is encoded.
+"""Trees: a directory read through its pages, wherever they come from. `pages` says how a directory is
+encoded.
 
-A tree may come from somebody else. `pages.decode_page` checks each page by itself; Directory checks, as pages are met, that
-they fit together: levels, bounds of names, totals, and where pages end.
+A tree may come from somebody else. `pages.decode_page` checks each page by itself; Directory checks, as pages
+are met, that they fit together: levels, bounds of names, totals, and where pages end.
 """
 
 from __future__ import annotations
@@ -72,10 +73,13 @@ class PageCache:
     """
 
     def __init__(self, load: Callable[[Digest], bytes], capacity: int = 1 << 16) -> None:
-        """Keeps pages of at most `capacity` entries and index items in all (about 250 bytes each); 0 keeps none."""
+        """Keeps pages of at most `capacity` entries and index items in all (about 250 bytes each); 0 keeps
+        none."""
         self._load = load
         self._lock = threading.Lock()
-        self._pages: cachetools.LRUCache[Digest, Page] = cachetools.LRUCache(capacity, getsizeof=lambda page: len(page) + 1)
+        self._pages: cachetools.LRUCache[Digest, Page] = cachetools.LRUCache(
+            capacity, getsizeof=lambda page: len(page) + 1
+        )
 
     def page(self, digest: Digest) -> Page:
         """Raises what `load` raises, and BadObjectError."""
@@ -90,8 +94,8 @@ class PageCache:
 
 
 class PageRef(NamedTuple):
-    """A page of a directory that may not have been read: the item that names it, its level, and the name that bounds its
-    names from above (None: there is none, it is the last page of its level)."""
+    """A page of a directory that may not have been read: the item that names it, its level, and the name that
+    bounds its names from above (None: there is none, it is the last page of its level)."""
 
     item: IndexItem
     level: int
@@ -99,10 +103,11 @@ class PageRef(NamedTuple):
 
 
 class Directory:
-    """One directory as its pages show it. Reads its root page when made, others when needed, and checks how they fit.
+    """One directory as its pages show it. Reads its root page when made, others when needed, and checks how
+    they fit.
 
-    Every method may read pages: it raises what the source raises, and BadObjectError (naming the page that is wrong by itself,
-    or this directory when its pages do not fit together).
+    Every method may read pages: it raises what the source raises, and BadObjectError (naming the page that is
+    wrong by itself, or this directory when its pages do not fit together).
     """
 
     def __init__(self, source: PageSource, digest: Digest, expect: Totals | None = None) -> None:
@@ -117,7 +122,9 @@ class Directory:
             (expect.size, expect.file_count) != (self.totals.size, self.totals.file_count)
             or expect.count not in (UNKNOWN, self.totals.count)
         ):
-            raise BadObjectError(f"the tree {digest} does not have the totals that its parent gives it", digest)
+            raise BadObjectError(
+                f"the tree {digest} does not have the totals that its parent gives it", digest
+            )
 
     @classmethod
     def of(cls, source: PageSource, entry: DirEntry) -> Directory:
@@ -185,18 +192,30 @@ class Directory:
             page, upper = self._below(above, at, bound)
 
     def pages(self) -> Iterator[Digest]:
-        """The digests of all pages of this directory (not of those below it), the root first. Reads index pages only."""
+        """The digests of all pages of this directory (not of those below it), the root first. Reads index
+        pages only."""
         yield self.digest
-        for ref in self._refs():
+        for ref in self.page_refs():
             yield ref.item.digest
+
+    def page_refs(self) -> Iterator[PageRef]:
+        """All pages of this directory but the root. Those of one level are in order. Reads index pages
+        only."""
+        todo: list[tuple[Page, bytes | None]] = [(self._root, None)]
+        while todo:
+            page, upper = todo.pop()
+            below = self.refs(page, upper)
+            yield from below
+            if page.level > 1:
+                todo.extend((self.read(ref), ref.upper) for ref in reversed(below))
 
     def leaf_refs(self) -> list[PageRef]:
         """The leaf pages, in order; [] if the root is a leaf itself. Reads index pages only."""
-        return [ref for ref in self._refs() if ref.level == 0]
+        return [ref for ref in self.page_refs() if ref.level == 0]
 
     def read_pages(self, skip: Container[Digest] = ()) -> Iterator[tuple[Digest, Page]]:
-        """(digest, page) of all pages of this directory, parents before children; those in `skip`, with all that is below
-        them, are left out unread. `skip` is asked when a page's turn comes."""
+        """(digest, page) of all pages of this directory, parents before children; those in `skip`, with all
+        that is below them, are left out unread. `skip` is asked when a page's turn comes."""
         todo: list[PageRef] = []
         if self.digest not in skip:
             yield self.digest, self._root
@@ -210,7 +229,8 @@ class Directory:
                 todo.extend(reversed(self.refs(page, ref.upper)))
 
     def refs(self, page: Page, upper: bytes | None) -> list[PageRef]:
-        """The pages right below `page`, whose names are bounded by `upper` (None: not bounded); [] for a leaf."""
+        """The pages right below `page`, whose names are bounded by `upper` (None: not bounded); [] for a
+        leaf."""
         if not isinstance(page, IndexPage):
             return []
         bounds = [*(item.name for item in page.items[1:]), upper]
@@ -220,11 +240,15 @@ class Directory:
         """The page that `ref` stands for, checked against it."""
         item = ref.item
         page = self._source.page(item.digest)
-        names: Sequence[Entry] | Sequence[IndexItem] = page.items if isinstance(page, IndexPage) else page.entries
+        names: Sequence[Entry] | Sequence[IndexItem] = (
+            page.items if isinstance(page, IndexPage) else page.entries
+        )
         if page.level != ref.level or not names or names[0].name != item.name:
             raise self._damaged(f"its page {item.digest} is out of place")
         if page.totals != Totals(item.count, item.size, item.file_count):
-            raise self._damaged(f"its page {item.digest} does not have the totals that the page above gives it")
+            raise self._damaged(
+                f"its page {item.digest} does not have the totals that the page above gives it"
+            )
         if ref.upper is not None:
             last = names[-1].name
             if last >= ref.upper:
@@ -232,15 +256,6 @@ class Directory:
             if len(names) < MIN_ITEMS or (len(names) < MAX_ITEMS and not ends_page(last, ref.level)):
                 raise self._damaged(f"its page {item.digest} ends too early")
         return page
-
-    def _refs(self) -> Iterator[PageRef]:
-        todo: list[tuple[Page, bytes | None]] = [(self._root, None)]
-        while todo:
-            page, upper = todo.pop()
-            below = self.refs(page, upper)
-            yield from below
-            if page.level > 1:
-                todo.extend((self.read(ref), ref.upper) for ref in reversed(below))
 
     def _below(self, page: IndexPage, at: int, upper: bytes | None) -> tuple[Page, bytes | None]:
         if at + 1 < len(page.items):

@@ -1,4 +1,5 @@
-"""Hypothesis strategies for names, entries and trees: everything that the rules allow, the odd cases included."""
+"""Hypothesis strategies for names, entries and trees: everything that the rules allow, the odd cases
+included."""
 
 from __future__ import annotations
 
@@ -6,9 +7,10 @@ import os
 from collections.abc import Mapping
 from hashlib import sha256
 
+import msgspec
 from hypothesis import strategies as st
 
-from artfs.model.digests import BLOCKS_ABOVE, MAX_SIZE
+from artfs.model.digests import BLOCKS_ABOVE
 from artfs.model.entry import DirEntry, Entry, FileEntry, LinkEntry, RefEntry, wrong_name
 
 raw_digests: st.SearchStrategy[bytes] = st.integers(0, 999).map(lambda at: sha256(b"%d" % at).digest())
@@ -21,7 +23,8 @@ sizes: st.SearchStrategy[int] = st.one_of(
     st.integers(0, 4096),
     st.sampled_from([BLOCKS_ABOVE - 1, BLOCKS_ABOVE, BLOCKS_ABOVE + 1, 2**31, 2**32, 2**40]),
 )
-"""Of files, in bytes: small, at the limit for block lists, and large; a few thousand of them stay below 2**63."""
+"""Of files, in bytes: small, at the limit for block lists, and large; a few thousand of them stay below
+2**63."""
 
 _ALPHABET = "abcABC019 ._-~:\\\n%\u00e9e\u0301\u212a\u4e2d\U0001f600"
 
@@ -80,15 +83,31 @@ def paths(names: st.SearchStrategy[bytes] = components, max_depth: int = 4) -> s
     return st.lists(names, min_size=1, max_size=max_depth).map(lambda parts: os.fsdecode(b"/".join(parts)))
 
 
+_SOME_ENTRIES: list[Entry] = [
+    FileEntry(b"-", 0, sha256(b"").digest(), b"", False),
+    FileEntry(b"-", 1, sha256(b"1").digest(), b"", False),
+    FileEntry(b"-", 1, sha256(b"1").digest(), b"", True),
+    FileEntry(b"-", 2, sha256(b"22").digest(), b"", False),
+    FileEntry(b"-", BLOCKS_ABOVE + 1, sha256(b"large").digest(), sha256(b"list").digest(), False),
+    LinkEntry(b"-", b"a"),
+    LinkEntry(b"-", b"b/c"),
+    RefEntry(b"-", "s3://bucket/key", 7, "etag", "version"),
+    RefEntry(b"-", "https://example.org/", None, "", ""),
+]
+
+
 @st.composite
 def file_maps(
     draw: st.DrawFn, names: st.SearchStrategy[bytes] = easy_components, max_size: int = 8
 ) -> Mapping[str, Entry]:
-    """Paths and their entries, no path being below another one. Names of the entries are those of the paths."""
+    """Paths and their entries, no path being below another one. Names of the entries are those of the paths;
+    the rest of them is one of a few values, so that two maps share some."""
     found: dict[str, Entry] = {}
-    for path in draw(st.lists(paths(names), max_size=max_size, unique=True)):
+    for path, entry in draw(
+        st.dictionaries(paths(names), st.sampled_from(_SOME_ENTRIES), max_size=max_size)
+    ).items():
         above = ["/".join(path.split("/")[:at]) for at in range(1, path.count("/") + 1)]
         if any(other in found for other in above) or any(other.startswith(path + "/") for other in found):
             continue
-        found[path] = draw(leaf_entries(st.just(os.fsencode(path.rpartition("/")[2]))))
+        found[path] = msgspec.structs.replace(entry, name=os.fsencode(path.rpartition("/")[2]))
     return found

@@ -38,7 +38,9 @@ def test_fields_of_a_later_version_are_ignored():
     assert decode_draft(encode_draft(EMPTY).replace(b"{", b'{"later": 1,', 1)) == EMPTY
 
 
-@pytest.mark.parametrize("bad", [b"", b"{}", b"[]", encode_draft(FULL)[:-20], b'{"entity": 3}', b"\xff", b"[" * 100_000])
+@pytest.mark.parametrize(
+    "bad", [b"", b"{}", b"[]", encode_draft(FULL)[:-20], b'{"entity": 3}', b"\xff", b"[" * 100_000]
+)
 def test_a_damaged_draft_is_an_error(bad: bytes):
     with pytest.raises(CorruptError, match="draft.json is damaged"):
         decode_draft(bad)

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -86,7 +88,7 @@ def test_what_an_entry_adds_to_totals(entry: Entry, totals: tuple[int, int]):
 @given(st.lists(st.binary(max_size=3) | st.sampled_from([b".", b"..", b"x" * 256])))
 def test_names_are_checked_together_as_they_would_be_one_by_one(names: list[bytes]):
     singly = any(wrong_name(name) for name in names)
-    in_order = all(before < after for before, after in zip(names, names[1:], strict=False))
+    in_order = all(before < after for before, after in pairwise(names))
     assert (wrong_names(names) is None) == (not singly and in_order)
 
 

@@ -31,14 +31,17 @@ def test_leftovers_are_ignored(path: str):
 
 
 @pytest.mark.parametrize(
-    "path", ["a", "a.txt", "sub/.artfsignore", "49130", "swp", "a.swpx", "~a", ".gitignore", "thumbs.db", "#a"]
+    "path",
+    ["a", "a.txt", "sub/.artfsignore", "49130", "swp", "a.swpx", "~a", ".gitignore", "thumbs.db", "#a"],
 )
 def test_content_is_kept(path: str):
     assert not IgnoreRules.defaults().ignores(path, False)
 
 
 def test_rules_of_gitignore():
-    rules = IgnoreRules.parse("\ufeff# comment\r\n\r\n*.log\r\n!keep.log\r\n/top\r\nbuild/\r\ndata/**/tmp\r\n\\#x\r\n")
+    rules = IgnoreRules.parse(
+        "\ufeff# comment\r\n\r\n*.log\r\n!keep.log\r\n/top\r\nbuild/\r\ndata/**/tmp\r\n\\#x\r\n"
+    )
     assert rules.ignores("a/b.log", False)
     assert not rules.ignores("a/keep.log", False)
     assert rules.ignores("top", False)

@@ -75,7 +75,19 @@ def test_single_paths_are_found():
     for path, entry in FILES.items():
         assert manifest.get(path) == entry
     assert isinstance(manifest.get("data/deep"), DirEntry)
-    for absent in ("", "/", "x", "data/", "/data", "data/x", "README/x", "data/b/x", "data/../README", "./README", "\ud800"):
+    for absent in (
+        "",
+        "/",
+        "x",
+        "data/",
+        "/data",
+        "data/x",
+        "README/x",
+        "data/b/x",
+        "data/../README",
+        "./README",
+        "\ud800",
+    ):
         assert manifest.get(absent) is None
 
 
@@ -114,7 +126,9 @@ def test_names_that_are_no_text_survive():
 
 
 def test_only_what_is_asked_for_is_read():
-    built = build_manifest({f"{a}/{b}/{c}": file() for a in "abc" for b in "abc" for c in "abc"} | {"a/a/z": file()})
+    built = build_manifest(
+        {f"{a}/{b}/{c}": file() for a in "abc" for b in "abc" for c in "abc"} | {"a/a/z": file()}
+    )
     shelf, manifest = opened(built)
     shelf.loads.clear()
     assert manifest.get("b/c/a") is not None
@@ -135,7 +149,7 @@ def test_a_missing_tree_is_the_sources_error():
         list(manifest.walk())
 
 
-# objects --------------------------------------------------------------------------------------------------------
+# objects ----------------------------------------------------------------------------------------------------
 
 
 def big(name: bytes, size: int) -> tuple[FileEntry, list[bytes]]:
@@ -157,7 +171,9 @@ def test_objects_are_all_that_a_version_needs():
 
 
 def test_marking_skips_what_was_marked():
-    files: dict[str, Entry] = {f"d{at}/{n:05}": file(raw=bytes([at]) * 32) for at in range(3) for n in range(2000)}
+    files: dict[str, Entry] = {
+        f"d{at}/{n:05}": file(raw=bytes([at]) * 32) for at in range(3) for n in range(2000)
+    }
     shelf, first = opened(build_manifest(files))
     built = build_manifest({**files, "d1/new": file(raw=b"n" * 32)})
     shelf.add(built.objects)
@@ -184,7 +200,7 @@ def test_a_blob_that_looks_like_a_tree_hides_nothing():
     assert (b"s" * 32).hex() in told
 
 
-# hostile trees --------------------------------------------------------------------------------------------------
+# hostile trees ----------------------------------------------------------------------------------------------
 
 
 def nested(depth: int, entries: list[Entry]) -> tuple[PageShelf, str]:
@@ -253,7 +269,10 @@ def test_links_to_the_limit_of_their_depth():
 
 def test_totals_of_directories_must_be_right():
     inner = build_tree([file("f", 7)])
-    for wrong in (DirEntry(b"d", bytes.fromhex(inner.digest), 8, 1), DirEntry(b"d", bytes.fromhex(inner.digest), 7, 2)):
+    for wrong in (
+        DirEntry(b"d", bytes.fromhex(inner.digest), 8, 1),
+        DirEntry(b"d", bytes.fromhex(inner.digest), 7, 2),
+    ):
         outer = build_tree([wrong])
         shelf = PageShelf(inner.pages + outer.pages + build_tree([]).pages)
         manifest = Manifest(shelf, outer.digest)

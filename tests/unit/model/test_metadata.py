@@ -92,7 +92,9 @@ def test_metadata_that_holds_itself():
         check_metadata(loop)
 
 
-@pytest.mark.parametrize("value", [3, [1], ("a",), b"{}", 1.5, True, object(), {"a": object()}, {("x",): 1}, {b"k": 1}])
+@pytest.mark.parametrize(
+    "value", [3, [1], ("a",), b"{}", 1.5, True, object(), {"a": object()}, {("x",): 1}, {b"k": 1}]
+)
 def test_values_of_another_type(value: object):
     with pytest.raises(TypeError):
         check_metadata(value)

@@ -72,7 +72,7 @@ def test_every_check_returns_its_argument_or_raises_invalid_name(text: str):
             assert isinstance(error, ValueError)
 
 
-# collections ----------------------------------------------------------------------------------------------------
+# collections ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("good", ["-", "...", ".a", "a.b", "v1", "latest", "drafts", "0"])
@@ -82,7 +82,9 @@ def test_artifact_names(good: str):
 
 @pytest.mark.parametrize("bad", ["a b", "é", "a@b", "a\\b", "a+b", "@x"])
 def test_artifact_names_have_letters_digits_and_three_marks(bad: str):
-    with pytest.raises(InvalidNameError, match="only letters A-Z and a-z, digits, underscores, hyphens and dots"):
+    with pytest.raises(
+        InvalidNameError, match="only letters A-Z and a-z, digits, underscores, hyphens and dots"
+    ):
         check_collection_name(bad)
 
 
@@ -92,7 +94,7 @@ def test_artifact_names_that_mean_directories(bad: str):
         check_collection_name(bad)
 
 
-# projects and entities ------------------------------------------------------------------------------------------
+# projects and entities --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("good", ["my project", "a.b", "été", "a@b", "x-1", "draft", "Drafts"])
@@ -135,7 +137,7 @@ def test_names_fit_a_directory_of_the_mount():
     assert check_alias("中" * 85)
 
 
-# types ----------------------------------------------------------------------------------------------------------
+# types ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("bad", ["job", "wandb-history", "wandb-"])
@@ -144,7 +146,9 @@ def test_reserved_types(bad: str):
         check_type(bad)
 
 
-@pytest.mark.parametrize("good", ["dataset", "jobs", "Job", "wandb", "WANDB-x", "model.v2", "run_table", "code"])
+@pytest.mark.parametrize(
+    "good", ["dataset", "jobs", "Job", "wandb", "WANDB-x", "model.v2", "run_table", "code"]
+)
 def test_types(good: str):
     assert check_type(good) == good
 
@@ -163,17 +167,21 @@ def test_types_have_letters_digits_and_three_marks(bad: str):
         check_type(bad)
 
 
-# versions and aliases -------------------------------------------------------------------------------------------
+# versions and aliases ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("text", "index"), [("v0", 0), ("v7", 7), ("v10", 10), ("v999999999999999999", 10**18 - 1)])
+@pytest.mark.parametrize(
+    ("text", "index"), [("v0", 0), ("v7", 7), ("v10", 10), ("v999999999999999999", 10**18 - 1)]
+)
 def test_versions(text: str, index: int):
     assert is_version(text)
     assert version_index(text) == index
     assert check_alias(text, allow_version=True) == text
 
 
-@pytest.mark.parametrize("text", ["v", "v-1", "v01", "v1 ", "V1", "v1.0", "1", "v\u0663", "v1\n", "v" + "9" * 19])
+@pytest.mark.parametrize(
+    "text", ["v", "v-1", "v01", "v1 ", "V1", "v1.0", "1", "v\u0663", "v1\n", "v" + "9" * 19]
+)
 def test_what_is_no_version(text: str):
     assert not is_version(text)
     with pytest.raises(InvalidNameError, match="versions are v0, v1"):
@@ -190,20 +198,23 @@ def test_no_alias_looks_like_a_version(text: str):
             check_alias(text, allow_version=True)
 
 
-@pytest.mark.parametrize("good", ["latest", "best model", "v", "version-1", "v1.0", "1", ".hidden", "a@b", "été", "-"])
+@pytest.mark.parametrize(
+    "good", ["latest", "best model", "v", "version-1", "v1.0", "1", ".hidden", "a@b", "été", "-"]
+)
 def test_aliases(good: str):
     assert check_alias(good) == good
 
 
 @pytest.mark.parametrize(
-    ("bad", "why"), [("a/b", "'/' or ':'"), ("a:b", "'/' or ':'"), ("@2026-11-01", "point in time"), ("..", "parent")]
+    ("bad", "why"),
+    [("a/b", "'/' or ':'"), ("a:b", "'/' or ':'"), ("@2026-11-01", "point in time"), ("..", "parent")],
 )
 def test_bad_aliases(bad: str, why: str):
     with pytest.raises(InvalidNameError, match=why):
         check_alias(bad)
 
 
-# tags -----------------------------------------------------------------------------------------------------------
+# tags -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("good", ["a", "two words", "two  words", "a-b_c", "-", "été 中"])
@@ -217,7 +228,7 @@ def test_bad_tags(bad: str):
         check_tag(bad)
 
 
-# full names -----------------------------------------------------------------------------------------------------
+# full names -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -278,7 +289,7 @@ def test_any_text_is_a_full_name_or_an_invalid_one(text: str):
     assert parse_name(str(name)) == name
 
 
-# times ----------------------------------------------------------------------------------------------------------
+# times ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,7 @@ def decoded(built: BuiltTree) -> list[Entry]:
     return [entry for _, entry in Directory(PageShelf(built.pages), built.digest, built.totals).entries()]
 
 
-# one encoding ---------------------------------------------------------------------------------------------------
+# one encoding -----------------------------------------------------------------------------------------------
 
 
 @given(strategies.entry_lists(), st.randoms(use_true_random=False))
@@ -70,8 +70,10 @@ def test_entries_come_back_as_they_went_in(entries: list[Entry]):
 
 def test_the_encoding_is_fixed():
     """Digests of stored versions must never change: if this test fails, a new format number is due."""
-    assert EMPTY_TREE == digest_bytes(b"\x93\x01\x00\x90") == (
-        "953ef63de68810b150156be803f18ee678fb08f931093a1a92d36a8ebdf545b4"
+    assert (
+        EMPTY_TREE
+        == digest_bytes(b"\x93\x01\x00\x90")
+        == ("953ef63de68810b150156be803f18ee678fb08f931093a1a92d36a8ebdf545b4")
     )
     built = build_tree(
         [
@@ -97,9 +99,6 @@ def test_a_large_directory_has_one_encoding():
     built = build_tree(file(b"%05d" % at) for at in range(20_000))
     assert built.digest == "fb8a2c773cad2c0f172fb503561cb343a69aa6e3a04139da9200f342d4a7f4c9"
     assert built.totals == Totals(20_000, 20_000, 20_000)
-
-
-
 
 
 @pytest.mark.parametrize("size", [15, 16, 17, 255, 1023, 1024, 1025, 5000])
@@ -153,7 +152,7 @@ def test_totals_have_a_limit():
         build_tree([DirEntry(b"%04d" % at, RAW, 2**53 + 1, 1) for at in range(1100)])
 
 
-# paging ---------------------------------------------------------------------------------------------------------
+# paging -----------------------------------------------------------------------------------------------------
 
 
 def ending_names(ends: bool, level: int = 0):
@@ -183,7 +182,9 @@ def test_names_that_never_end_pages_do_not_make_large_ones():
 def test_the_longest_entries_fill_no_page_over_the_limit():
     names = (name.rjust(255, b"x") for name in (b"%d" % at for at in count(10**6)))
     widest = (
-        RefEntry(name, "u" * 4096, 2**63 // 2000, "c" * 1024, "v" * 1024) for name in names if not ends_page(name, 0)
+        RefEntry(name, "u" * 4096, 2**63 // 2000, "c" * 1024, "v" * 1024)
+        for name in names
+        if not ends_page(name, 0)
     )
     built = build_tree(islice(widest, MAX_ITEMS))
     assert page_lengths(built) == {0: [MAX_ITEMS]}
@@ -217,7 +218,7 @@ def test_one_more_name_changes_one_page_a_level():
     assert len(after.keys() - before.keys()) == 2  # one leaf, one index page
 
 
-# hostile bytes --------------------------------------------------------------------------------------------------
+# hostile bytes ----------------------------------------------------------------------------------------------
 
 
 def refuse(data: bytes, why: str = "") -> None:
@@ -395,14 +396,21 @@ def test_bytes_of_another_digest():
 VALID = [wire(), wire(F, ["l", b"zz", b"name"]), index(I, changed(I, 0, b"b"))]
 
 json_like = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats() | st.binary(max_size=33) | st.text(max_size=5),
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**64 - 1)
+    | st.floats()
+    | st.binary(max_size=33)
+    | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=6) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
     max_leaves=20,
 )
 pages_of_anything = st.one_of(
     json_like,
     st.tuples(st.just(1), st.integers(0, 3), json_like),
-    st.tuples(st.just(1), st.just(0), st.lists(st.tuples(st.sampled_from("fdlr"), strategies.components, json_like))),
+    st.tuples(
+        st.just(1), st.just(0), st.lists(st.tuples(st.sampled_from("fdlr"), strategies.components, json_like))
+    ),
 ).map(encode)
 
 

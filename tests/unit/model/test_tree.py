@@ -1,4 +1,5 @@
-"""Directories read through their pages: positions, what a lookup costs, and pages that do not fit together."""
+"""Directories read through their pages: positions, what a lookup costs, and pages that do not fit
+together."""
 
 from bisect import bisect_left
 from itertools import count, islice
@@ -11,7 +12,17 @@ from hypothesis import strategies as st
 from artfs.errors import BadObjectError, BlobMissingError
 from artfs.model.digests import digest_bytes
 from artfs.model.entry import DirEntry, Entry, FileEntry
-from artfs.model.pages import EMPTY_TREE, UNKNOWN, BuiltTree, IndexItem, IndexPage, Totals, build_tree, decode_page, ends_page
+from artfs.model.pages import (
+    EMPTY_TREE,
+    UNKNOWN,
+    BuiltTree,
+    IndexItem,
+    IndexPage,
+    Totals,
+    build_tree,
+    decode_page,
+    ends_page,
+)
 from artfs.model.tree import Directory, PageCache
 from artfs.testing import strategies
 from artfs.testing.pages import PageShelf
@@ -32,7 +43,7 @@ NAMES = [b"n%05d" % (2 * at) for at in range(3000)]
 PAGED = build_tree(file(name, at) for at, name in enumerate(NAMES))
 
 
-# reading --------------------------------------------------------------------------------------------------------
+# reading ----------------------------------------------------------------------------------------------------
 
 
 @given(strategies.entry_lists(), st.data())
@@ -80,7 +91,7 @@ def test_the_pages_of_a_directory():
     shelf.loads.clear()
     assert sorted(directory.pages()) == sorted(digest for digest, _ in PAGED.pages)
     assert shelf.loads == []  # only the root is an index page, and that was read
-    assert [ref.item.name for ref in directory.leaf_refs()][0] == NAMES[0]
+    assert next(ref.item.name for ref in directory.leaf_refs()) == NAMES[0]
     shelf, directory = opened(build_tree([file(b"a")]))
     assert list(directory.pages()) == [directory.digest]
     assert directory.leaf_refs() == []
@@ -117,7 +128,7 @@ def deep_tree() -> tuple[list[bytes], BuiltTree]:
 
 def test_directories_with_several_index_levels():
     names, built = deep_tree()
-    shelf, directory = opened(built)
+    _, directory = opened(built)
     assert directory.root.level >= 2
     assert [entry.name for _, entry in directory.entries()] == names
     for at in range(0, len(names), 97):
@@ -127,11 +138,13 @@ def test_directories_with_several_index_levels():
         assert found is not None
         assert found[0] == at
     assert sorted(directory.pages()) == sorted(digest for digest, _ in built.pages)
-    assert sorted(digest for digest, _ in directory.read_pages()) == sorted(digest for digest, _ in built.pages)
+    assert sorted(digest for digest, _ in directory.read_pages()) == sorted(
+        digest for digest, _ in built.pages
+    )
     assert len(directory.leaf_refs()) == 300
 
 
-# the cache ------------------------------------------------------------------------------------------------------
+# the cache --------------------------------------------------------------------------------------------------
 
 
 def test_a_cache_reads_a_page_once():
@@ -181,7 +194,7 @@ def test_a_missing_page_is_the_sources_error():
         Directory(PageShelf(), PAGED.digest)
 
 
-# pages that do not fit together ---------------------------------------------------------------------------------
+# pages that do not fit together -----------------------------------------------------------------------------
 
 
 def test_totals_must_be_what_the_parent_says():
@@ -215,7 +228,9 @@ def use_everything(shelf: PageShelf, digest: str) -> None:
     raise BadObjectError("all ways", digest)
 
 
-def forged(*changes: tuple[int, dict[str, object]], drop: slice | None = None, level: int = 1) -> tuple[PageShelf, str]:
+def forged(
+    *changes: tuple[int, dict[str, object]], drop: slice | None = None, level: int = 1
+) -> tuple[PageShelf, str]:
     """PAGED with another root page: some items changed, some left out."""
     shelf = PageShelf(PAGED.pages)
     root = shelf.page(PAGED.digest)
@@ -253,7 +268,12 @@ def test_a_page_must_begin_where_its_item_says():
 
 def test_a_page_must_end_before_the_next_one():
     items = [ref.item for ref in Directory(PageShelf(PAGED.pages), PAGED.digest).leaf_refs()]
-    wrong = {"page": items[0].page, "count": items[0].count, "size": items[0].size, "file_count": items[0].file_count}
+    wrong = {
+        "page": items[0].page,
+        "count": items[0].count,
+        "size": items[0].size,
+        "file_count": items[0].file_count,
+    }
     second = NAMES.index(items[1].name)
     shelf, digest = forged((0, wrong), (1, {"name": NAMES[second - 1]}))
     with pytest.raises(BadObjectError, match=r"overlap|out of place"):
