@@ -28,7 +28,16 @@ from artfs.model.draft import DraftInfo
 from artfs.model.names import check_collection_name, check_entity_name, check_project_name
 from artfs.model.records import Content
 from artfs.model.tree import Totals
-from artfs.store.standins import BASE_NAME, GONE, PREFIX, Scratch, TreeBase, read_base, remove_tree, tree_target
+from artfs.store.standins import (
+    BASE_NAME,
+    GONE,
+    PREFIX,
+    Scratch,
+    TreeBase,
+    read_base,
+    remove_tree,
+    tree_target,
+)
 
 TRASH = ".trash"
 
@@ -119,7 +128,8 @@ class HashLog:
             self._loaded().pop(inode, None)
 
     def flush(self) -> None:
-        """Hands what is pending to the operating system (not to the disk). A full disk loses them: they are only a memory."""
+        """Hands what is pending to the operating system (not to the disk). A full disk loses them: they are only a
+        memory."""
         with self._lock:
             if self._pending:
                 data, self._pending = b"".join(self._pending), []
@@ -191,8 +201,8 @@ class StagedDraft:
                 raise StorageError.wrap(error, f"removing the draft {self.label}") from error
 
     def object_digests(self) -> Iterator[str]:
-        """Digests that the draft refers to and that a sweep must keep: blobs of its stand-ins and their block lists, and
-        the trees (with all below them) that its directories start as."""
+        """Digests that the draft refers to and that a sweep must keep: blobs of its stand-ins and their block lists,
+        and the trees (with all below them) that its directories start as."""
         todo = [self.files]
         while todo:
             directory = todo.pop()

@@ -1,8 +1,8 @@
 """Stand-ins: how a draft on disk names content that it did not stage itself.
 
-A draft's files lie in an ordinary directory tree. Three things in it are symbolic links with targets that no user's link
-can have (they begin with `/.artfs/`, which `symlink(2)` through the mount refuses), so each of them is made, moved and removed by one
-atomic system call and survives a killed daemon as ordinary files do:
+A draft's files lie in an ordinary directory tree. Three things in it are symbolic links with targets that no user's
+link can have (they begin with `/.artfs/`, which `symlink(2)` through the mount refuses), so each of them is made,
+moved and removed by one atomic system call and survives a killed daemon as ordinary files do:
 
     NAME         -> /.artfs/file/SHA256/SIZE/x|-/BLOCKS|-     a file whose bytes are a blob of the store
     NAME         -> /.artfs/gone                              the base has NAME, the draft has not
@@ -147,7 +147,8 @@ class Scratch:
             raise
 
     def replace_directory(self, path: bytes, target: bytes | None) -> None:
-        """Removes the directory at `path` with all that lies in it; `target` not None: that link takes its place, in one step."""
+        """Removes the directory at `path` with all that lies in it; `target` not None: that link takes its place, in
+        one step."""
         aside = self.name()
         if target is None:
             os.rename(path, aside)

@@ -7,11 +7,11 @@ The steps, and what a crash after each leaves (docs/semantics.md promises it):
     moving    each file gets its name in the store as well (a hard link)   the draft, whole; see `recover`
     trees     tree pages are put into the store                            the same, with unreferenced blobs
     syncing   everything new is made durable, once                         the same
-    catalog   one transaction names the version                            the version; the draft's folder may still be there
-    removing  the draft's folder goes                                      the version
+    catalog   one transaction names the version                            the version; the draft's folder may still
+    be there removing  the draft's folder goes                                      the version
 
-`recover` finishes or takes back an interrupted commit: a file whose staged name and name in the store are one inode becomes a
-stand-in, so that nobody can change a blob through the draft.
+`recover` finishes or takes back an interrupted commit: a file whose staged name and name in the store are one inode
+becomes a stand-in, so that nobody can change a blob through the draft.
 """
 
 from __future__ import annotations
@@ -61,8 +61,8 @@ _SHOWN = 5
 
 
 class _Row(msgspec.Struct, frozen=True, array_like=True):
-    """One line of the journal: a staged file that a commit takes over. `path` is relative to the draft's files; b"" with the
-    root tree's digest is the last line, written when only the catalog's transaction is left."""
+    """One line of the journal: a staged file that a commit takes over. `path` is relative to the draft's files; b""
+    with the root tree's digest is the last line, written when only the catalog's transaction is left."""
 
     path: bytes
     digest: str
@@ -266,8 +266,8 @@ def commit_draft(
         busy: files that are open for writing (a daemon knows); not empty: DraftBusyError.
         on_progress: called with phases "hashing", "moving", "trees", "syncing", "catalog".
         run_id: the run that logs it.
-    Raises DraftBusyError, DraftInvalidError, LatestMovedError, TypeConflictError, InvalidNameError, StorageError, CatalogError, and
-    SourceChangedError; then the draft is there, whole, and no version was made.
+    Raises DraftBusyError, DraftInvalidError, LatestMovedError, TypeConflictError, InvalidNameError, StorageError,
+    CatalogError, and SourceChangedError; then the draft is there, whole, and no version was made.
     """
     if busy:
         raise DraftBusyError(
@@ -308,8 +308,8 @@ def _commit(
     if moved and info.base_digest is not None and not options.force:
         assert latest is not None
         raise LatestMovedError(
-            f"`latest` of {info.project}/{info.collection} moved to v{latest.index} since this draft began from {info.base_version}; "
-            "look at `artfs draft diff`, then commit with --force to put the draft on top"
+            f"`latest` of {info.project}/{info.collection} moved to v{latest.index} since this draft began from "
+            f"{info.base_version}; look at `artfs draft diff`, then commit with --force to put the draft on top"
         )
     scan = _Scan(draft, page_source(store), on_progress)
     scan.hash_files(workers)
@@ -344,7 +344,8 @@ def _commit(
     if scan.ignored:
         warnings.append(f"ignored {len(scan.ignored)}: {_some(scan.ignored)}")
     if scan.collisions:
-        warnings.append(f"names that are one name where case or Unicode form do not count: {'; '.join(scan.collisions[:_SHOWN])}")
+        groups = "; ".join(scan.collisions[:_SHOWN])
+        warnings.append(f"names that are one name where case or Unicode form do not count: {groups}")
     member = committed.member
     return CommitReply(
         entity=member.entity,
@@ -426,8 +427,8 @@ def _read_journal(path: Path) -> Iterator[_Row]:
 
 
 def recover(store: LocalStore, draft: StagedDraft, catalog: Catalog | None = None) -> bool:
-    """Brings a draft back into order after a commit that did not end. True: that commit had made its version (which `catalog`
-    tells), so the draft was removed. Harmless on a draft that is in order."""
+    """Brings a draft back into order after a commit that did not end. True: that commit had made its version (which
+    `catalog` tells), so the draft was removed. Harmless on a draft that is in order."""
     journal = draft.path / _JOURNAL
     if not journal.exists():
         return False

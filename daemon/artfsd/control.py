@@ -5,12 +5,21 @@ from __future__ import annotations
 import logging
 import os
 import subprocess
+from contextlib import suppress
 from typing import Any
 
 import msgspec
 import trio
 
-from artfs.errors import ArtfsError, ConflictError, DraftBusyError, NotFoundError, StorageError, UnavailableError, UsageError
+from artfs.errors import (
+    ArtfsError,
+    ConflictError,
+    DraftBusyError,
+    NotFoundError,
+    StorageError,
+    UnavailableError,
+    UsageError,
+)
 from artfs.wire.control import MAX_LINE, CommitOptions, Progress, Reply, Request
 from artfsd.draftroots import Drafts
 from artfsd.drafts import LiveDraft
@@ -35,8 +44,8 @@ class ControlServer:
 
     async def serve(self, path: str, *, task_status: trio.TaskStatus[None]) -> None:
         with trio.socket.socket(trio.socket.AF_UNIX, trio.socket.SOCK_STREAM) as listener:
-            if os.path.lexists(path):
-                os.unlink(path)
+            with suppress(FileNotFoundError):
+                os.unlink(path)  # of a killed daemon: the lock says that there is no other
             mask = os.umask(0o177)
             try:
                 await listener.bind(path)

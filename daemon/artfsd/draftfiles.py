@@ -31,7 +31,8 @@ LARGE_WRITE = 256 * 1024
 
 
 class DraftFile(Node):
-    """A file of a draft: its own (`entry` None: bytes in the backing file), or a blob of the store until somebody writes to it.
+    """A file of a draft: its own (`entry` None: bytes in the backing file), or a blob of the store until somebody
+    writes to it.
 
     A file with several names (hard links) is one node; `names` are those that the mount has seen.
     """
@@ -151,7 +152,7 @@ class DraftFile(Node):
         assert self.entry is not None
         if not {"mode", "mtime_ns"} & set(changes) or not self.names:
             return
-        parent, name = self.names[0]
+        parent, _ = self.names[0]
         if "mode" in changes:
             entry = self.entry
             self.entry = FileEntry(entry.name, entry.size, entry.sha256, entry.blocks, bool(changes["mode"] & 0o100))
@@ -169,7 +170,8 @@ class DraftFile(Node):
         return self.draft.hashes.try_get(self._status())
 
     def refresh_record(self, known: HashRecord | None) -> None:
-        """After a change of names or attributes that left the content alone: the digest holds for the new fingerprint."""
+        """After a change of names or attributes that left the content alone: the digest holds for the new
+        fingerprint."""
         if known is not None:
             self.draft.hashes.add(record_for(self._status(), known.content, known.block_objects))
 

@@ -33,8 +33,8 @@ def info_xattrs(info: DraftInfo) -> dict[bytes, bytes]:
 
 
 def with_xattr(info: DraftInfo, name: bytes, value: bytes | None) -> DraftInfo:
-    """`info` with one attribute set (None: removed). EOPNOTSUPP for names that are not ours or cannot be set, EINVAL for values
-    that break a rule, ENODATA for the removal of what is not there."""
+    """`info` with one attribute set (None: removed). EOPNOTSUPP for names that are not ours or cannot be set, EINVAL
+    for values that break a rule, ENODATA for the removal of what is not there."""
     key = name.removeprefix(_PREFIX).decode("utf-8", "replace")
     if not name.startswith(_PREFIX) or key not in ("type", "description", "metadata", "aliases", "tags"):
         refuse(errno.EOPNOTSUPP if value is not None else errno.ENODATA)

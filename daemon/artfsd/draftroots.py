@@ -198,7 +198,8 @@ class DraftsDir(Node):
 
 
 class DraftProjectDir(Node):
-    """`drafts/<project>/`: its drafts. `mkdir` begins one, `rmdir` of an empty one abandons it, `mv` to the collection commits."""
+    """`drafts/<project>/`: its drafts. `mkdir` begins one, `rmdir` of an empty one abandons it, `mv` to the
+    collection commits."""
 
     __slots__ = ("drafts", "name")
     is_dir = True

@@ -1,8 +1,9 @@
 """Drafts as writable directories: inodes and handles over the staged tree on disk (artfs.store.staging, standins).
 
-Names and bytes are the backing file system's; a node remembers where its backing is. A directory shows what lies in its backing
-directory on top of the tree that it started as (its base). Content that the draft did not write is a stand-in until somebody writes
-to it (copy on write). The kernel is the only one who changes a draft, so it may keep names and attributes for ever.
+Names and bytes are the backing file system's; a node remembers where its backing is. A directory shows what lies in
+its backing directory on top of the tree that it started as (its base). Content that the draft did not write is a
+stand-in until somebody writes to it (copy on write). The kernel is the only one who changes a draft, so it may keep
+names and attributes for ever.
 """
 
 from __future__ import annotations
@@ -44,7 +45,8 @@ RENAME_EXCHANGE = 2
 
 
 class LiveDraft:
-    """A draft as the mount serves it. `sealed`: a commit works on it, nothing may change. `dead`: it was committed or abandoned."""
+    """A draft as the mount serves it. `sealed`: a commit works on it, nothing may change. `dead`: it was committed or
+    abandoned."""
 
     def __init__(self, staged: StagedDraft, trees: Trees, store: LocalStore, pool: HashPool, base_ns: int) -> None:
         self.staged = staged
@@ -85,7 +87,8 @@ class LiveDraft:
 
 
 class Backing(NamedTuple):
-    """Where a draft's directory is: `backed` in a backing directory, otherwise (not touched yet) only in the tree `base`."""
+    """Where a draft's directory is: `backed` in a backing directory, otherwise (not touched yet) only in the tree
+    `base`."""
 
     backed: bool
     base: TreeBase | None

@@ -1,5 +1,5 @@
-"""What a system call returns for each kind of error: one total table (a test checks it against artfs.errors), and the reading of
-an OSError. docs/semantics.md shows it to users."""
+"""What a system call returns for each kind of error: one total table (a test checks it against artfs.errors), and the
+reading of an OSError. docs/semantics.md shows it to users."""
 
 from __future__ import annotations
 

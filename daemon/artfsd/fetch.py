@@ -1,8 +1,8 @@
 """Reading blobs for the mount: open blobs shared by all handles, every byte checked before a reader sees it.
 
-A blob over 1 MiB is checked block by block (256 KiB, BLAKE3 from its block list), a smaller one whole (SHA-256); what was checked
-once stays trusted as long as the file's fingerprint (inode, size, mtime, ctime) does. Descriptors of closed files are kept for a
-while, so that opening a hot file makes no system call.
+A blob over 1 MiB is checked block by block (256 KiB, BLAKE3 from its block list), a smaller one whole (SHA-256); what
+was checked once stays trusted as long as the file's fingerprint (inode, size, mtime, ctime) does. Descriptors of
+closed files are kept for a while, so that opening a hot file makes no system call.
 
 Runs on the loop's thread, except what it puts into `Later`.
 """
@@ -67,7 +67,7 @@ class OpenBlob(FileHandle):
 
     def _condemn(self, why: str) -> None:
         self.bad = True
-        log.error("blob %s, read as %s, is damaged: %s; `artfs verify --store` lists what is", self.entry.digest, self._label(), why)
+        log.error("%s is damaged (blob %s): %s; `artfs verify --store` tests all", self._label(), self.entry.digest, why)
 
     def read(self, offset: int, size: int) -> bytes | memoryview:
         self._trust_or_restart()

@@ -1,8 +1,10 @@
-"""Digests of a draft's files, computed while they are written and finished when they are closed, so that a commit has little to read.
+"""Digests of a draft's files, computed while they are written and finished when they are closed, so that a commit has
+little to read.
 
-Sequential writers (cp, tar, rsync, most of all) are followed: small files are hashed on the spot from the bytes that pass, larger ones by
-a thread that reads what was written from the page cache. Whatever writes otherwise is read once more after its last close.
-A result is recorded with the file's fingerprint and the count of writes it saw; one that comes too late is thrown away.
+Sequential writers (cp, tar, rsync, most of all) are followed: small files are hashed on the spot from the bytes that
+pass, larger ones by a thread that reads what was written from the page cache. Whatever writes otherwise is read once
+more after its last close. A result is recorded with the file's fingerprint and the count of writes it saw; one that
+comes too late is thrown away.
 """
 
 from __future__ import annotations
@@ -17,8 +19,8 @@ from typing import TYPE_CHECKING
 from artfs.errors import SourceChangedError
 from artfs.model.digests import digest_bytes
 from artfs.model.records import Content
-from artfs.store.staging import HashLog, record_for
 from artfs.store.linux import start_writeback
+from artfs.store.staging import HashLog, record_for
 from artfs.store.verify import StreamHasher, hash_file
 
 if TYPE_CHECKING:
@@ -40,8 +42,8 @@ _WRITE_BACK_STEP = 32 * 1024 * 1024
 
 
 class FileHash:
-    """What is known of the digest of one file that is, or was, open for writing. Changed on the loop's thread; a thread reads
-    `end` and `broken` and owns `hasher` while `following`."""
+    """What is known of the digest of one file that is, or was, open for writing. Changed on the loop's thread; a
+    thread reads `end` and `broken` and owns `hasher` while `following`."""
 
     __slots__ = ("_ahead", "broken", "changes", "done", "end", "following", "hasher", "inline", "parts")
 

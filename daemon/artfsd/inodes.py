@@ -1,11 +1,12 @@
 """Inode numbers and what they stand for.
 
-Two kinds live in one table. A *node* (a directory, a draft's file, a status file) is a Python object of its own. The files of
-a version are too many for that: each listing of a version's directory owns a contiguous range of numbers, one for each entry, and
-a file's node is made on the spot from (listing, index) when a request names it.
+Two kinds live in one table. A *node* (a directory, a draft's file, a status file) is a Python object of its own. The
+files of a version are too many for that: each listing of a version's directory owns a contiguous range of numbers,
+one for each entry, and a file's node is made on the spot from (listing, index) when a request names it.
 
-Counts: the kernel holds a number of references to each inode that it knows (lookups), given back by forget. A node may go
-when its count is zero; a listing when the sum over its files is. The sum is enough, because every count is given back exactly.
+Counts: the kernel holds a number of references to each inode that it knows (lookups), given back by forget. A node
+may go when its count is zero; a listing when the sum over its files is. The sum is enough, because every count is
+given back exactly.
 """
 
 from __future__ import annotations
@@ -21,12 +22,12 @@ FOREVER_S = 1e7
 """What the kernel may keep 'for ever', in seconds (116 days; larger values overflow in some kernels)."""
 
 
-class Later(Exception):  # noqa: N818 - a request for time, not an error
+class Later(Exception):
     """Raised by a vfs operation that has to block: `call` runs in a thread, under the request's deadline.
 
-    `then(result)` runs in the loop's thread afterwards. `again`: the operation is tried again from its beginning, which is also
-    so without `then`; otherwise the result of `then` is the operation's. `patient`: no deadline, because `call` cannot be left
-    half done (a commit).
+    `then(result)` runs in the loop's thread afterwards. `again`: the operation is tried again from its beginning,
+    which is also so without `then`; otherwise the result of `then` is the operation's. `patient`: no deadline,
+    because `call` cannot be left half done (a commit).
     """
 
     def __init__(

@@ -90,10 +90,15 @@ def prepare(mountpoint: str) -> None:
 
 
 def _is_dead(mountpoint: str) -> bool:
-    """Whether the daemon behind the mount is gone. Asked by another process, with a limit: a living one may be stuck."""
+    """Whether the daemon behind the mount is gone. Asked by another process, with a limit: a living one may be
+    stuck."""
     try:
         done = subprocess.run(
-            ["stat", "-f", "--", mountpoint], capture_output=True, timeout=10, check=False, env={"LC_ALL": "C", "PATH": os.defpath}
+            ["stat", "-f", "--", mountpoint],
+            capture_output=True,
+            timeout=10,
+            check=False,
+            env={"LC_ALL": "C", "PATH": os.defpath},
         )
     except subprocess.TimeoutExpired:
         return False

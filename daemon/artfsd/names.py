@@ -1,5 +1,6 @@
-"""The names above the versions: the root, projects, collections and what they list. These are the only names of the read-only part
-that move, so they are re-read when the catalog changes, and the kernel is told which of them it must ask for again."""
+"""The names above the versions: the root, projects, collections and what they list. These are the only names of the
+read-only part that move, so they are re-read when the catalog changes, and the kernel is told which of them it must
+ask for again."""
 
 from __future__ import annotations
 
@@ -35,7 +36,8 @@ class Special(Protocol):
 
 @dataclass
 class NamesContext:
-    """What the nodes of this file share. `timeout_s`: how long the kernel may keep their names; long while changes are watched."""
+    """What the nodes of this file share. `timeout_s`: how long the kernel may keep their names; long while changes
+    are watched."""
 
     catalog: Catalog
     trees: Trees
@@ -257,7 +259,8 @@ class ProjectDir(Node):
 
 
 class CollectionDir(Node):
-    """vN, aliases and `@time` of a collection. `children` are the version roots by the name they were looked up under."""
+    """vN, aliases and `@time` of a collection. `children` are the version roots by the name they were looked up
+    under."""
 
     __slots__ = ("children", "ctx", "name", "parent", "when_ns", "view")
     is_dir = True
@@ -280,7 +283,8 @@ class CollectionDir(Node):
             del self.parent.children[self.name.encode()]
 
     def reload(self) -> Callable[[], list[Invalidation]]:
-        """In a thread: reads the collection. The result, called on the loop, takes it over and says which names moved."""
+        """In a thread: reads the collection. The result, called on the loop, takes it over and says which names
+        moved."""
         catalog = self.ctx.catalog
         found = catalog.try_collection(self.parent.entity, self.parent.name, self.name)
         members = catalog.members(found.id) if found is not None else []
@@ -430,7 +434,8 @@ def known_directories(root: EntityDir) -> Iterable[EntityDir | ProjectDir | Coll
 
 
 def reload_all(root: EntityDir) -> list[Callable[[], list[Invalidation]]]:
-    """In a thread: re-reads every listing that was read before. Errors of one (it may just be going) leave it as it is."""
+    """In a thread: re-reads every listing that was read before. Errors of one (it may just be going) leave it as it
+    is."""
     applies = []
     for node in list(known_directories(root)):
         if (node.view if isinstance(node, CollectionDir) else node.names) is not None:

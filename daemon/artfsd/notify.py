@@ -1,8 +1,8 @@
 """Tells the kernel what it must ask for again, and notices what other processes change in the catalog.
 
-Both are threads of their own. Invalidations may block in the kernel until a request on the same directory is answered, so they never
-run on the loop's thread, and there is one thread for them, so that they stay in order. Only names are invalidated, never pages:
-the content below a name never changes.
+Both are threads of their own. Invalidations may block in the kernel until a request on the same directory is
+answered, so they never run on the loop's thread, and there is one thread for them, so that they stay in order. Only
+names are invalidated, never pages: the content below a name never changes.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """pyfuse3's handlers: each translates inode numbers, values and errors, and asks the vfs.
 
-One wrapper is around every handler. It numbers and counts requests, runs what blocks in a thread under the deadline, and turns every
-error into an errno: a foreseen one by the table, any other into EIO with a traceback in the log. An exception that left a handler
-would end the mount.
+One wrapper is around every handler. It numbers and counts requests, runs what blocks in a thread under the deadline,
+and turns every error into an errno: a foreseen one by the table, any other into EIO with a traceback in the log. An
+exception that left a handler would end the mount.
 """
 
 from __future__ import annotations
@@ -17,7 +17,15 @@ from typing import Any
 
 import pyfuse3
 import trio
-from pyfuse3 import EntryAttributes, FileInfo, FUSEError, ReaddirToken, RequestContext, SetattrFields, StatvfsData
+from pyfuse3 import (
+    EntryAttributes,
+    FileInfo,
+    FUSEError,
+    ReaddirToken,
+    RequestContext,
+    SetattrFields,
+    StatvfsData,
+)
 
 from artfsd.errnos import errno_of
 from artfsd.inodes import Attr, Later

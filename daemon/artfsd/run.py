@@ -35,8 +35,8 @@ from artfsd.vfs import Vfs
 log = logging.getLogger(__name__)
 
 GUARD_S = 0.5
-"""Period of the signal that interrupts pyfuse3's read of /dev/fuse, which holds the interpreter lock: without it, a client that is
-killed at the wrong moment freezes the process until the next request."""
+"""Period of the signal that interrupts pyfuse3's read of /dev/fuse, which holds the interpreter lock: without it, a
+client that is killed at the wrong moment freezes the process until the next request."""
 
 THREADS = 16
 """Blocking operations at once; a cold disk gains nothing from more."""

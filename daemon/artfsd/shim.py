@@ -1,9 +1,10 @@
 """A thinner trio for pyfuse3's session loop: 24 -> 10 µs a request (docs/decisions/0003-polling-shim.md).
 
-pyfuse3 looks `trio` up in its own module when it runs, so the object here can stand in for the few names that it uses. Two things
-differ. Before the loop waits for /dev/fuse it polls, and awaits only when nothing is there; it still lets other tasks run at least
-every `BURST` requests or `BURST_S` seconds. And its read lock costs no checkpoint when it is free: a worker that is about to
-wait for something else calls `wake_reader`, and only then another worker takes over reading.
+pyfuse3 looks `trio` up in its own module when it runs, so the object here can stand in for the few names that it
+uses. Two things differ. Before the loop waits for /dev/fuse it polls, and awaits only when nothing is there; it still
+lets other tasks run at least every `BURST` requests or `BURST_S` seconds. And its read lock costs no checkpoint when
+it is free: a worker that is about to wait for something else calls `wake_reader`, and only then another worker takes
+over reading.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ class LoopShim:
             notify_closing=self._notify_closing,
         )
 
-    def Lock(self) -> ReadLock:  # noqa: N802 - trio's name
+    def Lock(self) -> ReadLock:
         return self._lock
 
     def wake_reader(self) -> None:

@@ -1,8 +1,8 @@
 """Immutable trees as directories: what lies below `project/collection/NAME/`.
 
-A `Listing` is the content of one directory of one version; it owns the inode numbers of its files, so the files below `latest` and
-below `v3` are the same inodes with the same pages. A `VersionDir` is a directory inode at one path: `latest/data` and `v3/data`
-are two of them over one listing.
+A `Listing` is the content of one directory of one version; it owns the inode numbers of its files, so the files below
+`latest` and below `v3` are the same inodes with the same pages. A `VersionDir` is a directory inode at one path:
+`latest/data` and `v3/data` are two of them over one listing.
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ def time_ns(when: datetime) -> int:
 
 
 class TreePages:
-    """Decoded tree pages, least recently used first to go. A page that is not here costs a Later: the store reads and checks
-    it in a thread, and the operation starts again."""
+    """Decoded tree pages, least recently used first to go. A page that is not here costs a Later: the store reads and
+    checks it in a thread, and the operation starts again."""
 
     def __init__(self, store: LocalStore) -> None:
         self._store = store

@@ -1,4 +1,5 @@
-"""The file system itself: which node answers what. Knows neither pyfuse3 nor trio; another transport can take their place."""
+"""The file system itself: which node answers what. Knows neither pyfuse3 nor trio; another transport can take their
+place."""
 
 from __future__ import annotations
 
