@@ -396,12 +396,15 @@ class Artifact:
 
         Arguments:
             root: the directory, made when missing; None: `source_name` in the settings' artifact_dir (`./artifacts`).
-            allow_missing_references: skips references whose source is not there.
+            allow_missing_references: leaves out references, none of which can be fetched yet.
             skip_cache, multipart: without effect: files come straight from the store on this machine.
             path_prefix: only paths that begin with this text ("a/b" also means "a/bc").
-        Raises ArtifactNotLoggedError, BlobMissingError, CorruptError, StorageError.
+        Raises ArtifactNotLoggedError; ConflictError (a ValueError) when a directory is where a file should be, or the
+        other way round; NotFoundError for references; BlobMissingError, CorruptError, StorageError.
         """
-        return checkout.download(self._logged("download"), root, path_prefix)
+        return checkout.download(
+            self._logged("download"), root, path_prefix, allow_missing_references=allow_missing_references
+        )
 
     def verify(self, root: StrPath | None = None) -> None:
         """Checks that a directory holds exactly the artifact's files, by reading all of them.

@@ -208,7 +208,8 @@ class DraftArtifact:
         with self.lock:
             self.check_open()
             self._check_put(path, item, overwrite)
-            self._put(path, item)
+            self._built = None
+            self.items.put(path, item)
         return self.view(path, item)
 
     def put_all(self, items: dict[str, Item], empty_dirs: list[str], *, overwrite: bool) -> None:
@@ -219,8 +220,9 @@ class DraftArtifact:
                 self._check_put(path, item, overwrite)
             for path in empty_dirs:
                 self.items.check_dir(path)
+            self._built = None
             for path, item in items.items():
-                self._put(path, item)
+                self.items.put(path, item)
             for path in empty_dirs:
                 self.items.put_empty_dir(path)
 
@@ -250,10 +252,6 @@ class DraftArtifact:
                 f"{path!r} was added already with other content; say that you want to replace it "
                 f"(overwrite=True, or merge=True for a directory)"
             )
-
-    def _put(self, path: str, item: Item) -> None:
-        self.items.put(path, item)
-        self._built = None
 
 
 class _DraftEntries(Entries):

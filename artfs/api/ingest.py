@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 import stat
-import threading
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from artfs.api.draft import DraftArtifact, Item, Pending, Policy, StrPath, check_policy
 from artfs.api.manifest import ManifestEntry
@@ -23,6 +22,8 @@ from artfs.model.names import check_alias, check_path, check_tag
 from artfs.model.pages import EMPTY_TREE, build_tree
 from artfs.model.records import Committed, Content, NewVersion
 from artfs.store.base import StoreBatch
+from artfs.transfer.ahead import Ahead
+from artfs.transfer.progress import Meter
 from artfs.transfer.push import push_directory, push_file
 from artfs.transfer.scan import Kind, check_bad, list_directory, root_place
 
@@ -215,28 +216,17 @@ def _settle(draft: DraftArtifact, batch: StoreBatch, workers: int) -> dict[str, 
         else:
             entries[path] = item
 
-    stopped = threading.Event()
+    ahead = Ahead(workers)
+    go_on = ahead.count(Meter(None, "save"))
 
-    def go_on(nbytes: int) -> None:
-        # Another file failed, or Ctrl-C: nobody waits for the rest of this one.
-        if stopped.is_set():
-            raise SourceChangedError("given up")
-
-    def put(work: tuple[str, Pending]) -> tuple[str, FileEntry]:
-        path, item = work
+    def put(path: str, item: Pending) -> tuple[str, FileEntry]:
         item.check()
         content = batch.put_file(item.path, expect=item.content, on_bytes=go_on)
         item.check()
         return path, item.entry(path, content)
 
-    if pending:
-        with ThreadPoolExecutor(workers, "artfs-save") as pool:
-            try:
-                entries.update(pool.map(put, pending))
-            except BaseException:
-                stopped.set()
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
+    with closing(ahead.run(partial(put, path, item) for path, item in pending)) as done:
+        entries.update(done)
     return entries
 
 

@@ -1,0 +1,73 @@
+"""Real catalog, real store, in a folder of the test's own. The process's own session follows ARTFS_HOME, which
+`private_environment` sets."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from artfs.api.ambient import session_for
+from artfs.api.artifact import Artifact
+from artfs.api.session import Session
+from artfs.catalog import open_catalog
+from artfs.settings import Settings
+
+MakeFiles = Callable[..., Path]
+LogFiles = Callable[..., Artifact]
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Making a catalog runs the migrations, which takes a while: most tests begin with a copy."""
+    path = tmp_path_factory.mktemp("template") / "catalog.db"
+    open_catalog(path).close()
+    return path
+
+
+@pytest.fixture
+def session(settings: Settings, template: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Session]:
+    """The process's own session; the current directory is the test's own, too (`./artifacts` is below it)."""
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    shutil.copy(template, settings.catalog_path)
+    opened = session_for()
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def make_files(tmp_path: Path) -> MakeFiles:
+    """`make_files("folder", {"a/b.txt": "text"})`: a folder with these files, a str ending in "/" is a directory."""
+
+    def make(folder: str, files: dict[str, str | bytes]) -> Path:
+        root = tmp_path / folder
+        root.mkdir(parents=True, exist_ok=True)
+        for name, content in files.items():
+            path = root / name
+            if name.endswith("/"):
+                path.mkdir(parents=True)
+                continue
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content.encode() if isinstance(content, str) else content)
+        return root
+
+    return make
+
+
+@pytest.fixture
+def log_files(session: Session) -> LogFiles:
+    """`log_files("name", {"a.txt": "text"}, type="dataset")`: the files as a new version in the default project."""
+
+    def log(name: str, files: dict[str, str], type: str = "dataset") -> Artifact:
+        artifact = Artifact(name, type)
+        for path, text in files.items():
+            with artifact.new_file(path) as stream:
+                stream.write(text)
+        artifact.save()
+        return artifact
+
+    return log
