@@ -1,7 +1,7 @@
 """Entries: the lines of a tree. Encoded as MessagePack arrays that begin with a tag ("f", "d", "l", "r").
 
-What the annotations say (lengths, ranges) is checked by the decoder, in C; the rest by `check_entries`, in as
-few passes as possible, because a version may have a million of them.
+What the annotations say (lengths, ranges) is checked by the decoder, in C; the rest by `wrong_names`
+and `wrong_entry`, in as few passes as possible, because a version may have a million of them.
 """
 
 from __future__ import annotations

@@ -57,7 +57,7 @@ def _text(value: str, where: str) -> str:
 
 def _key(key: object, where: str) -> str:
     if isinstance(key, str):
-        return _text(key, f"a key of {where}")
+        return _text(str.__str__(key), f"a key of {where}")
     if key is None or isinstance(key, bool | int | float):
         return json.dumps(key)
     raise TypeError(f"a key of {where} is a {type(key).__name__}; keys must be text or numbers")
@@ -67,7 +67,7 @@ def _plain(value: object, where: str, depth: int) -> Any:
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, str):
-        return _text(str(value), where)
+        return _text(str.__str__(value), where)  # not str(): an Enum that is a str has another one
     if isinstance(value, int):
         return int(value)
     if isinstance(value, float):

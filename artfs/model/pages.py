@@ -202,7 +202,8 @@ def decode_page(digest: Digest, data: bytes) -> Page:
             starts = list(accumulate((item.count for item in items[:-1]), initial=0))
             page = IndexPage(level, items, starts, Totals(count, size, files))
     except (msgspec.MsgspecError, UnicodeError, OverflowError, RecursionError) as error:
-        raise bad(f"it is not a page of a tree ({error})") from None
+        # The message may quote what the page holds: any length of any text.
+        raise bad(f"it is not a page of a tree ({' '.join(str(error).split())[:200]})") from None
     if not canonical:
         raise bad("it is not encoded canonically")
     wrong = wrong_names(names) or wrong

@@ -16,7 +16,7 @@ FULL = DraftInfo(
     base_membership=7,
     type="dataset",
     description="",
-    metadata={"a": [1, None]},
+    metadata={"a": [1, None, 10**30, 0.5, "é"]},
     aliases=("best",),
     tags=("two words",),
 )

@@ -16,7 +16,6 @@ from artfs.model.ignore import IgnoreRules
         "notes~",
         "~",
         "a/.#lock",
-        "4913",
         ".nfs0000001",
         ".fuse_hidden00001",
         "a\n.swp",
@@ -32,7 +31,19 @@ def test_leftovers_are_ignored(path: str):
 
 @pytest.mark.parametrize(
     "path",
-    ["a", "a.txt", "sub/.artfsignore", "49130", "swp", "a.swpx", "~a", ".gitignore", "thumbs.db", "#a"],
+    [
+        "a",
+        "a.txt",
+        "sub/.artfsignore",
+        "49130",
+        "swp",
+        "a.swpx",
+        "4913",
+        "~a",
+        ".gitignore",
+        "thumbs.db",
+        "#a",
+    ],
 )
 def test_content_is_kept(path: str):
     assert not IgnoreRules.defaults().ignores(path, False)

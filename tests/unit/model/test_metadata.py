@@ -1,7 +1,7 @@
 import json
 from collections import UserDict
 from datetime import UTC, date, datetime
-from enum import IntEnum
+from enum import Enum, IntEnum
 
 import pytest
 from hypothesis import given
@@ -25,6 +25,10 @@ class Colour(IntEnum):
     RED = 1
 
 
+class Shape(str, Enum):  # noqa: UP042 (what people have)
+    ROUND = "round"
+
+
 @pytest.mark.parametrize(
     ("value", "plain"),
     [
@@ -46,6 +50,8 @@ class Colour(IntEnum):
         ({"a": Array([1.5, float("nan")])}, {"a": [1.5, None]}),
         ({"a": Array(3)}, {"a": 3}),
         ({"a": Colour.RED}, {"a": 1}),
+        ({Shape.ROUND: Shape.ROUND}, {"round": "round"}),
+        ({"a": 10**30}, {"a": 10**30}),
         (UserDict({"a": UserDict({"b": 1})}), {"a": {"b": 1}}),
         ({"n": {str(i): i for i in range(500)}}, {"n": {str(i): i for i in range(500)}}),
     ],

@@ -227,6 +227,7 @@ def refuse(data: bytes, why: str = "") -> None:
         decode_page(digest, data)
     assert digest in str(caught.value)
     assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 1500
     assert caught.value.digest == digest
 
 
@@ -263,6 +264,7 @@ def changed(entry: list[object], at: int, value: object) -> list[object]:
         (wire([]), "not a page"),
         (wire(["x", b"name"]), "Invalid value 'x'"),
         (wire([1, b"name"]), "not a page"),
+        (wire(["two\n lines" * 1000, b"name"]), "two lines"),
         (wire([None]), "not a page"),
         (wire([b"f", b"name", 1, RAW, b"", False]), "not a page"),
         (wire(F[:-1]), "length"),
