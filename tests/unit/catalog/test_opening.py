@@ -219,32 +219,25 @@ def others_home() -> Iterator[Path]:
     shutil.rmtree(path)
 
 
-@pytest.mark.parametrize(
-    ("file_mode", "folder_mode", "number"),
-    [
-        (0o444, 0o755, errno.EROFS),
-        (0o000, 0o755, errno.EACCES),
-        (0o600, 0o555, errno.EROFS),
-        (0o600, 0o000, errno.EACCES),
-    ],
-)
 def test_a_file_that_may_not_be_written_is_refused(
-    others_home: Path, template: Path, file_mode: int, folder_mode: int, number: int, python: StartPython,
+    others_home: Path, template: Path, python: StartPython
 ) -> None:
     path = Path(shutil.copy(template, others_home / "catalog.db"))
-    path.chmod(file_mode)
-    others_home.chmod(folder_mode)
     code = (
         # root may write everything, so it becomes somebody else; what it needs is loaded before.
-        "import os, sys, tempfile; from artfs.catalog import open_catalog, sql; from artfs.catalog.sql import opening\n"
+        "import os, sys; from artfs.catalog import open_catalog; from artfs.catalog.sql import opening\n"
         "from artfs.errors import StorageError\n"
-        "path = sys.argv[1]\n"
+        "path = sys.argv[1]; folder = os.path.dirname(path)\n"
         "if os.getuid() == 0:\n"
-        "    for name in (path, os.path.dirname(path)): os.chown(name, 12345, 12345)\n"
+        "    for name in (path, folder): os.chown(name, 12345, 12345)\n"
         "    os.setresuid(12345, 12345, 12345)\n"
-        "try: open_catalog(path)\n"
-        "except StorageError as error: print(error.errno, str(error).count(chr(10)))"
+        "for modes in sys.argv[2:]:\n"
+        "    file_mode, folder_mode = (int(mode, 8) for mode in modes.split(','))\n"
+        "    os.chmod(path, file_mode); os.chmod(folder, folder_mode)\n"
+        "    try: open_catalog(path)\n"
+        "    except StorageError as error: print(error.errno, str(error).count(chr(10)))\n"
+        "    os.chmod(folder, 0o755)"
     )
-    out, err = python(code, path).communicate()
-    others_home.chmod(0o755)
-    assert (out, err) == (f"{number} 0\n", "")
+    out, err = python(code, path, "444,755", "000,755", "600,555", "600,000").communicate()
+    wanted = (errno.EROFS, errno.EACCES, errno.EROFS, errno.EACCES)
+    assert (out, err) == ("".join(f"{number} 0\n" for number in wanted), "")

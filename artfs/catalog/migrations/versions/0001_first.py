@@ -12,10 +12,7 @@ revision = "0001"
 down_revision = None
 
 _ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
-_LIVING: dict[str, Any] = {
-    "sqlite_where": sa.text("deleted_at IS NULL"),
-    "postgresql_where": sa.text("deleted_at IS NULL"),
-}
+_LIVING = sa.text("deleted_at IS NULL")
 
 
 def _column(name: str, type_: Any, *more: Any, **options: Any) -> sa.Column[Any]:
@@ -59,7 +56,7 @@ def upgrade() -> None:
         _key("projects", "id"),
         sqlite_autoincrement=True,
     )
-    op.create_index("uq_projects_living", "projects", ["entity", "name"], unique=True, **_LIVING)
+    op.create_index("uq_projects_living", "projects", ["entity", "name"], unique=True, sqlite_where=_LIVING)
     op.create_table(
         "collections",
         _id(),
@@ -76,7 +73,7 @@ def upgrade() -> None:
         _foreign("collections", "project_id", "projects.id"),
         sqlite_autoincrement=True,
     )
-    op.create_index("uq_collections_living", "collections", ["project_id", "name"], unique=True, **_LIVING)
+    op.create_index("uq_collections_living", "collections", ["project_id", "name"], unique=True, sqlite_where=_LIVING)
     op.create_table(
         "collection_tags",
         _id(),

@@ -1,0 +1,120 @@
+"""How much a question costs: the number of statements does not depend on the number of answers, and each statement goes
+by an index."""
+
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import event
+
+from artfs.catalog.sql.catalog import SqlCatalog
+from artfs.catalog.sql.engine import Database, connect
+from artfs.testing.catalog_contract.making import C, E, P, at, digest, log
+
+MANY = 1000
+
+
+@pytest.fixture(scope="module")
+def database(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
+    """A collection of MANY versions, each with an alias and two tags, and a link to each; a second collection."""
+    path = tmp_path_factory.mktemp("many") / "catalog.db"
+    path.write_bytes(template.read_bytes())
+    database = Database(path)
+    catalog = SqlCatalog(database)
+    log(catalog, "other", "other")
+    log(catalog, 0, aliases=("a0",))
+    with database.write() as tx:
+        # As commits would leave them, in one transaction.
+        versions, places, events = [], [], []
+        for number in range(1, MANY):
+            versions.append((number + 2, 2, number, digest(number), number))
+            places.append((number + 2, 2, number + 2, number, number))
+            events.append((2, number, "latest", number))
+        for statement, rows in (
+            (
+                "INSERT INTO versions (id, collection_id, source_index, state, digest, size, file_count, metadata, "
+                "created_at, updated_at) VALUES (?, ?, ?, 'COMMITTED', ?, 1, 1, '{}', 0, ?)",
+                versions,
+            ),
+            ("INSERT INTO memberships (id, collection_id, version_id, member_index, created_at) VALUES (?,?,?,?,?)", places),
+            ("INSERT INTO alias_events (collection_id, at, alias, member_index) VALUES (?, ?, ?, ?)", events),
+            ("INSERT INTO aliases VALUES (2, ?, ?)", [(f"a{row[3]}", row[0]) for row in places]),
+            ("INSERT INTO version_tags (version_id, tag) VALUES (?, ?)", [(row[0], tag) for row in versions for tag in "ba"]),
+        ):
+            tx.conn.exec_driver_sql(statement, rows)
+        tx.conn.exec_driver_sql("UPDATE collections SET next_index = ? WHERE id = 2", (MANY,))
+    yield database
+    database.close()
+
+
+@contextmanager
+def statements(database: Database) -> Iterator[list[tuple[str, Any]]]:
+    seen: list[tuple[str, Any]] = []
+
+    def note(_conn: object, _cursor: object, statement: str, parameters: Any, *_: object) -> None:
+        if not statement.startswith("BEGIN"):
+            seen.append((statement, parameters))
+
+    event.listen(database.engine, "before_cursor_execute", note)
+    yield seen
+    event.remove(database.engine, "before_cursor_execute", note)
+
+
+QUESTIONS: dict[str, tuple[int, Callable[[SqlCatalog], object]]] = {
+    "by alias": (2, lambda catalog: catalog.resolve(E, P, C, "a500")),
+    "by version": (2, lambda catalog: catalog.resolve(E, P, C, "v500")),
+    "by time": (5, lambda catalog: catalog.resolve(E, P, C, "@2020-01-01")),
+    "by id": (2, lambda catalog: catalog.member(500)),
+    "members": (2, lambda catalog: catalog.members(2)),
+    "memberships": (2, lambda catalog: catalog.memberships(500)),
+    "collection": (2, lambda catalog: catalog.try_collection(E, P, C)),
+    "collections": (3, lambda catalog: catalog.collections(E, P)),
+    "history": (3, lambda catalog: catalog.alias_history(2)),
+}
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_a_question_is_few_statements_by_index(database: Database, question: str) -> None:
+    count, ask = QUESTIONS[question]
+    with statements(database) as seen:
+        ask(SqlCatalog(database))
+    assert len(seen) == count
+    with closing(connect(database.path)) as connection:
+        for statement, parameters in seen:
+            plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {statement}", parameters)]
+            assert not [step for step in plan if step.startswith("SCAN")], (statement, plan)
+
+
+def test_all_members_come_with_their_labels(database: Database) -> None:
+    members = SqlCatalog(database).members(2)
+    assert [member.index for member in members] == list(range(MANY))
+    assert all(f"a{member.index}" in member.aliases for member in members)
+    assert all(member.version.tags == ("b", "a") for member in members[1:])
+    assert members[0].version.tags == ()
+
+
+def test_a_commit_does_not_look_at_the_other_versions(database: Database) -> None:
+    catalog = SqlCatalog(database)
+    counts = []
+    for collection in ("other", C):
+        with statements(database) as seen:
+            member = log(catalog, "new", collection, aliases=("best",), tags=("t",))
+        counts.append(len(seen))
+        with closing(connect(database.path)) as connection:
+            for statement, parameters in seen:
+                plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {statement}", parameters)]
+                assert not [step for step in plan if step.startswith("SCAN")], (statement, plan)
+    assert counts[0] == counts[1]
+    assert catalog.resolve(E, P, C, at(member.created_at)) == member
+
+
+def test_deleting_a_collection_is_few_statements(database: Database) -> None:
+    catalog = SqlCatalog(database)
+    collection = catalog.create_collection(E, P, "long")
+    for number in range(5):
+        log(catalog, number, "long")
+    with statements(database) as seen:
+        catalog.delete_collection(collection.id)
+    assert len(seen) < 15
