@@ -41,6 +41,7 @@ START_TIMEOUT_S = 60.0
 """The first start on a new state folder makes the catalog; on a slow disk that takes seconds."""
 STOP_TIMEOUT_S = 60.0
 PROBE_TIMEOUT_S = 10.0
+STATUS_TIMEOUT_S = 10.0
 MAX_LOG_SIZE = 8 * 1024 * 1024
 """A log larger than this at start is kept as `.log.1`, and a new one begun. Bytes."""
 
@@ -256,7 +257,7 @@ def last_line(log: Path, start: int) -> str:
     with log.open("rb") as stream:
         stream.seek(max(start, os.fstat(stream.fileno()).st_size - 65536))
         lines = [line.strip() for line in stream.read().decode(errors="replace").splitlines()]
-    return next((line for line in reversed(lines) if line), "")
+    return next((line.removeprefix("artfsd: ") for line in reversed(lines) if line), "")
 
 
 # ending ---------------------------------------------------------------------------------------------------
@@ -298,6 +299,9 @@ def _ask_daemon(record: MountRecord, timeout_s: float) -> bool:
         DaemonClient(record.socket).call("umount", timeout_s=timeout_s)
     except UnavailableError:
         return False
+    except ConflictError:
+        refuse_busy(Path(record.mountpoint), record)
+        raise
     return True
 
 
@@ -358,5 +362,12 @@ def barrier(record: MountRecord, timeout_s: float) -> None:
 
 
 def try_serving(settings: Settings, entity: str) -> MountRecord | None:
-    """A running daemon of this state folder whose drafts are those of `entity`, or None."""
-    return next((r for r in running_mounts(settings.run_path) if r.entity == entity), None)
+    """The running daemon that serves the drafts of `entity` (of several on a state folder one does), or None:
+    then nobody has files of them open. Raises UnavailableError when a daemon hangs, as it may be that one."""
+    for record in running_mounts(settings.run_path):
+        if (
+            record.entity == entity
+            and DaemonClient(record.socket).call("status", timeout_s=STATUS_TIMEOUT_S)["serves_drafts"]
+        ):
+            return record
+    return None

@@ -12,7 +12,6 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 PROC = Path("/proc")
 
@@ -67,16 +66,11 @@ def resolve_mountpoint(path: str | os.PathLike[str]) -> Path:
 
 
 def probe(path: Path, timeout_s: float) -> int | None:
-    """The errno of `stat(path)`, see `call_apart`."""
-    return call_apart("stat", path, timeout_s)
-
-
-def call_apart(call: Literal["stat", "mkdir"], path: Path, timeout_s: float) -> int | None:
     """The errno of a system call on `path` (0: done), made by a child so that a hanging mount cannot hang us;
     None when there was no answer within `timeout_s`. A child that the kernel does not let go is left
     behind."""
     child = subprocess.Popen(
-        [sys.executable, "-I", "-S", "-c", _CALL, call, os.fspath(path)],
+        [sys.executable, "-I", "-S", "-c", _PROBE, os.fspath(path)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -93,10 +87,10 @@ def call_apart(call: Literal["stat", "mkdir"], path: Path, timeout_s: float) -> 
         return None
 
 
-_CALL = """
+_PROBE = """
 import os, sys
 try:
-    getattr(os, sys.argv[1])(sys.argv[2])
+    os.stat(sys.argv[1])
 except OSError as error:
     sys.exit(error.errno)
 """

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import os
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import click
@@ -25,15 +21,14 @@ from artfs.cli.completion import complete_draft, complete_name
 from artfs.cli.exits import NO
 from artfs.cli.mounting import try_serving
 from artfs.cli.output import emit_json, escape, human_size, local_time, plural, say, table
-from artfs.cli.procs import call_apart
-from artfs.cli.targets import find_draft, open_manifest, parse_whole, resolve
+from artfs.cli.targets import find_draft, parse_whole
 from artfs.client.control import DaemonClient
-from artfs.errors import ConflictError, InvalidNameError, StorageError, UnavailableError
+from artfs.errors import InvalidNameError
 from artfs.model.draft import DraftInfo
 from artfs.model.names import ArtifactName, check_alias, parse_time
-from artfs.model.records import Member
 from artfs.store.staging import DraftArea, StagedDraft
-from artfs.wire.control import MountRecord
+from artfs.transfer.begin import begin_draft
+from artfs.transfer.seal import draft_changes, draft_summary
 
 
 @click.group("draft", cls=Group, context_settings=HELP_OPTIONS)
@@ -57,8 +52,6 @@ def list_(app: App, all_entities: bool) -> None:
       artfs draft list
       artfs draft list --json
     """
-    from artfs.transfer.seal import draft_summary
-
     drafts = DraftArea(app.settings.drafts_path).drafts(None if all_entities else app.settings.entity)
     rows = [(draft, *draft_summary(app.session.store, draft)) for draft in drafts]
     if app.json:
@@ -100,8 +93,6 @@ def diff(app: App, ctx: click.Context, draft: str, stat: bool, exit_code: bool) 
       artfs draft diff vega/cars:latest
       artfs draft diff vega/cars --stat
     """
-    from artfs.transfer.seal import draft_changes
-
     staged = find_draft(app.settings, draft)
     changes = draft_changes(app.session.store, staged)
     if app.json:
@@ -131,24 +122,21 @@ def from_(app: App, version: str, name: str | None) -> None:
       artfs draft from vega/cars:v0 cars:fixes
     """
     wanted = parse_whole(version, app.settings)
-    member = resolve(app.session, wanted)
-    draft_name = _draft_name(wanted, name)
-    area = DraftArea(app.settings.drafts_path)
-    if area.try_draft(member.entity, member.project, draft_name) is not None:
-        raise ConflictError(
-            f"the draft {member.project}/{draft_name} exists already; commit or abandon it first"
-        )
-    serving = try_serving(app.settings, member.entity)
-    if serving is not None and name is None:
-        _make_in_mount(app, serving, member.project, draft_name)
-    else:
-        _make_on_disk(app, area, member, draft_name)
-    draft = find_draft(app.settings, f"{member.entity}/{member.project}/{draft_name}")
+    draft = begin_draft(
+        DraftArea(app.settings.drafts_path),
+        app.session.catalog,
+        wanted.entity,
+        wanted.project,
+        wanted.collection,
+        wanted.alias or "latest",
+        _draft_name(wanted, name),
+    )
     if app.json:
         emit_json(_draft_shape(app, draft, 0, 0))
     else:
         where = _mounted(app, draft) or f"{draft.path / 'files'} (mount to change it)"
-        say(escape(f"draft {_label(draft.info, app)} begins as {member.qualified_name}: {where}"))
+        base = f"{draft.info.collection}:{draft.info.base_version}"
+        say(escape(f"draft {_label(draft.info, app)} begins as {base}: {where}"))
 
 
 def _draft_name(wanted: ArtifactName, name: str | None) -> str:
@@ -163,36 +151,6 @@ def _draft_name(wanted: ArtifactName, name: str | None) -> str:
     if colon:
         check_alias(word, allow_version=True)
     return name
-
-
-def _make_in_mount(app: App, serving: MountRecord, project: str, name: str) -> None:
-    path = Path(serving.mountpoint) / "drafts" / project / name
-    answer = call_apart("mkdir", path, app.settings.deadline_s)
-    if answer is None:
-        raise UnavailableError(
-            f"the mount at {serving.mountpoint} does not answer within {app.settings.deadline_s:g} s"
-        )
-    if answer == errno.EEXIST:
-        raise ConflictError(f"the draft {project}/{name} exists already; commit or abandon it first")
-    if answer:
-        raise StorageError.wrap(OSError(answer, os.strerror(answer), str(path)), "making the draft")
-
-
-def _make_on_disk(app: App, area: DraftArea, member: Member, name: str) -> None:
-    info = DraftInfo(
-        entity=member.entity,
-        project=member.project,
-        collection=member.collection,
-        name=name,
-        began_at=datetime.now(UTC).isoformat(),
-        base_version=f"v{member.index}",
-        base_digest=member.version.digest,
-        base_membership=member.id,
-    )
-    area.create(info, open_manifest(app.session.store, member.version.digest).totals)
-    serving = try_serving(app.settings, member.entity)
-    if serving is not None:
-        DaemonClient(serving.socket).call("refresh")
 
 
 @artfs_command("abandon", group=command)
@@ -210,8 +168,6 @@ def abandon(app: App, ctx: click.Context, draft: str, yes: bool) -> None:
     Examples:
       artfs draft abandon vega/cars:latest
     """
-    from artfs.transfer.seal import draft_summary
-
     staged = find_draft(app.settings, draft)
     files, size = draft_summary(app.session.store, staged)
     own = f"{plural(files, 'file')} ({human_size(size)})"

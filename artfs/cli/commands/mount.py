@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
@@ -64,7 +65,7 @@ def command(
                 "mountpoint": record.mountpoint,
                 "pid": record.pid,
                 "entity": record.entity,
-                "started_at": record.started_at,
+                "started_at": datetime.fromisoformat(record.started_at),
                 "socket": record.socket,
                 "log": str(log_file(app.settings, Path(record.mountpoint))),
             }

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+from datetime import datetime
 from typing import Any
 
 from artfs.cli.common import App, artfs_command, json_option, pass_app
-from artfs.cli.output import emit_json, fields, human_size, plural, say, table
+from artfs.cli.output import emit_json, fields, human_size, local_time, plural, say, table
 from artfs.client.control import DaemonClient, running_mounts
 from artfs.errors import ArtfsError
 from artfs.store.staging import DraftArea
@@ -62,7 +63,7 @@ def command(app: App) -> None:
             [
                 m["mountpoint"],
                 str(m["pid"]),
-                m["started_at"].replace("T", " ")[:16],
+                local_time(m["started_at"]),
                 m["entity"],
                 m["error"] or "answers",
             ]
@@ -82,7 +83,7 @@ def _mount_shape(record: MountRecord) -> dict[str, Any]:
         "mountpoint": record.mountpoint,
         "pid": record.pid,
         "entity": record.entity,
-        "started_at": record.started_at,
+        "started_at": datetime.fromisoformat(record.started_at),
         "daemon": None,
         "error": None,
     }
