@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import stat
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
@@ -218,12 +219,16 @@ class FolderBatch:
             raise
 
     def _link(self, path: str | os.PathLike[str], target: str) -> None:
-        temp = self._open_folder().temp_path()
-        os.link(path, temp, follow_symlinks=False)
         try:
-            _rename(temp, target)
-        finally:
-            _discard(temp)  # still there when both names were the same file already
+            _in_fan(lambda: os.link(path, target, follow_symlinks=False), target)
+        except FileExistsError:
+            # A torn blob of the same name, or another writer was faster. Replacing it serves both.
+            temp = self._open_folder().temp_path()
+            os.link(path, temp, follow_symlinks=False)
+            try:
+                os.rename(temp, target)
+            finally:
+                _discard(temp)  # still there when both names were the same file already
 
     def _remember(self, path: str) -> None:
         # Called before a blob's name appears, so that a batch left at any instant knows what is not durable.
@@ -304,16 +309,16 @@ def _has(path: str, size: int) -> bool:
 
 
 def _rename(temp: str, target: str) -> None:
+    _in_fan(lambda: os.rename(temp, target), target)
+
+
+def _in_fan(make: Callable[[], None], target: str) -> None:
     try:
-        os.rename(temp, target)
+        make()
     except FileNotFoundError:
-        _make_fan(target)
-        os.rename(temp, target)
-
-
-def _make_fan(target: str) -> None:
-    with contextlib.suppress(FileExistsError):
-        os.mkdir(os.path.dirname(target), 0o700)
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(os.path.dirname(target), 0o700)
+        make()
 
 
 def _discard(temp: str) -> None:
