@@ -127,7 +127,8 @@ class Daemon:
         self.workspace = workspace
         self.arguments = tuple(arguments)
         self.environ = environ or {}
-        self.log_path = workspace.path / "artfsd.log"
+        self.log_path = workspace.path / f"artfsd-{len(list(workspace.path.glob('artfsd-*')))}.log"
+        self.log_path.touch()
         self._expected: list[re.Pattern[str]] = []
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -243,7 +244,7 @@ class Daemon:
 
     def log(self) -> str:
         """All that it has written to standard error, over all its starts."""
-        return self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
+        return self.log_path.read_text(errors="replace")
 
     def expect_log(self, pattern: str) -> None:
         """Announces lines of WARNING or worse that contain the regular expression, with their tracebacks."""
