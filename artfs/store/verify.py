@@ -20,7 +20,7 @@ from artfs.errors import SourceChangedError
 from artfs.model.blocklist import encode_block_list
 from artfs.model.digests import BLOCK_SIZE, BLOCKS_ABOVE, digest_bytes
 from artfs.model.records import Content
-from artfs.store.linux import start_writeback
+from artfs.store.linux import aligned_buffer, start_writeback
 
 Readable = bytes | bytearray | memoryview
 OnBytes = Callable[[int], None]
@@ -146,7 +146,7 @@ def _hash_through(
     written_back = 0
     with _Sha256Thread() as sha256:
         while got := os.preadv(source, [buffer := sha256.free_buffer()], done):
-            view = memoryview(buffer)[:got]
+            view = buffer[:got]
             sha256.update(buffer, got)
             if target is not None:
                 write_all(target, view, done)
@@ -197,10 +197,10 @@ class _Sha256Thread:
 
     def __init__(self) -> None:
         self._sha256 = hashlib.sha256()
-        self._free: SimpleQueue[bytearray] = SimpleQueue()
-        self._todo: SimpleQueue[tuple[bytearray, int] | None] = SimpleQueue()
+        self._free: SimpleQueue[memoryview] = SimpleQueue()
+        self._todo: SimpleQueue[tuple[memoryview, int] | None] = SimpleQueue()
         for _ in range(_CHUNKS):
-            self._free.put(bytearray(_CHUNK))
+            self._free.put(aligned_buffer(_CHUNK))
         self._thread = threading.Thread(target=self._run, name="artfs-sha256", daemon=True)
 
     def __enter__(self) -> Self:
@@ -213,12 +213,12 @@ class _Sha256Thread:
         self._todo.put(None)
         self._thread.join()
 
-    def free_buffer(self) -> bytearray:
+    def free_buffer(self) -> memoryview:
         """Waits for a buffer that nobody reads. The caller fills it and gives it to `update`, and may read (not write)
         it until it asks for the next one."""
         return self._free.get()
 
-    def update(self, buffer: bytearray, nbytes: int) -> None:
+    def update(self, buffer: memoryview, nbytes: int) -> None:
         self._todo.put((buffer, nbytes))
 
     def hexdigest(self) -> str:
@@ -228,5 +228,5 @@ class _Sha256Thread:
     def _run(self) -> None:
         while (item := self._todo.get()) is not None:
             buffer, nbytes = item
-            self._sha256.update(memoryview(buffer)[:nbytes])
+            self._sha256.update(buffer[:nbytes])
             self._free.put(buffer)

@@ -21,6 +21,7 @@ from artfs.model.digests import BLOCK_SIZE, BLOCKS_ABOVE
 from artfs.model.entry import FileEntry
 from artfs.store.base import LocalStore
 from artfs.store.blocks import BlobChecker
+from artfs.store.linux import aligned_buffer
 from artfsd.inodes import FileHandle, Later, refuse
 
 log = logging.getLogger(__name__)
@@ -81,7 +82,7 @@ class OpenBlob(FileHandle):
         if self.entry.size <= BLOCKS_ABOVE:
             return self._pread(0, self.entry.size, lambda data: self._check_whole(data)[offset:end])
         first, last = offset // BLOCK_SIZE, (end - 1) // BLOCK_SIZE
-        if all(self._checked[first : last + 1]):
+        if 0 not in self._checked[first : last + 1]:
             return self._pread(offset, end - offset, None)
         start = first * BLOCK_SIZE
         stop = min((last + 1) * BLOCK_SIZE, self.entry.size)
@@ -104,8 +105,7 @@ class OpenBlob(FileHandle):
         raise Later(lambda: self._read_cold(offset, size), lambda data: data if check is None else check(data))
 
     def _read_cold(self, offset: int, size: int) -> memoryview:
-        parts = bytearray(size)
-        view = memoryview(parts)
+        view = aligned_buffer(size)
         done = 0
         while done < size:
             got = os.preadv(self.fd, [view[done:]], offset + done)
@@ -128,7 +128,7 @@ class OpenBlob(FileHandle):
             if not self._checked[index]:
                 self._guard(index, data[at : at + BLOCK_SIZE])
                 self._checked[index] = 1
-        if all(self._checked):
+        if index == len(self._checked) - 1 and 0 not in self._checked:
             self.checker = None
         return data
 
@@ -151,13 +151,13 @@ class Blobs:
         self._store = store
         self._open: dict[str, OpenBlob] = {}
         self._idle: OrderedDict[str, OpenBlob] = OrderedDict()
-        self._buffer = memoryview(bytearray(MAX_READ + 2 * BLOCK_SIZE))
+        self._buffer = aligned_buffer(MAX_READ + 2 * BLOCK_SIZE)
         self.load_object: Callable[[str], bytes] = store.read
 
     def buffer(self, size: int) -> memoryview:
         """Room for one read. Shared: valid until the loop's next request, which is after the reply was sent."""
         if size > len(self._buffer):
-            return memoryview(bytearray(size))
+            return aligned_buffer(size)
         return self._buffer[:size]
 
     @staticmethod

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from artfs.errors import SourceChangedError
 from artfs.model.digests import digest_bytes
 from artfs.model.records import Content
-from artfs.store.linux import start_writeback
+from artfs.store.linux import aligned_buffer, start_writeback
 from artfs.store.staging import HashLog, record_for
 from artfs.store.verify import StreamHasher, hash_file
 
@@ -163,7 +163,7 @@ class HashPool:
         self._submit(owner, job)
 
     def _catch_up(self, state: FileHash, fd: int) -> None:
-        buffer = memoryview(bytearray(_CHUNK))
+        buffer = aligned_buffer(_CHUNK)
         written_back = state.done
         while not state.broken and state.done < state.end:
             got = os.preadv(fd, [buffer[: min(_CHUNK, state.end - state.done)]], state.done)

@@ -118,8 +118,7 @@ def serve(settings: Settings, options: MountOptions) -> None:
         gc.collect()
         gc.freeze()
         try:
-            tuned.update(place.tune(mountpoint))
-            trio.run(_main, settings, options, mountpoint, vfs, session.catalog, notifier, shim)
+            trio.run(_main, settings, options, mountpoint, vfs, session.catalog, notifier, shim, tuned)
         finally:
             notifier.close()
             signal.setitimer(signal.ITIMER_REAL, 0)
@@ -150,6 +149,7 @@ async def _main(
     catalog: Any,
     notifier: Notifier,
     shim: LoopShim,
+    tuned: dict[str, str],
 ) -> None:
     signal.signal(signal.SIGALRM, lambda *_: None)
     signal.siginterrupt(signal.SIGALRM, True)
@@ -178,7 +178,9 @@ async def _main(
             nursery.start_soon(_signals)
             await nursery.start(control.serve, str(socket_path))
             watcher.start()
-            nursery.start_soon(_announce, settings, options, mountpoint, identity, str(socket_path), record_path)
+            nursery.start_soon(
+                _announce, settings, options, mountpoint, identity, str(socket_path), record_path, tuned
+            )
             await pyfuse3.main(min_tasks=WORKERS, max_tasks=WORKERS)
             nursery.cancel_scope.cancel()
     finally:
@@ -198,7 +200,13 @@ async def _signals() -> None:
 
 
 async def _announce(
-    settings: Settings, options: MountOptions, mountpoint: str, identity: str, socket_path: str, record_path: Path
+    settings: Settings,
+    options: MountOptions,
+    mountpoint: str,
+    identity: str,
+    socket_path: str,
+    record_path: Path,
+    tuned: dict[str, str],
 ) -> None:
     """Says that the mount is ready once another process got an answer from it; then feeds the watchdog the same way."""
     device = await _probe(mountpoint)
@@ -206,6 +214,8 @@ async def _announce(
         log.error("the mount at %s does not answer", mountpoint)
         pyfuse3.terminate()
         return
+    # Only now: the kernel takes over what it negotiated when the first answer arrives.
+    tuned.update(await trio.to_thread.run_sync(place.tune, mountpoint))
     record = MountRecord(
         id=identity,
         pid=os.getpid(),
