@@ -8,7 +8,9 @@ either: state folder and mountpoint are in a temporary folder. Exit code 0: ever
 
 from __future__ import annotations
 
+import contextlib
 import os
+import select
 import shutil
 import signal
 import subprocess
@@ -19,6 +21,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+END_TIMEOUT_S = 20.0
+"""How long a daemon may take to unmount."""
 
 ON_TERMINAL = sys.stdout.isatty() and "NO_COLOR" not in os.environ
 
@@ -166,13 +171,25 @@ def playground(data: Path) -> Iterator[tuple[Path, dict[str, str]]]:
     finally:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)  # tidying up takes a second and shall not be cut short
-        if str(mountpoint) in Path("/proc/self/mountinfo").read_text():
-            subprocess.run(["artfs", "umount", "mnt"], cwd=folder, env=environ, capture_output=True, check=False)
+        end_daemons(mountpoint)
         if str(mountpoint) in Path("/proc/self/mountinfo").read_text():
             subprocess.run(["fusermount3", "-u", "-z", str(mountpoint)], capture_output=True, check=False)
         shutil.rmtree(folder, ignore_errors=True)
         if folder.exists():
             print(f"demo: could not remove {folder}", file=sys.stderr)
+
+
+def end_daemons(mountpoint: Path) -> None:
+    """Ends the daemon for `mountpoint`, one that `artfs mount` was just starting as well, and waits until it is gone."""
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it has ended
+            if str(mountpoint).encode() not in (process / "cmdline").read_bytes().split(b"\0"):
+                continue
+            handle = os.pidfd_open(int(process.name))
+            signal.pidfd_send_signal(handle, signal.SIGTERM)
+            if not select.select([handle], [], [], END_TIMEOUT_S)[0]:
+                signal.pidfd_send_signal(handle, signal.SIGKILL)
+            os.close(handle)
 
 
 def main(arguments: list[str]) -> int:
