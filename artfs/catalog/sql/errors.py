@@ -39,7 +39,9 @@ def translate(error: BaseException, path: Path, doing: str) -> ArtfsError:
             )
         case sqlite3.SQLITE_IOERR:
             return StorageError(f"{doing} failed: input/output error with {path} ({cause})", errno.EIO)
-    return CatalogError(f"{doing} failed: {path}: {cause}")
+    # SQLAlchemy adds lines about its documentation.
+    said = str(cause).partition("\n")[0]
+    return CatalogError(f"{doing} failed: {path}: {said}")
 
 
 def locked(path: Path, doing: str) -> CatalogError:

@@ -158,6 +158,6 @@ def test_random_operations_agree_with_a_model(template: Path) -> None:
     run_state_machine_as_test(
         machine(template),
         settings=settings(
-            max_examples=15, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck)
+            max_examples=12, stateful_step_count=15, deadline=None, suppress_health_check=list(HealthCheck)
         ),
     )
