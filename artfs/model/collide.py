@@ -13,8 +13,7 @@ def folded(name: str) -> str:
 
 
 def case_collisions(names: Iterable[str]) -> list[tuple[str, ...]]:
-    """The groups of two or more of `names` (of one directory) that collide, each sorted, sorted by their
-    first names."""
+    """The groups of two or more of `names` (of one directory) that collide; each sorted, and all of them."""
     groups: dict[str, str | set[str]] = {}
     for name in names:
         key = folded(name)

@@ -18,12 +18,10 @@ BLOCK_SIZE = 256 * 1024
 """Bytes of a block: what a lazy read fetches and checks at least. The last block of a blob may be shorter."""
 
 BLOCKS_ABOVE = 1024 * 1024
-"""A blob of more bytes than this has a block list; one of exactly this size or less has none and is fetched
-whole."""
+"""A blob of more bytes than this has a block list; one of this size or less has none and is fetched whole."""
 
 MAX_SIZE = 2**63 - 1
-"""Largest size of a blob, and of all files of a version together, in bytes: what `off_t` and SQL integers
-hold."""
+"""Largest size of a blob, and of all files of a version, in bytes: what `off_t` and SQL integers hold."""
 
 EMPTY: Digest = sha256(b"").hexdigest()
 """The digest of the empty blob."""

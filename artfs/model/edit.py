@@ -187,7 +187,11 @@ def _merge(
 
 
 def update_directory(old: Directory, updates: Mapping[bytes, Entry | None]) -> BuiltTree:
-    """`old` with some entries set or removed. Pages that it had already are not among the result's."""
+    """`old` with the entries of `updates` set, by name (which must be the entry's own), or removed (None; not there is
+    fine). Pages that it had already are not among the result's, so none are when nothing changed.
+
+    Raises InvalidNameError for what no tree can hold, and what reading pages raises.
+    """
     if not updates:
         return BuiltTree(old.digest, old.totals, [])
     if isinstance(old.root, LeafPage):
@@ -203,7 +207,7 @@ def update_directory(old: Directory, updates: Mapping[bytes, Entry | None]) -> B
         items.append(item)
         pages.append((digest, data))
 
-    # A page that begins where a page began before is the same unless one of its names changes: so pages are made
+    # A page that begins where one began before is the same unless one of its names changes: so pages are made
     # anew only from the first changed name on, until a new page ends where an old one did.
     pending: list[Entry] = []
     done = 0

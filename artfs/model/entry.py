@@ -26,8 +26,7 @@ MAX_URI = 4096
 """Longest URI of a reference, in bytes of UTF-8."""
 
 MAX_CHECKSUM = 1024
-"""Longest checksum and longest version id of a reference, in bytes of UTF-8 (S3 allows 1024 for version
-ids)."""
+"""Longest checksum and longest version id of a reference, in bytes of UTF-8 (S3 allows 1024)."""
 
 _Name = Annotated[bytes, msgspec.Meta(min_length=1, max_length=MAX_NAME)]
 _Raw = Annotated[bytes, msgspec.Meta(min_length=RAW_LENGTH, max_length=RAW_LENGTH)]
@@ -58,8 +57,7 @@ class FileEntry(msgspec.Struct, frozen=True, array_like=True, tag="f", gc=False,
 
 
 class DirEntry(msgspec.Struct, frozen=True, array_like=True, tag="d", gc=False, forbid_unknown_fields=True):
-    """A directory. `tree`: raw digest of its tree (the root page); `size`, `file_count`: totals of all below
-    it."""
+    """A directory. `tree`: raw digest of its tree; `size`, `file_count`: totals of all below it."""
 
     name: _Name
     tree: _Raw
@@ -126,8 +124,7 @@ def wrong_name(name: bytes) -> str | None:
 
 
 def wrong_names(names: Sequence[bytes]) -> str | None:
-    """What is wrong with `names` as the sorted names of a directory (or the keys of an index page), or
-    None."""
+    """What is wrong with `names` as the sorted names of a directory (or keys of an index page), or None."""
     joined = b"/".join(names)
     if (
         joined.count(b"/") >= max(len(names), 1)

@@ -51,8 +51,7 @@ class Manifest:
 
     def get(self, path: str) -> Entry | None:
         """The entry at `path` (normalised, see paths.check_path); None when nothing is there. Links are not
-        followed. The
-        root has no entry: "" is None."""
+        followed. The root has no entry: "" is None."""
         try:
             *parents, name = os.fsencode(path).split(b"/")
         except UnicodeEncodeError:
@@ -104,8 +103,7 @@ class Manifest:
                 todo.pop()
 
     def files(self) -> Iterator[tuple[str, FileEntry]]:
-        """(path, entry) of the files whose bytes we keep: neither links nor references. Ordered as by
-        `walk`."""
+        """(path, entry) of the files whose bytes we keep: no links, no references. Ordered as by `walk`."""
         for path, entry in self.walk():
             if isinstance(entry, FileEntry):
                 yield path, entry
@@ -184,8 +182,7 @@ _Head = PageRef | Entry
 
 
 class _Side:
-    """What is still to compare of one version's directory, the next on top: entries, and pages not read
-    yet."""
+    """What is still to compare of one version's directory, the next on top: entries, and unread pages."""
 
     __slots__ = ("directory", "todo")
 

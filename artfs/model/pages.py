@@ -1,16 +1,15 @@
-"""Pages of trees: a directory as one or more immutable pages, in one encoding only, so that equal directories
-have equal digests.
+"""Pages: a directory as one or more immutable objects, in one encoding only.
 
-    leaf page   msgpack [1, 0, [entry, …]]                                            at most 1024 entries
-    index page  msgpack [1, level, [[first name, page, count, size, file_count], …]]  at most 1024 items,
-    level >= 1
+    leaf page   msgpack [1, 0, [entry, …]]
+    index page  msgpack [1, level, [[first name, page, count, size, file_count], …]]      level >= 1
 
 Entries are sorted by name bytes. A page ends after an item whose name's XXH3-64, seeded with the page's
-level, is 0 modulo 256; but holds at least 16 and at most 1024 items, so no choice of names makes a giant page
-or a deep index. The pages of a level, if there are several, are the items of index pages one level up, by the
-same rule, until one page is left: the root, whose digest is the tree's. An index item has the first name
-below it and, of all entries of this directory below it, their number and their totals (of whole subtrees). So
-one changed entry changes one page a level, and a lookup in a million entries decodes three pages.
+level, is 0 modulo 256; but holds at least 16 items (the last page of a level aside) and at most 1024, so no
+choice of names makes a giant page or a deep index. The pages of a level, if there are several, are the items
+of index pages one level up, by the same rule, until one page is left: the root, whose digest is the tree's.
+An index item has the first name below it and, of all entries of this directory below it, their number and
+their totals (of whole subtrees). So one changed entry changes one page a level, and a lookup in a million
+entries decodes three pages.
 
 This file makes pages and checks single ones; `tree` reads a directory through its pages. A page may come from
 somebody else: everything is checked, and what is wrong is a BadObjectError that names its digest.
@@ -38,6 +37,7 @@ from artfs.model.entry import (
     Entry,
     FileEntry,
     RefEntry,
+    check_entry,
     names_of,
     wrong_entry,
     wrong_names,
@@ -51,12 +51,10 @@ MAX_ITEMS = 1024
 """Fewest (the last page of a level aside) and most items of a page."""
 
 MAX_LEVEL = 16
-"""Highest level of an index page. Pages hold at least 16 items, so sixteen levels hold more than 2**63
-entries."""
+"""Highest level of an index page. With at least 16 items in a page, that is more than 2**63 entries."""
 
 MAX_PAGE_BYTES = MAX_ITEMS * (MAX_NAME + max(MAX_TARGET, MAX_URI + 2 * MAX_CHECKSUM) + 32) + 16
-"""No page is larger than this (6.3 MiB: 1024 references with the longest strings). Usual ones have some 20
-KiB."""
+"""No page is larger (6.3 MiB: 1024 references with the longest strings). Usual ones have some 20 KiB."""
 
 MAX_DEPTH = 256
 """Most directories nested in each other below the root of an artifact."""
@@ -261,7 +259,9 @@ def encode_leaf(entries: Sequence[Entry]) -> tuple[IndexItem | None, Totals, Dig
         data = _encoder.encode((FORMAT, 0, entries))
         _leaf_decoder.decode(data)  # checks types, lengths and ranges in C
     except (msgspec.MsgspecError, UnicodeError, OverflowError, TypeError) as error:
-        raise InvalidNameError(f"a directory cannot hold an entry like this: {error}") from None
+        for entry in entries:
+            check_entry(entry)  # raises for the first bad one, by its name
+        raise InvalidNameError(f"a directory cannot hold these entries: {error}") from None
     names = names_of(entries)
     totals, wrong = _leaf_totals(entries)
     wrong = wrong_names(names) or wrong

@@ -73,8 +73,7 @@ class PageCache:
     """
 
     def __init__(self, load: Callable[[Digest], bytes], capacity: int = 1 << 16) -> None:
-        """Keeps pages of at most `capacity` entries and index items in all (about 250 bytes each); 0 keeps
-        none."""
+        """Keeps pages of `capacity` entries and index items in all (about 250 bytes each); 0 keeps none."""
         self._load = load
         self._lock = threading.Lock()
         self._pages: cachetools.LRUCache[Digest, Page] = cachetools.LRUCache(
@@ -192,15 +191,14 @@ class Directory:
             page, upper = self._below(above, at, bound)
 
     def pages(self) -> Iterator[Digest]:
-        """The digests of all pages of this directory (not of those below it), the root first. Reads index
-        pages only."""
+        """The digests of all pages of this directory (not of those below it), the root first. Reads only
+        index pages."""
         yield self.digest
         for ref in self.page_refs():
             yield ref.item.digest
 
     def page_refs(self) -> Iterator[PageRef]:
-        """All pages of this directory but the root. Those of one level are in order. Reads index pages
-        only."""
+        """All pages of this directory but the root, those of one level in order. Reads index pages only."""
         todo: list[tuple[Page, bytes | None]] = [(self._root, None)]
         while todo:
             page, upper = todo.pop()
@@ -229,7 +227,7 @@ class Directory:
                 todo.extend(reversed(self.refs(page, ref.upper)))
 
     def refs(self, page: Page, upper: bytes | None) -> list[PageRef]:
-        """The pages right below `page`, whose names are bounded by `upper` (None: not bounded); [] for a
+        """The pages right below `page`, whose names are bounded by `upper` (None: they are not); [] below a
         leaf."""
         if not isinstance(page, IndexPage):
             return []

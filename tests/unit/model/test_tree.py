@@ -2,7 +2,7 @@
 together."""
 
 from bisect import bisect_left
-from itertools import count, islice
+from itertools import count, islice, pairwise
 
 import msgspec
 import pytest
@@ -22,6 +22,7 @@ from artfs.model.pages import (
     build_tree,
     decode_page,
     ends_page,
+    split_items,
 )
 from artfs.model.tree import Directory, PageCache
 from artfs.testing import strategies
@@ -306,6 +307,30 @@ def test_only_the_last_page_may_end_anywhere():
     with pytest.raises(BadObjectError, match="ends too early") as caught:
         list(Directory(shelf, digest).entries())
     assert caught.value.digest == digest
+
+
+@given(st.integers(0, 900), st.integers(0, 5), st.lists(st.integers(0, 900), max_size=4), st.booleans())
+def test_whatever_can_be_read_whole_is_canonical(length: int, drop: int, cuts: list[int], index_always: bool):
+    """A directory cut into other pages than the rule says, each page and each total right by itself, is refused."""
+    names = NAMES[:length]
+    ends = split_items(names, 0)
+    if ends:
+        ends = sorted({*(ends[:drop] + ends[drop + 1 :]), *(cut for cut in cuts if 0 < cut < length), length})
+    shelf = PageShelf()
+    items = []
+    for start, end in pairwise([0, *ends]):
+        page = shelf.put(msgspec.msgpack.encode((1, 0, [file(name) for name in names[start:end]])))
+        items.append(IndexItem(names[start], bytes.fromhex(page), end - start, end - start, end - start))
+    if len(items) == 1 and not index_always:
+        digest = items[0].digest
+    else:
+        digest = shelf.put(msgspec.msgpack.encode((1, 1, items)))
+    try:
+        found = [entry for _, entry in Directory(shelf, digest).entries()]
+    except BadObjectError:
+        assert build_tree(file(name) for name in names).digest != digest
+        return
+    assert build_tree(found).digest == digest
 
 
 def test_an_empty_page_is_in_place_nowhere():
