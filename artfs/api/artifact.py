@@ -70,7 +70,7 @@ class Artifact:
         Raises InvalidNameError, InvalidMetadataError, InvalidArgumentError (all ValueErrors), TypeError.
         """
         if use_as is not None:
-            _warn_use_as(2)
+            warn_use_as(2)
         if storage_region is not None:
             raise InvalidArgumentError(
                 f"there is no storage region {storage_region!r}: everything is stored in the one store of the state folder"
@@ -212,7 +212,7 @@ class Artifact:
     @property
     def use_as(self) -> None:
         """Deprecated: always None."""
-        _warn_use_as(2)
+        warn_use_as(2)
 
     @property
     def state(self) -> str:
@@ -481,5 +481,6 @@ def log(
     state.label(aliases, tags)
 
 
-def _warn_use_as(above: int) -> None:
+def warn_use_as(above: int) -> None:
+    """`above`: which caller is shown, counted from the caller of this (1)."""
     warnings.warn("use_as is deprecated and has no effect", DeprecationWarning, stacklevel=above + 1)

@@ -8,9 +8,9 @@ from types import TracebackType
 from typing import Any, Self
 
 from artfs.api.ambient import enter_run, leave_run, session_for
-from artfs.api.artifact import Artifact, log, logged, logged_state
+from artfs.api.artifact import Artifact, log, logged, logged_state, warn_use_as
 from artfs.api.draft import StrPath
-from artfs.api.ingest import LogTarget, as_names
+from artfs.api.ingest import LogTarget
 from artfs.api.session import Session
 from artfs.api.tracking import Tracker, begin_run
 from artfs.api.version import LoggedArtifact, resolve
@@ -152,6 +152,8 @@ class Run:
         of another state folder, and when the run is finished.
         """
         self._tracker.check_running()
+        if use_as is not None:
+            warn_use_as(2)
         session = self._tracker.session
         if isinstance(artifact_or_name, Artifact):
             artifact = artifact_or_name

@@ -3,12 +3,16 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+import artfs
 from artfs.api.ambient import session_for
 from artfs.api.artifact import Artifact
 from artfs.api.session import Session
@@ -17,6 +21,7 @@ from artfs.settings import Settings
 
 MakeFiles = Callable[..., Path]
 LogFiles = Callable[..., Artifact]
+RunPython = Callable[[str], subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture(scope="session")
@@ -37,6 +42,17 @@ def session(settings: Settings, template: Path, monkeypatch: pytest.MonkeyPatch,
     opened = session_for()
     yield opened
     opened.close()
+
+
+@pytest.fixture
+def run_python() -> RunPython:
+    """`run_python(code)`: in a new interpreter that imports the same artfs."""
+
+    def run(code: str) -> subprocess.CompletedProcess[str]:
+        environ = os.environ | {"PYTHONPATH": str(Path(artfs.__file__).parents[1])}
+        return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environ)
+
+    return run
 
 
 @pytest.fixture
