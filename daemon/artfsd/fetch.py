@@ -123,6 +123,7 @@ class OpenBlob(FileHandle):
     def _check_blocks(self, first: int, data: memoryview) -> memoryview:
         if self.checker is None:
             return data
+        index = first
         for at in range(0, len(data), BLOCK_SIZE):
             index = first + at // BLOCK_SIZE
             if not self._checked[index]:
