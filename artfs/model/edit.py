@@ -187,8 +187,8 @@ def _merge(
 
 
 def update_directory(old: Directory, updates: Mapping[bytes, Entry | None]) -> BuiltTree:
-    """`old` with the entries of `updates` set, by name (which must be the entry's own), or removed (None; not there is
-    fine). Pages that it had already are not among the result's, so none are when nothing changed.
+    """`old` with the entries of `updates` set, by name (which must be the entry's own), or removed (None; one
+    that is not there is fine). Pages that it had already are not among the result's: none, if nothing changed.
 
     Raises InvalidNameError for what no tree can hold, and what reading pages raises.
     """
