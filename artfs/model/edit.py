@@ -188,7 +188,7 @@ def _merge(
 
 def update_directory(old: Directory, updates: Mapping[bytes, Entry | None]) -> BuiltTree:
     """`old` with the entries of `updates` set, by name (which must be the entry's own), or removed (None; one
-    that is not there is fine). Pages that it had already are not among the result's: none, if nothing changed.
+    that is not there is fine). Pages that it had already are not in the result: none, if nothing changed.
 
     Raises InvalidNameError for what no tree can hold, and what reading pages raises.
     """

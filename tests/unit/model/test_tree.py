@@ -311,7 +311,7 @@ def test_only_the_last_page_may_end_anywhere():
 
 @given(st.integers(0, 900), st.integers(0, 5), st.lists(st.integers(0, 900), max_size=4), st.booleans())
 def test_whatever_can_be_read_whole_is_canonical(length: int, drop: int, cuts: list[int], index_always: bool):
-    """A directory cut into other pages than the rule says is refused, although each page is right by itself."""
+    """A directory cut into other pages than the rule says is refused, though each page is right by itself."""
     names = NAMES[:length]
     ends = split_items(names, 0)
     if ends:
