@@ -119,7 +119,7 @@ def list_directory(place: Place, rules: IgnoreRules) -> Listing:
             for entry in entries:
                 kind = _kind_of(entry, place)
                 relative = prefix + os.fsdecode(entry.name)
-                is_dir = kind is not Kind.FILE and kind is not Kind.LINK and entry.is_dir()
+                is_dir = kind is Kind.DIRECTORY or (isinstance(kind, str) and os.path.isdir(entry.path))
                 if rules.ignores(relative, is_dir):
                     found.ignored.append(relative + "/" if is_dir else relative)
                 elif isinstance(kind, str):

@@ -1,0 +1,49 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from artfs.model.manifest import Manifest
+from artfs.model.tree import PageCache
+from artfs.store.folder import FolderStore
+from artfs.transfer.push import Pushed, push_directory
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> FolderStore:
+    return FolderStore(tmp_path / "state" / "store")
+
+
+@pytest.fixture
+def push(store: FolderStore) -> Callable[..., Pushed]:
+    """push_directory in a batch of its own."""
+
+    def push(root: Path, **options: object) -> Pushed:
+        with store.begin() as batch:
+            pushed = push_directory(batch, root, **options)  # type: ignore[arg-type]
+            batch.sync()
+        return pushed
+
+    return push
+
+
+@pytest.fixture
+def manifest(store: FolderStore) -> Callable[[str], Manifest]:
+    return lambda root: Manifest(PageCache(store.read), root)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with one of everything that a version can hold."""
+    root = tmp_path / "folder"
+    (root / "sub" / "deep").mkdir(parents=True)
+    (root / "empty").mkdir()
+    (root / "a.txt").write_bytes(b"hello\n")
+    (root / "run.sh").write_bytes(b"#!/bin/sh\n")
+    (root / "run.sh").chmod(0o755)
+    (root / "zero").write_bytes(b"")
+    (root / "sub" / "same.txt").write_bytes(b"hello\n")
+    (root / "sub" / "deep" / "large.bin").write_bytes(bytes(range(256)) * 9000)
+    (root / "sub" / "link").symlink_to("../a.txt")
+    (root / "sub" / "b\udcff\n").write_bytes(b"odd name")
+    return root

@@ -1,0 +1,190 @@
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from artfs.catalog import open_catalog
+from artfs.catalog.base import Catalog
+from artfs.errors import ConflictError, NotFoundError
+from artfs.model.digests import digest_bytes
+from artfs.model.records import NewVersion
+from artfs.settings import Settings
+from artfs.store.folder import FolderStore
+from artfs.transfer.backup import MARKER, backup, read_marker, restore
+from artfs.transfer.push import Pushed
+from artfs.transfer.verify import verify_store, verify_version
+from artfs.wire.control import Progress
+
+
+@pytest.fixture
+def catalog(store: FolderStore) -> Iterator[Catalog]:
+    with open_catalog(store.root.parent / "catalog.db") as catalog:
+        yield catalog
+
+
+@pytest.fixture
+def log(catalog: Catalog, push: Callable[..., Pushed], folder: Path) -> Callable[[], Pushed]:
+    """Commits the folder as it is."""
+
+    def log() -> Pushed:
+        pushed = push(folder)
+        totals = pushed.totals
+        catalog.commit(NewVersion("local", "p", "data", "dataset", pushed.root, totals.size, totals.file_count))
+        return pushed
+
+    return log
+
+
+def check_home(home: Path, versions: list[str]) -> None:
+    """The state folder has these versions, whole."""
+    settings = Settings(home=home)
+    with open_catalog(settings.catalog_path) as catalog:
+        assert [member.version.digest for member in catalog.versions()] == versions
+    store = FolderStore(settings.store_path)
+    for root in versions:
+        assert verify_version(store, root) == []
+
+
+def test_a_backup_is_a_state_folder_and_can_be_restored(
+    store: FolderStore, catalog: Catalog, log: Callable[[], Pushed], tmp_path: Path
+) -> None:
+    pushed = log()
+    told: list[Progress] = []
+    done = backup(catalog, store, tmp_path / "backup", on_progress=told.append)
+    count = len(list(store.blobs()))
+    assert (done.blobs, done.copied, done.damaged) == (count, count, ())
+    assert done.nbytes == done.copied_nbytes == sum(size for _, size in store.blobs())
+    assert told[-1] == Progress("backup", count, count, done.nbytes, done.nbytes)
+    assert read_marker(tmp_path / "backup").blobs == count
+    check_home(tmp_path / "backup", [pushed.root])
+    assert (tmp_path / "backup").stat().st_mode & 0o777 == 0o700
+
+    restored = restore(tmp_path / "backup", tmp_path / "new" / "home")
+    assert (restored.blobs, restored.copied) == (count, count)
+    check_home(tmp_path / "new" / "home", [pushed.root])
+    assert sorted(path.name for path in (tmp_path / "new" / "home").iterdir()) == ["catalog.db", "store"]
+
+
+def test_a_second_backup_copies_what_is_new(
+    store: FolderStore, catalog: Catalog, log: Callable[[], Pushed], folder: Path, tmp_path: Path
+) -> None:
+    first = log()
+    backup(catalog, store, tmp_path / "backup")
+    (folder / "a.txt").write_bytes(b"changed")
+    second = log()
+    assert backup(catalog, store, tmp_path / "backup").copied == 2  # the file and the root
+    check_home(tmp_path / "backup", [first.root, second.root])
+
+
+def test_a_commit_during_a_backup_does_no_harm(
+    store: FolderStore, catalog: Catalog, log: Callable[[], Pushed], folder: Path, tmp_path: Path
+) -> None:
+    first = log()
+    later: list[Pushed] = []
+
+    def commit(progress: Progress) -> None:
+        if not later:
+            (folder / "a.txt").write_bytes(b"changed")
+            later.append(log())
+
+    backup(catalog, store, tmp_path / "backup", on_progress=commit)
+    check_home(tmp_path / "backup", [first.root])
+
+
+def test_an_interrupted_backup_leaves_the_earlier_one(
+    store: FolderStore, catalog: Catalog, log: Callable[[], Pushed], folder: Path, tmp_path: Path
+) -> None:
+    first = log()
+    target = tmp_path / "backup"
+
+    def interrupt(progress: Progress) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        backup(catalog, store, target, on_progress=interrupt)
+    with pytest.raises(NotFoundError, match=MARKER):
+        restore(target, tmp_path / "home")
+    backup(catalog, store, target)
+    (folder / "a.txt").write_bytes(b"changed")
+    second = log()
+    with pytest.raises(KeyboardInterrupt):
+        backup(catalog, store, target, on_progress=interrupt)
+    check_home(target, [first.root])
+    restore(target, tmp_path / "home")
+    check_home(tmp_path / "home", [first.root])
+    backup(catalog, store, target)
+    check_home(target, [first.root, second.root])
+
+
+def test_a_damaged_blob_is_left_out_and_told(
+    store: FolderStore, catalog: Catalog, log: Callable[[], Pushed], tmp_path: Path
+) -> None:
+    pushed = log()
+    digest = digest_bytes(b"hello\n")
+    store.path_of(digest).chmod(0o644)
+    store.path_of(digest).write_bytes(b"hellO\n")
+    done = backup(catalog, store, tmp_path / "backup")
+    assert (done.damaged, done.copied) == ((digest,), done.blobs - 1)
+    copy = FolderStore(tmp_path / "backup" / "store")
+    assert verify_store(copy) == []
+    assert {problem.digest for problem in verify_version(copy, pushed.root)} == {digest}
+
+    large = max(copy.blobs(), key=lambda item: item[1])[0]
+    copy.path_of(large).chmod(0o644)
+    copy.path_of(large).write_bytes(copy.path_of(large).read_bytes()[:-1] + b"?")
+    assert restore(tmp_path / "backup", tmp_path / "home").damaged == (large,)
+
+
+def test_an_interrupted_restore_goes_on(
+    store: FolderStore, catalog: Catalog, log: Callable[[], Pushed], tmp_path: Path
+) -> None:
+    pushed = log()
+    backup(catalog, store, tmp_path / "backup")
+
+    def interrupt(progress: Progress) -> None:
+        if progress.files:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        restore(tmp_path / "backup", tmp_path / "home", on_progress=interrupt)
+    assert not (tmp_path / "home" / "catalog.db").exists()
+    restore(tmp_path / "backup", tmp_path / "home")
+    check_home(tmp_path / "home", [pushed.root])
+
+
+def test_what_is_there_is_not_overwritten(
+    store: FolderStore, catalog: Catalog, log: Callable[[], Pushed], tmp_path: Path
+) -> None:
+    log()
+    backup(catalog, store, tmp_path / "backup")
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "file").write_bytes(b"mine")
+    (tmp_path / "file").write_bytes(b"mine")
+    for target in (tmp_path / "taken", tmp_path / "file", store.root.parent):
+        with pytest.raises(ConflictError):
+            backup(catalog, store, target)
+    with pytest.raises(ConflictError, match="not empty"):
+        restore(tmp_path / "backup", tmp_path / "taken")
+    with pytest.raises(ConflictError):
+        restore(tmp_path / "backup", store.root.parent)
+    assert [path.name for path in (tmp_path / "taken").iterdir()] == ["file"]
+
+
+def test_only_a_complete_backup_is_restored(
+    store: FolderStore, catalog: Catalog, log: Callable[[], Pushed], tmp_path: Path
+) -> None:
+    log()
+    target = tmp_path / "backup"
+    with pytest.raises(NotFoundError):
+        restore(target, tmp_path / "home")
+    backup(catalog, store, target)
+    for text in ("", "{}", '{"format": 99, "finished_at": 1, "blobs": 1, "nbytes": 1}'):
+        (target / MARKER).write_text(text)
+        with pytest.raises(NotFoundError):
+            restore(target, tmp_path / "home")
+    (target / MARKER).unlink()
+    with pytest.raises(NotFoundError, match="no complete backup"):
+        restore(target, tmp_path / "home")
+    assert not (tmp_path / "home").exists()
+    shutil.rmtree(target)
