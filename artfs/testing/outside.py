@@ -1,0 +1,123 @@
+"""Looks at a state folder from outside of artfs: SQLite for the catalog, plain files for the store, `sha256sum` for
+their bytes. Only the format of trees is artfs's own (artfs.model, which does no I/O).
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import subprocess
+from collections.abc import Iterable, Mapping
+from contextlib import closing
+from pathlib import Path
+
+from artfs.model.entry import FileEntry
+from artfs.model.manifest import Manifest
+from artfs.model.tree import PageCache
+
+_VERSIONS = """
+    SELECT p.name || '/' || c.name || ':v' || v.source_index, v.digest, v.size, v.file_count
+    FROM versions v JOIN collections c ON c.id = v.collection_id JOIN projects p ON p.id = c.project_id
+    WHERE v.state = 'COMMITTED' ORDER BY v.id"""
+
+
+def sha256sum(expected: Mapping[Path, str]) -> None:
+    """Has `sha256sum --check` read files and compare them with these digests (hex). Raises AssertionError with what it
+    said. It runs as a process of its own, so it may also read a mount."""
+    if not expected:
+        return
+    lines = "".join(f"{digest}  {path}\n" for path, digest in expected.items())
+    done = subprocess.run(
+        ["sha256sum", "--check", "--quiet", "--strict"],
+        input=os.fsencode(lines),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=120,
+        check=False,
+    )
+    if done.returncode:
+        raise AssertionError(f"sha256sum exited {done.returncode}:\n{os.fsdecode(done.stdout[-4000:])}")
+
+
+class StateFolder:
+    """One state folder, as whoever has lost artfs could read it."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.blobs = home / "store" / "blobs"
+
+    def blob(self, digest: str) -> Path:
+        return self.blobs / digest[:2] / digest
+
+    def versions(self) -> dict[str, str]:
+        """`project/collection:vN` -> digest of the root tree, of every committed version."""
+        return {name: digest for name, digest, _, _ in self._rows()}
+
+    def _rows(self) -> list[tuple[str, str, int, int]]:
+        path = self.home / "catalog.db"
+        if not path.exists():
+            return []
+        with closing(sqlite3.connect(path)) as database:
+            assert database.execute("PRAGMA quick_check").fetchall() == [("ok",)]
+            return database.execute(_VERSIONS).fetchall()
+
+    def files(self, root: str) -> dict[str, FileEntry]:
+        """Path -> entry of every file of the version with this root tree."""
+        manifest = Manifest(PageCache(lambda digest: self.blob(digest).read_bytes()), root)
+        return dict(manifest.files())
+
+    def content(self, name: str) -> dict[str, str]:
+        """Path -> digest of every file of the version `project/collection:vN`."""
+        return {path: entry.digest for path, entry in self.files(self.versions()[name]).items()}
+
+    def verify(self) -> int:
+        """Checks every committed version, and every blob against its name. Returns the number of versions.
+
+        Raises AssertionError for a version whose trees cannot be read, whose totals are wrong or whose blobs are
+        missing, and for a blob that is damaged, writable, or has a second name.
+        """
+        rows = self._rows()
+        wanted: set[str] = set()
+        for name, root, size, file_count in rows:
+            entries = self.files(root)
+            assert len(entries) == file_count, f"{name} has {len(entries)} files, its row says {file_count}"
+            assert sum(entry.size for entry in entries.values()) == size, f"{name} has another size than its row"
+            for path, entry in entries.items():
+                assert self.blob(entry.digest).stat().st_size == entry.size, f"{name}/{path}: its blob has another size"
+                if entry.blocks:
+                    wanted.add(entry.blocks.hex())
+            wanted.update(entry.digest for entry in entries.values())
+        missing = [digest for digest in wanted if not self.blob(digest).exists()]
+        assert not missing, f"blobs are missing: {missing}"
+        self.verify_blobs()
+        return len(rows)
+
+    def verify_blobs(self) -> None:
+        """Every file of the store has the digest that it is named by, cannot be written, and is nobody else's."""
+        found = [path for path in self.blobs.rglob("*") if path.is_file()]
+        for path in found:
+            status = path.stat()
+            assert status.st_mode & 0o777 == 0o444, f"{path} has mode {status.st_mode & 0o777:o}"
+            assert status.st_nlink == 1, f"{path} has {status.st_nlink} names"
+        sha256sum({path: path.name for path in found})
+
+    def leftovers(self) -> list[str]:
+        """What only work in progress may have: temporary files, journals of commits, the trash of drafts."""
+        drafts = self.home / "drafts"
+        found: list[Path] = [*(self.home / "store" / "tmp").rglob("*"), *drafts.rglob("sealing")]
+        found += [*(drafts / ".trash").glob("*"), *drafts.glob("*/*/*/tmp/*")]
+        return sorted(str(path.relative_to(self.home)) for path in found)
+
+
+def check_tree(root: Path, expected: Mapping[str, str], *, extra: Iterable[str] = ()) -> None:
+    """That `root` (of a mount, mostly) holds exactly these files (path -> digest), with these bytes; `extra` may be
+    there besides. Raises AssertionError."""
+    listed = subprocess.run(
+        ["find", ".", "-type", "f", "-printf", "%P\\0"], cwd=root, capture_output=True, timeout=120, check=False
+    )
+    assert listed.returncode == 0, os.fsdecode(listed.stderr)
+    found = {os.fsdecode(name) for name in listed.stdout.split(b"\0") if name}
+    missing, surplus = set(expected) - found, found - set(expected) - set(extra)
+    assert not missing, f"missing in {root}: {sorted(missing)[:10]}"
+    assert not surplus, f"nobody made these in {root}: {sorted(surplus)[:10]}"
+    sha256sum({root / path: digest for path, digest in expected.items()})
