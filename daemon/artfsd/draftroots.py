@@ -96,7 +96,7 @@ class Drafts:
 
     def commit_call(self, draft: LiveDraft, options: CommitOptions, on_progress: Any = None) -> CommitReply:
         """In a thread, after `seal`: waits for the hashes under way, then commits."""
-        self.pool.wait_idle(draft.hashes, float("inf"))
+        self.pool.wait_idle(draft.hashes)
         return commit_draft(
             self.ctx.catalog, self.store, draft.staged, options, busy=draft.open_paths(), on_progress=on_progress
         )
@@ -105,6 +105,7 @@ class Drafts:
         """On the loop, after a commit or when it was abandoned: the draft is gone."""
         draft.dead = True
         draft.sealed = False
+        self.ctx.table.forget([(draft.root.ino, 0)])  # lasting no more
         key = draft.staged.key
         if self.live.get(key) is draft:
             del self.live[key]
@@ -131,6 +132,10 @@ class DraftsDir(Node):
 
     def attr(self) -> Attr:
         return self.drafts.ctx.dir_attr(self.ino, self.drafts.ctx.started_ns)
+
+    @property
+    def lasting(self) -> bool:
+        return True
 
     def _staged(self) -> list[str]:
         return self.drafts.area.projects(self.drafts.ctx.entity)

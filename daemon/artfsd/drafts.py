@@ -111,6 +111,10 @@ class DraftDir(Node):
         self._directory: Directory | None = None
         draft.trees.table.add(self)
 
+    @property
+    def lasting(self) -> bool:
+        return self.parent is None and not self.draft.dead
+
     # where it is -------------------------------------------------------------------------------------------------
     @property
     def path(self) -> bytes:
@@ -262,24 +266,26 @@ class DraftDir(Node):
         return node.attr() if node is not None else None
 
     # changing ----------------------------------------------------------------------------------------------------
-    def _prepare(self, name: bytes) -> bytes:
-        """Where `name` is to be made. Refuses names that cannot be."""
+    def _prepare(self, name: bytes, *, exclusive: bool = False) -> bytes:
+        """Where `name` is to be made. Refuses names that cannot be, and those that are there; `exclusive`: the system call that
+        makes it refuses what lies in the backing directory itself."""
         self.draft.check_writable()
         if len(name) > NAME_MAX:
             refuse(errno.ENAMETOOLONG)
         if name == BASE_NAME:
             refuse(errno.EPERM)
-        if self.find(name) is not None:
+        if (self.base is not None or not exclusive) and self.find(name) is not None:
             refuse(errno.EEXIST)
         self.materialize()
         return self.path + b"/" + name
 
     def create(self, name: bytes, mode: int, flags: int) -> tuple[FileHandle, Attr]:
-        path = self._prepare(name)
+        path = self._prepare(name, exclusive=True)
         how = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
         try:
             fd = os.open(path, how, mode & 0o7777)
-        except FileExistsError:  # a whiteout
+        except FileExistsError:
+            self._only_whiteout(name)
             aside = self.draft.staged.scratch.name()
             fd = os.open(aside, how, mode & 0o7777)
             os.rename(aside, path)
@@ -291,11 +297,17 @@ class DraftDir(Node):
         handle = node.opened(fd, writing=(flags & os.O_ACCMODE) != os.O_RDONLY, fresh=True)
         return handle, node.attr_from(status)
 
+    def _only_whiteout(self, name: bytes) -> None:
+        slot = self.slot(name)
+        if slot is None or not slot.gone:
+            refuse(errno.EEXIST)
+
     def mkdir(self, name: bytes, mode: int) -> Attr:
-        path = self._prepare(name)
+        path = self._prepare(name, exclusive=True)
         try:
             os.mkdir(path, mode & 0o7777)
-        except FileExistsError:  # a whiteout
+        except FileExistsError:
+            self._only_whiteout(name)
             aside = self.draft.staged.scratch.name()
             os.mkdir(aside, mode & 0o7777)
             exchange(aside, path)

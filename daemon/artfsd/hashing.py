@@ -135,16 +135,10 @@ class HashPool:
 
         self._queue.put(counted)
 
-    def wait_idle(self, owner: HashLog, timeout_s: float) -> bool:
-        """Waits until nothing of the draft is under way. False: time is up."""
-        until = time.monotonic() + timeout_s
+    def wait_idle(self, owner: HashLog, timeout_s: float | None = None) -> bool:
+        """Waits until nothing of the draft is under way; None: as long as it takes. False: time is up."""
         with self._idle:
-            while id(owner) in self._pending:
-                left = until - time.monotonic()
-                if left <= 0:
-                    return False
-                self._idle.wait(left)
-        return True
+            return self._idle.wait_for(lambda: id(owner) not in self._pending, timeout_s)
 
     def follow(self, owner: HashLog, state: FileHash, fd: int) -> None:
         """After a write: lets a thread catch up when enough waits for it."""

@@ -102,6 +102,11 @@ class Node:
     __slots__ = ("ino", "lookups")
     is_dir = False
 
+    @property
+    def lasting(self) -> bool:
+        """Whether the node stays although the kernel forgot it, because its owner will name it again."""
+        return False
+
     def __init__(self) -> None:
         self.ino = 0
         self.lookups = 0
@@ -283,7 +288,7 @@ class InodeTable:
             node = self._nodes.get(ino)
             if node is not None:
                 node.lookups -= count
-                if node.lookups <= 0 and ino != ROOT_INODE:
+                if node.lookups <= 0 and not node.lasting:
                     del self._nodes[ino]
                     node.forgotten()
                 continue

@@ -82,6 +82,10 @@ class EntityDir(Node):
     def attr(self) -> Attr:
         return self.ctx.dir_attr(self.ino, self.ctx.started_ns)
 
+    @property
+    def lasting(self) -> bool:
+        return True
+
     def reload(self) -> Callable[[], list[Invalidation]]:
         """In a thread: reads the names. The result, called on the loop, takes them over."""
         names = [project.name for project in self.ctx.catalog.projects(self.entity)]

@@ -118,6 +118,7 @@ def serve(settings: Settings, options: MountOptions) -> None:
         # What was made up to here lives as long as the process; the collector need not look at it again.
         gc.collect()
         gc.freeze()
+        gc.set_threshold(50_000, 20, 100)  # nodes come and go by the thousand, in no cycles
         try:
             trio.run(_main, settings, options, mountpoint, vfs, session.catalog, notifier, shim, tuned)
         finally:

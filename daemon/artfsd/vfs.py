@@ -188,6 +188,10 @@ class ControlDir(Node):
         vfs.table.add(self)
         self._status = StatusFile(vfs)
 
+    @property
+    def lasting(self) -> bool:
+        return True
+
     def attr(self) -> Attr:
         attr = self._vfs.ctx.dir_attr(self.ino, self._vfs.ctx.started_ns)
         attr.mode = stat.S_IFDIR | 0o500
@@ -211,6 +215,10 @@ class StatusFile(Node):
         super().__init__()
         self._vfs = vfs
         vfs.table.add(self)
+
+    @property
+    def lasting(self) -> bool:
+        return True
 
     def attr(self) -> Attr:
         trees = self._vfs.trees
