@@ -23,7 +23,7 @@ def error_from(fields: dict[str, Any]) -> ArtfsError:
     cls = all_kinds().get(str(fields.get("kind")), ArtfsError)
     message = str(fields.get("message", "the daemon reported an error without a message"))
     if cls in (DraftBusyError, DraftInvalidError):
-        return cls(message, tuple(fields.get("paths", ())))  # type: ignore[call-arg]
+        return cls(message, tuple(fields.get("paths", ())))
     return cls(message)
 
 

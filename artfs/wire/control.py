@@ -77,7 +77,8 @@ class Reply(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class MountRecord(msgspec.Struct, frozen=True):
-    """`run/<id>.json`: one running daemon. `id`: first 16 hex digits of SHA-256 of the mountpoint. `device`: st_dev of the mount."""
+    """`run/<id>.json`: one running daemon. `id`: first 16 hex digits of SHA-256 of the mountpoint. `device`: st_dev of the
+    mount."""
 
     id: str
     pid: int
