@@ -188,6 +188,7 @@ def _serialised(tmp: str) -> Iterator[None]:
 
 
 def _check_young(paths: Iterator[str], since_ns: int) -> None:
+    removed = 0
     for path in paths:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
@@ -202,5 +203,9 @@ def _check_young(paths: Iterator[str], since_ns: int) -> None:
         finally:
             os.close(fd)
         if not sound:
-            log.warning("removing %s: it was not completely written before the machine went down", path)
             os.unlink(path)
+            removed += 1
+    if removed:
+        log.warning(
+            "removed %d blobs that were not completely written when the machine went down; no version had them", removed
+        )

@@ -54,6 +54,11 @@ class SmallDisk:
         self._image.unlink()
 
     @property
+    def image(self) -> Path:
+        """The file that the disk is. A copy of it is what the disk would hold if the machine went down now."""
+        return self._image
+
+    @property
     def free(self) -> int:
         """Bytes that can still be written."""
         status = os.statvfs(self.mountpoint)

@@ -94,7 +94,8 @@ def verify_store(
 ) -> list[Problem]:
     """Reads every blob of the store and checks it against its name. Sorted; [] means that all is well.
 
-    Blobs that come or go meanwhile may be left out. `on_progress`: phase "verify", without totals. Raises StorageError.
+    No sweep runs meanwhile. What was half-written when the machine went down is removed first.
+    `on_progress`: phase "verify", without totals. Raises StorageError.
     """
     problems: list[Problem] = []
     ahead = Ahead(workers)
@@ -110,9 +111,10 @@ def verify_store(
                     group = []
             yield partial(check.blobs, group)
 
-        with closing(ahead.run(tasks())) as done:
+        # The batch is for its lock, and for the recovery when it begins.
+        with store.begin(), closing(ahead.run(tasks())) as done:
             for found in done:
-                problems += (problem for problem in found if problem.kind != "missing")
+                problems += found
     return sorted(problems)
 
 

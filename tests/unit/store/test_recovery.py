@@ -40,7 +40,7 @@ def leave_folder(store: FolderStore, boot_id: str, began_ns: int) -> Path:
 def test_torn_blobs_are_removed(
     store: FolderStore, boot_id: str, sweep: bool, expect_log: Callable[..., None]
 ) -> None:
-    expect_log("not completely written", count=2)
+    expect_log("removed 2 blobs", count=1)
     folder = leave_folder(store, boot_id, time.time_ns())
     told: list[str] = []
     again = FolderStore(store.root, on_wait=told.append)
