@@ -12,6 +12,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import time
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
@@ -32,13 +33,16 @@ IDLE_DESCRIPTORS = 256
 MAX_READ = 1024 * 1024
 """The largest request that the kernel sends, in bytes."""
 
+TRUST_S = 0.2
+"""How long a blob that was found right is read without a look at whether its file was touched."""
+
 _NOWAIT = getattr(os, "RWF_NOWAIT", 0)
 
 
 class OpenBlob(FileHandle):
     """One blob that is open, or was a moment ago. `checker` None: all of it was found right."""
 
-    __slots__ = ("_blobs", "_checked", "_fingerprint", "_label", "bad", "checker", "entry", "fd", "users")
+    __slots__ = ("_blobs", "_checked", "_fingerprint", "_label", "_look_again", "bad", "checker", "entry", "fd", "users")
 
     def __init__(self, blobs: Blobs, entry: FileEntry, fd: int, label: Callable[[], str]) -> None:
         self._blobs = blobs
@@ -53,7 +57,8 @@ class OpenBlob(FileHandle):
         self._trust_or_restart()
 
     def _trust_or_restart(self) -> None:
-        """Forgets what was checked when the file is not the same any more."""
+        """Forgets what was checked when the file is not the same any more. Looks at most every `TRUST_S`."""
+        self._look_again = time.monotonic() + TRUST_S
         status = os.fstat(self.fd)
         fingerprint = (status.st_mtime_ns, status.st_ctime_ns)
         if fingerprint == self._fingerprint:
@@ -71,7 +76,8 @@ class OpenBlob(FileHandle):
         log.error("%s is damaged (blob %s): %s; `artfs verify --store` tests all", self._label(), self.entry.digest, why)
 
     def read(self, offset: int, size: int) -> bytes | memoryview:
-        self._trust_or_restart()
+        if time.monotonic() >= self._look_again:
+            self._trust_or_restart()
         if self.bad:
             refuse(errno.EIO)
         end = min(offset + size, self.entry.size)

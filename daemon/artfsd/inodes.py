@@ -22,6 +22,10 @@ FOREVER_S = 1e7
 """What the kernel may keep 'for ever', in seconds (116 days; larger values overflow in some kernels)."""
 
 
+HOT_NODES = 2048
+"""Nodes of ranges that were made lately are kept, up to this many: whoever opens a file asks for it several times."""
+
+
 class Later(Exception):
     """Raised by a vfs operation that has to block: `call` runs in a thread, under the request's deadline.
 
@@ -99,8 +103,10 @@ class Node:
     `lookups` is the kernel's count. `parent` and `name` are the one path of a directory; files of drafts may move.
     """
 
-    __slots__ = ("ino", "lookups")
+    __slots__ = ("ino", "lookups", "reply")
     is_dir = False
+    constant = False
+    """Whether `attr` never changes, so that a transport may keep what it makes of it in `reply`."""
 
     @property
     def lasting(self) -> bool:
@@ -110,6 +116,7 @@ class Node:
     def __init__(self) -> None:
         self.ino = 0
         self.lookups = 0
+        self.reply: Any = None
 
     def attr(self) -> Attr:
         raise NotImplementedError
@@ -225,6 +232,7 @@ class InodeTable:
 
     def __init__(self) -> None:
         self._nodes: dict[int, Node] = {}
+        self._hot: dict[int, Node] = {}
         self._next = ROOT_INODE
         self._bases: list[int] = []
         self._ranges: list[FileRange] = []
@@ -252,16 +260,24 @@ class InodeTable:
         at = bisect.bisect_left(self._bases, owner.base)
         if at < len(self._bases) and self._ranges[at] is owner:
             del self._bases[at], self._ranges[at]
+            self._hot.clear()
 
     def get(self, ino: int) -> Node:
         """The node; ESTALE when there is none (a number from before a restart, through NFS). May raise Later."""
         node = self._nodes.get(ino)
         if node is not None:
             return node
+        node = self._hot.get(ino)
+        if node is not None:
+            return node
         owner, index = self._find_range(ino)
         if owner is None:
             refuse(errno.ESTALE)
-        return owner.node_at(index)
+        node = owner.node_at(index)
+        if len(self._hot) >= HOT_NODES:
+            self._hot.clear()
+        self._hot[ino] = node
+        return node
 
     def _find_range(self, ino: int) -> tuple[FileRange | None, int]:
         at = bisect.bisect_right(self._bases, ino) - 1

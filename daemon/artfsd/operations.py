@@ -12,6 +12,7 @@ import functools
 import logging
 import os
 import time
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -44,9 +45,7 @@ def handler(method: Callable[..., Any]) -> Any:
 
     @functools.wraps(method)
     async def handle(self: Operations, *args: Any) -> Any:
-        counts = self.counts
-        counts[name] = counts.get(name, 0) + 1
-        self.requests += 1
+        self.counts[name] += 1
         try:
             return method(self, *args)
         except Later as later:
@@ -70,14 +69,18 @@ class Operations(pyfuse3.Operations):
     def __init__(self, vfs: Vfs, shim: LoopShim, deadline_s: float, limiter: trio.CapacityLimiter) -> None:
         super().__init__()
         self.vfs = vfs
-        self.counts: dict[str, int] = {}
-        self.requests = 0
+        self.counts: defaultdict[str, int] = defaultdict(int)
         self.in_flight: dict[int, tuple[str, float]] = {}
         self._shim = shim
         self._deadline_s = deadline_s
         self._limiter = limiter
         self._entry = EntryAttributes()  # reused by readdir: copied into the reply at once
         self._info = FileInfo()
+
+    @property
+    def requests(self) -> int:
+        """How many there were, which is also the number of the newest."""
+        return sum(self.counts.values())
 
     # the wrapper's slow side -----------------------------------------------------------------------------------------
     def failure(self, name: str, args: Sequence[Any], error: BaseException) -> BaseException:
@@ -173,7 +176,7 @@ class Operations(pyfuse3.Operations):
         return self._known(self.vfs.lookup(parent, name))
 
     def forget(self, inode_list: Sequence[tuple[int, int]]) -> Any:
-        self.counts["forget"] = self.counts.get("forget", 0) + 1
+        self.counts["forget"] += 1
         try:
             self.vfs.table.forget(inode_list)
         except Exception:
@@ -256,7 +259,13 @@ class Operations(pyfuse3.Operations):
     # attributes ------------------------------------------------------------------------------------------------------
     @handler
     def getattr(self, ino: int, ctx: RequestContext) -> EntryAttributes:
-        return self._fill(self.vfs.table.get(ino).attr())
+        node = self.vfs.table.get(ino)
+        if node.constant:
+            if node.reply is None:
+                node.reply = self._fill(node.attr())
+            reply: EntryAttributes = node.reply
+            return reply
+        return self._fill(node.attr())
 
     @handler
     def setattr(

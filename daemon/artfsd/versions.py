@@ -171,9 +171,10 @@ class Listing(FileRange):
 
 
 class VersionFile(Node):
-    """A file of a version, made for one request."""
+    """A file of a version, made when a request names it."""
 
     __slots__ = ("entry", "index", "listing")
+    constant = True
 
     def __init__(self, listing: Listing, index: int, entry: Entry) -> None:
         super().__init__()
