@@ -48,7 +48,7 @@ class FileHash:
     __slots__ = ("_ahead", "broken", "changes", "done", "end", "following", "hasher", "inline", "parts")
 
     def __init__(self, fresh: bool) -> None:
-        self.hasher = StreamHasher()
+        self.hasher: StreamHasher | None = None  # made by the first thread that follows
         self.parts: list[bytes] = []  # all bytes written, while they are few
         self.end = 0  # bytes written contiguously from 0
         self.done = 0  # bytes hashed
@@ -156,20 +156,25 @@ class HashPool:
 
         self._submit(owner, job)
 
-    def _catch_up(self, state: FileHash, fd: int) -> None:
+    def _catch_up(self, state: FileHash, fd: int) -> StreamHasher:
+        """Hashes what was written contiguously and not yet hashed."""
+        hasher = state.hasher
+        if hasher is None:
+            hasher = state.hasher = StreamHasher()
         buffer = aligned_buffer(_CHUNK)
         written_back = state.done
         while not state.broken and state.done < state.end:
             got = os.preadv(fd, [buffer[: min(_CHUNK, state.end - state.done)]], state.done)
             if not got:
                 state.broken = True
-                return
-            state.hasher.update(buffer[:got])
+                break
+            hasher.update(buffer[:got])
             state.done += got
             if state.done - written_back >= _WRITE_BACK_STEP:
                 # The commit syncs it anyway; begun now, that is short.
                 start_writeback(fd, written_back, state.done - written_back)
                 written_back = state.done
+        return hasher
 
     def finish(self, owner: HashLog, state: FileHash, fd: int) -> None:
         """At the last close of a changed file: records its digest now or soon. Takes `fd` over."""
@@ -195,9 +200,9 @@ class HashPool:
         while state.following:
             time.sleep(0.001)
         before = os.fstat(fd)
-        self._catch_up(state, fd)
+        hasher = self._catch_up(state, fd)
         if not state.broken and state.done == before.st_size:
-            content, objects = state.hasher.finish()
+            content, objects = hasher.finish()
         else:
             content, objects = hash_file(fd, before.st_size)
         after = os.fstat(fd)
