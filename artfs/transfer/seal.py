@@ -442,10 +442,9 @@ def recover(store: LocalStore, draft: StagedDraft, catalog: Catalog | None = Non
         staged = draft.files + b"/" + row.path
         try:
             mine = os.lstat(staged)
-            stored = os.lstat(store.path_of(row.digest))
         except OSError:
             continue
-        if (mine.st_dev, mine.st_ino) == (stored.st_dev, stored.st_ino):
+        if _is_same_file(mine, store.path_of(row.digest)):
             name = row.path.rsplit(b"/", 1)[-1]
             raw_blocks = to_raw(row.blocks) if row.blocks else b""
             entry = FileEntry(name, row.size, to_raw(row.digest), raw_blocks, row.executable)
@@ -457,6 +456,14 @@ def recover(store: LocalStore, draft: StagedDraft, catalog: Catalog | None = Non
     with contextlib.suppress(FileNotFoundError):
         journal.unlink()
     return False
+
+
+def _is_same_file(status: os.stat_result, path: Path) -> bool:
+    try:
+        other = os.lstat(path)
+    except FileNotFoundError:
+        return False
+    return (status.st_dev, status.st_ino) == (other.st_dev, other.st_ino)
 
 
 def _say(on_progress: OnProgress, phase: str) -> None:
