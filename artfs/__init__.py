@@ -1,4 +1,5 @@
-"""artfs versions datasets and models and shows them as folders. This module has what users of the Python API import:
+"""artfs versions datasets and models and shows them as folders. This module has what users of the Python API
+import:
 
     with artfs.init(project="flowers") as run:
         artifact = artfs.Artifact("photos", "dataset")

@@ -1,7 +1,7 @@
 """The process's own session and active runs: what `artfs.Artifact(…).save()` means without being told.
 
-The reference's interface needs one such place (an Artifact is made without a session, and the run that logs it is "the
-current one"); this is it, and everything below takes its collaborators as arguments.
+The reference's interface needs one such place (an Artifact is made without a session, and the run that logs
+it is "the current one"); this is it, and everything below takes its collaborators as arguments.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ log = logging.getLogger(__name__)
 
 
 class _Ambient:
-    """`latest` keeps the newest session open although nobody uses it at the moment; older ones live as long as an
-    artifact, run or Api that came from them, and are closed with the last."""
+    """`latest` keeps the newest session open although nobody uses it at the moment; older ones live as long
+    as an artifact, run or Api that came from them, and are closed with the last."""
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
@@ -44,7 +44,8 @@ _ambient = _Ambient()
 def session_for(settings: Settings | None = None) -> Session:
     """The open session for these settings, opened when there is none.
 
-    `settings` None: as the config file and the environment say now, so that a change of ARTFS_HOME is followed.
+    `settings` None: as the config file and the environment say now, so that a change of ARTFS_HOME is
+    followed.
     Raises what `load_settings` and `open_session` raise.
     """
     wanted = load_settings() if settings is None else settings
@@ -61,7 +62,8 @@ def session_for(settings: Settings | None = None) -> Session:
 
 
 def enter_run(tracker: Tracker) -> None:
-    """Makes it the current run until `leave_run`; one that is still running when the process ends is finished then."""
+    """Makes it the current run until `leave_run`; one that is still running when the process ends is finished
+    then."""
     _ambient.leave_parent()
     with _ambient.lock:
         if not _ambient.runs:

@@ -1,11 +1,11 @@
-"""`artfs.Artifact`: one class for users, in front of a draft or a logged version (issue: the class reference's interface).
+"""`artfs.Artifact`: one class for users, in front of a draft or a logged version; here is what can be done
+with it, in `facts` what is known of it.
 
 It holds nothing but which of the two it is. Logging replaces the draft by the version.
 """
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from typing import IO, Any
@@ -13,37 +13,35 @@ from typing import IO, Any
 from artfs.api import checkout, ingest
 from artfs.api.ambient import current_run, current_session, session_for
 from artfs.api.draft import DraftArtifact, Policy, StrPath
+from artfs.api.facts import ArtifactFacts, warn_use_as
 from artfs.api.ingest import LogTarget
-from artfs.api.manifest import ArtifactManifest, ManifestEntry
+from artfs.api.manifest import ManifestEntry
 from artfs.api.newfile import new_file
+from artfs.api.session import Session
 from artfs.api.tracking import auto_run
-from artfs.api.version import LoggedArtifact, time_text
+from artfs.api.version import LoggedArtifact
 from artfs.errors import (
-    ArtifactFinalizedError,
-    ArtifactNotLoggedError,
     ConflictError,
     InvalidArgumentError,
 )
-from artfs.model.metadata import check_metadata
-from artfs.model.names import check_alias, check_path, check_tag
+from artfs.model.names import check_path
 from artfs.settings import Settings
 
 
-class Artifact:
+class Artifact(ArtifactFacts):
     """A dataset, a model or any other files, as one thing with a name and versions.
 
-    Make one, fill it with the methods that begin with `add` and `new`, and log it (`run.log_artifact`, or `save`); or
-    fetch one that is logged (`run.use_artifact`, `artfs.Api().artifact`). The properties that say where it is logged,
-    and the methods that need that, raise ArtifactNotLoggedError until then. It is not an AttributeError, so `hasattr`
-    does not take it for a missing attribute. Equality is identity.
+    Make one, fill it with the methods that begin with `add` and `new`, and log it (`run.log_artifact`, or
+    `save`); or fetch one that is logged (`run.use_artifact`, `artfs.Api().artifact`). The properties that say
+    where it is logged, and the methods that need that, raise ArtifactNotLoggedError until then. It is not an
+    AttributeError, so `hasattr` does not take it for a missing attribute. Equality is identity.
 
-    With policy "mutable" the bytes of what is added go into the store at once. Blobs of a draft are safe from `artfs gc`
-    while the Artifact object lives; a sweep waits until it is logged, garbage-collected, or its process ends.
+    With policy "mutable" the bytes of what is added go into the store at once. Blobs of a draft are safe from
+    `artfs gc` while the Artifact object lives; a sweep waits until it is logged, garbage-collected, or its
+    process ends.
     """
 
-    __slots__ = ("__weakref__", "_state")
-
-    _state: DraftArtifact | LoggedArtifact
+    __slots__ = ("__weakref__",)
 
     def __init__(
         self,
@@ -59,12 +57,13 @@ class Artifact:
 
         Arguments:
             name: letters, digits, `_`, `-`, `.`; at most 128.
-            type: such as "dataset" or "model"; the same characters. "job" and types that begin with "wandb-" are
-                reserved. A collection has one type.
+            type: such as "dataset" or "model"; the same characters. "job" and types that begin with "wandb-"
+                are reserved. A collection has one type.
             description: free text; None: none.
-            metadata: a JSON object (or its text) of at most 100 top-level keys. A deep copy is kept; NaN becomes None.
-            incremental: when it is logged, its files are added to those of `latest` (replacing equal paths, removing
-                nothing). Its own `digest` and `size` until then are of its own files only.
+            metadata: a JSON object (or its text) of at most 100 top-level keys. A deep copy is kept; NaN
+                becomes None.
+            incremental: when it is logged, its files are added to those of `latest` (replacing equal paths,
+                removing nothing). Its own `digest` and `size` until then are of its own files only.
             use_as: deprecated, without effect.
             storage_region: only None: there is one store, that of the state folder.
         Raises InvalidNameError, InvalidMetadataError, InvalidArgumentError (all ValueErrors), TypeError.
@@ -73,197 +72,19 @@ class Artifact:
             warn_use_as(2)
         if storage_region is not None:
             raise InvalidArgumentError(
-                f"there is no storage region {storage_region!r}: everything is stored in the one store of the state folder"
+                f"there is no storage region {storage_region!r}: "
+                "everything is stored in the one store of the state folder"
             )
         self._state = DraftArtifact(
-            name, type, description=description, metadata=metadata, incremental=incremental, sessions=current_session
+            name,
+            type,
+            description=description,
+            metadata=metadata,
+            incremental=incremental,
+            sessions=current_session,
         )
 
-    def __repr__(self) -> str:
-        state = self._state
-        return f"<Artifact {state.name if isinstance(state, DraftArtifact) else self.qualified_name}>"
-
-    def _logged(self, asked: str) -> LoggedArtifact:
-        if isinstance(self._state, LoggedArtifact):
-            return self._state
-        raise ArtifactNotLoggedError(
-            f"'{asked}' needs a logged artifact, and {self._state.name} is a draft; log it first, with "
-            f"run.log_artifact() or save()",
-            asked,
-        )
-
-    def _draft(self, asked: str) -> DraftArtifact:
-        state = self._state
-        if isinstance(state, LoggedArtifact):
-            raise ArtifactFinalizedError(
-                f"'{asked}': {state.member.qualified_name} is logged and cannot be changed; log a new version instead",
-                asked,
-            )
-        state.check_open()
-        return state
-
-    # where it is --------------------------------------------------------------------------------------------------
-
-    @property
-    def id(self) -> str | None:
-        """What identifies the version in its catalog, the same for its links; None for a draft."""
-        return self._state.id if isinstance(self._state, LoggedArtifact) else None
-
-    @property
-    def entity(self) -> str:
-        """Of the collection that it was logged to or fetched from: for a link, the link's."""
-        return self._logged("entity").member.entity
-
-    @property
-    def project(self) -> str:
-        """Of the collection that it was logged to or fetched from: for a link, the link's."""
-        return self._logged("project").member.project
-
-    @property
-    def name(self) -> str:
-        """`COLLECTION:vN`, or `COLLECTION:ALIAS` if it was fetched by an alias; without either for a draft."""
-        return self._state.name
-
-    @property
-    def qualified_name(self) -> str:
-        """`ENTITY/PROJECT/` and `name`."""
-        return f"{self._logged('qualified_name').member.entity}/{self.project}/{self.name}"
-
-    @property
-    def version(self) -> str:
-        """`vN` in the collection that it was logged to or fetched from."""
-        return self._logged("version").version
-
-    @property
-    def source_entity(self) -> str:
-        """Of the collection that the version was logged to."""
-        return self._logged("source_entity").member.version.entity
-
-    @property
-    def source_project(self) -> str:
-        """Of the collection that the version was logged to."""
-        return self._logged("source_project").member.version.project
-
-    @property
-    def source_name(self) -> str:
-        """`COLLECTION:vN` where it was logged; without the version for a draft."""
-        return self._state.name if isinstance(self._state, DraftArtifact) else self._state.source_name
-
-    @property
-    def source_qualified_name(self) -> str:
-        """`ENTITY/PROJECT/` and `source_name`."""
-        version = self._logged("source_qualified_name").member.version
-        return f"{version.entity}/{version.project}/{self.source_name}"
-
-    @property
-    def source_version(self) -> str:
-        """`vN` in the collection that it was logged to."""
-        return self._logged("source_version").source_version
-
-    @property
-    def is_link(self) -> bool:
-        """Whether it was fetched from a collection that it is linked to, not logged to."""
-        return isinstance(self._state, LoggedArtifact) and self._state.member.is_link
-
-    # what it is ---------------------------------------------------------------------------------------------------
-
-    @property
-    def type(self) -> str:
-        return self._state.type if isinstance(self._state, DraftArtifact) else self._state.member.version.type
-
-    @property
-    def description(self) -> str | None:
-        """May be set; of a logged artifact it is persisted by `save`, and shared with its links."""
-        return self._state.description
-
-    @description.setter
-    def description(self, description: str | None) -> None:
-        self._state.description = description
-
-    @property
-    def metadata(self) -> dict[str, Any]:
-        """May be set, or changed in place (checked when it is saved); of a logged artifact it is persisted by `save`, and
-        shared with its links."""
-        return self._state.metadata
-
-    @metadata.setter
-    def metadata(self, metadata: dict[str, Any] | str | None) -> None:
-        self._state.metadata = check_metadata(metadata)
-
-    @property
-    def aliases(self) -> list[str]:
-        """Of its place in the collection that it was logged to or fetched from; never `vN`. May be set or changed in
-        place; persisted by `save`. An alias that another version has moves here."""
-        return self._logged("aliases").aliases
-
-    @aliases.setter
-    def aliases(self, aliases: str | Iterable[str]) -> None:
-        self._logged("aliases").aliases = [check_alias(alias) for alias in ingest.as_names(aliases)]
-
-    @property
-    def tags(self) -> list[str]:
-        """Of the version, links included. May be set or changed in place; persisted by `save`."""
-        return self._logged("tags").tags
-
-    @tags.setter
-    def tags(self, tags: str | Iterable[str]) -> None:
-        self._logged("tags").tags = [check_tag(tag) for tag in ingest.as_names(tags)]
-
-    @property
-    def use_as(self) -> None:
-        """Deprecated: always None."""
-        warn_use_as(2)
-
-    @property
-    def state(self) -> str:
-        """"PENDING" (a draft), "COMMITTED", or "DELETED"."""
-        return self._state.state if isinstance(self._state, LoggedArtifact) else "PENDING"
-
-    @property
-    def manifest(self) -> ArtifactManifest:
-        """What it holds. `manifest.entries` maps paths to entries; a version's are read from the store when asked for."""
-        return self._state.manifest
-
-    @property
-    def digest(self) -> str:
-        """The digest of its root tree (64 hex digits): equal for equal contents, whatever the name and metadata.
-
-        A draft's is computed. That reads files added with policy "immutable", and raises SourceChangedError when one
-        is not as it was.
-        """
-        return self._state.digest if isinstance(self._state, DraftArtifact) else self._state.member.version.digest
-
-    @property
-    def size(self) -> int:
-        """Bytes of all files."""
-        return self._state.size if isinstance(self._state, DraftArtifact) else self._state.member.version.size
-
-    @property
-    def commit_hash(self) -> str:
-        """What identifies the committed content: its digest."""
-        return self._logged("commit_hash").member.version.commit_hash
-
-    @property
-    def file_count(self) -> int:
-        """Number of files."""
-        return self._logged("file_count").member.version.file_count
-
-    @property
-    def created_at(self) -> str:
-        """When the version was committed: ISO 8601, UTC."""
-        return time_text(self._logged("created_at").member.version.created_at)
-
-    @property
-    def updated_at(self) -> str:
-        """When the version, its description, metadata or tags last changed: ISO 8601, UTC."""
-        return time_text(self._logged("updated_at").member.version.updated_at)
-
-    @property
-    def history_step(self) -> int | None:
-        """The last step that its run had logged by then; None when it had logged none, or there was no run."""
-        return self._logged("history_step").member.version.history_step
-
-    # filling a draft ----------------------------------------------------------------------------------------------
+    # filling a draft ------------------------------------------------------------------------------
 
     def add_file(
         self,
@@ -274,21 +95,26 @@ class Artifact:
         policy: Policy | None = "mutable",
         overwrite: bool = False,
     ) -> ManifestEntry:
-        """Adds a file (a symbolic link is followed). Whether its owner may execute it is kept, nothing else of its status.
+        """Adds a file (a symbolic link is followed). Whether its owner may execute it is kept, nothing else
+        of its status.
 
         Arguments:
             name: its path in the artifact; None or "": the last part of `local_path`.
             is_tmp: the name up to its first dot is replaced by the first 20 digits of the content's digest.
             skip_cache: without effect: there is no cache beside the store.
-            policy: "mutable" (also None): the content is put into the store now. "immutable": the file is read when the
-                artifact is saved, and must be there, unchanged (by size, mtime and inode) until then.
+            policy: "mutable" (also None): the content is put into the store now. "immutable": the file is
+                read when the artifact is saved, and must be there, unchanged (by size, mtime and inode) until
+                then.
             overwrite: replaces another content that was added under this name.
-        Raises ArtifactFinalizedError; InvalidArgumentError for a missing file, what is no file, and another policy;
-        InvalidNameError; ConflictError when other content, or a directory, has the name (these are ValueErrors);
-        SourceChangedError when the file changes while it is read; StorageError. The draft is as before then.
+        Raises ArtifactFinalizedError; InvalidArgumentError for a missing file, what is no file, and another
+        policy; InvalidNameError; ConflictError when other content, or a directory, has the name (these are
+        ValueErrors); SourceChangedError when the file changes while it is read; StorageError. The draft is as
+        before then.
         """
         draft = self._draft("add_file")
-        return ingest.add_file(draft, local_path, name, is_tmp=bool(is_tmp), policy=policy, overwrite=overwrite)
+        return ingest.add_file(
+            draft, local_path, name, is_tmp=bool(is_tmp), policy=policy, overwrite=overwrite
+        )
 
     def add_dir(
         self,
@@ -300,28 +126,31 @@ class Artifact:
     ) -> None:
         """Adds all files of a directory and of those below it, hidden ones included; nothing is ignored.
 
-        A symbolic link that is relative and stays inside the directory is kept as one, another is followed; directories
-        that hold nothing are kept.
+        A symbolic link that is relative and stays inside the directory is kept as one, another is followed;
+        directories that hold nothing are kept.
 
         Arguments:
             name: the directory in the artifact; None or "": its root.
             skip_cache, policy: as for `add_file`.
             merge: replaces other content that was added under the same paths. Nothing is ever removed.
-        Raises as `add_file`, and DraftInvalidError for sockets, pipes, devices, broken and endless links (it lists
-        them). The draft is as before then.
+        Raises as `add_file`, and DraftInvalidError for sockets, pipes, devices, broken and endless links (it
+        lists them). The draft is as before then.
         """
         ingest.add_dir(self._draft("add_dir"), local_path, name, policy=policy, merge=merge)
 
-    def new_file(self, name: StrPath, mode: str = "x", encoding: str | None = None) -> AbstractContextManager[IO[Any]]:
+    def new_file(
+        self, name: StrPath, mode: str = "x", encoding: str | None = None
+    ) -> AbstractContextManager[IO[Any]]:
         """A new file to write to; it is added when the `with` block ends, and not when that raises.
 
         Arguments:
             name: its path in the artifact.
-            mode: as for `open`: "x" (the name must be new), "w" (replaces what was added under it), "a", "r+" (begin
-                with what was added), each with "b", "+" as wanted.
+            mode: as for `open`: "x" (the name must be new), "w" (replaces what was added under it), "a", "r+"
+                (begin with what was added), each with "b", "+" as wanted.
             encoding: for text; None: UTF-8.
-        Raises ArtifactFinalizedError; ConflictError (a ValueError) for "x" and a name that is taken; PathNotFoundError (a
-        FileNotFoundError) for "r" and one that is not; InvalidNameError; InvalidArgumentError for another mode.
+        Raises ArtifactFinalizedError; ConflictError (a ValueError) for "x" and a name that is taken;
+        PathNotFoundError (a FileNotFoundError) for "r" and one that is not; InvalidNameError;
+        InvalidArgumentError for another mode.
         """
         return new_file(self._draft("new_file"), name, mode, encoding)
 
@@ -337,7 +166,7 @@ class Artifact:
         if isinstance(self._state, DraftArtifact):
             self._state.finalized = True
 
-    # logging ------------------------------------------------------------------------------------------------------
+    # logging --------------------------------------------------------------------------------------
 
     def is_draft(self) -> bool:
         """Whether it is not logged yet."""
@@ -346,16 +175,17 @@ class Artifact:
     def save(self, project: str | None = None, settings: Settings | None = None) -> None:
         """Logs a draft; persists changes of description, metadata, aliases and tags of a logged artifact.
 
-        A draft is logged by the current run, else by one of type "auto" that is made for it. When this returns, the
-        version is durable and this object is it; when it raises, there is no version. Content that `latest` has already
-        makes no new version: this object becomes that one, and the draft's description and metadata are dropped.
+        A draft is logged by the current run, else by one of type "auto" that is made for it. When this
+        returns, the version is durable and this object is it; when it raises, there is no version. Content
+        that `latest` has already makes no new version: this object becomes that one, and the draft's
+        description and metadata are dropped.
 
         Arguments:
             project: for a draft outside a run; None: the settings'.
             settings: for the run that is made; None: from the config file and the environment.
-        Raises SourceChangedError for a file that was added with policy "immutable" and changed; TypeConflictError when the
-        collection has another type; NotFoundError for a logged artifact that was deleted; InvalidNameError,
-        InvalidMetadataError, StorageError, CatalogError.
+        Raises SourceChangedError for a file that was added with policy "immutable" and changed;
+        TypeConflictError when the collection has another type; NotFoundError for a logged artifact that was
+        deleted; InvalidNameError, InvalidMetadataError, StorageError, CatalogError.
         """
         state = self._state
         if isinstance(state, LoggedArtifact):
@@ -375,10 +205,11 @@ class Artifact:
         self._logged("wait")
         return self
 
-    # reading ------------------------------------------------------------------------------------------------------
+    # reading --------------------------------------------------------------------------------------
 
     def get_entry(self, name: StrPath) -> ManifestEntry:
-        """The entry at the path `name`. Raises ArtifactNotLoggedError, PathNotFoundError (a KeyError), InvalidNameError."""
+        """The entry at the path `name`. Raises ArtifactNotLoggedError, PathNotFoundError (a KeyError),
+        InvalidNameError."""
         return self._logged("get_entry").manifest.entries[check_path(name)]
 
     def download(
@@ -389,18 +220,22 @@ class Artifact:
         path_prefix: StrPath | None = None,
         multipart: bool | None = None,
     ) -> str:
-        """Copies the files (reflinks, where the file system can) to a directory; returns it. Every byte is verified.
+        """Copies the files (reflinks, where the file system can) to a directory; returns it. Every byte is
+        verified.
 
-        Files that are there already with the right content are left untouched, others of the same paths are replaced,
-        and what does not belong to the artifact stays. Interrupted, it leaves no incomplete file under its name.
+        Files that are there already with the right content are left untouched, others of the same paths are
+        replaced, and what does not belong to the artifact stays. Interrupted, it leaves no incomplete file
+        under its name.
 
         Arguments:
-            root: the directory, made when missing; None: `source_name` in the settings' artifact_dir (`./artifacts`).
+            root: the directory, made when missing; None: `source_name` in the settings' artifact_dir
+                (`./artifacts`).
             allow_missing_references: leaves out references, none of which can be fetched yet.
             skip_cache, multipart: without effect: files come straight from the store on this machine.
             path_prefix: only paths that begin with this text ("a/b" also means "a/bc").
-        Raises ArtifactNotLoggedError; ConflictError (a ValueError) when a directory is where a file should be, or the
-        other way round; NotFoundError for references; BlobMissingError, CorruptError, StorageError.
+        Raises ArtifactNotLoggedError; ConflictError (a ValueError) when a directory is where a file should
+        be, or the other way round; NotFoundError for references; BlobMissingError, CorruptError,
+        StorageError.
         """
         return checkout.download(
             self._logged("download"), root, path_prefix, allow_missing_references=allow_missing_references
@@ -409,31 +244,36 @@ class Artifact:
     def verify(self, root: StrPath | None = None) -> None:
         """Checks that a directory holds exactly the artifact's files, by reading all of them.
 
-        `root` None: where `download` puts it by default; downloaded there first if that directory does not exist.
-        Raises ArtifactNotLoggedError; VerificationError (a ValueError) that lists every file that is missing, changed, or not
-        of the artifact.
+        `root` None: where `download` puts it by default; downloaded there first if that directory does not
+        exist.
+        Raises ArtifactNotLoggedError; VerificationError (a ValueError) that lists every file that is missing,
+        changed, or not of the artifact.
         """
         checkout.verify(self._logged("verify"), root)
 
-    # its place in the catalog ---------------------------------------------------------------------------------------
+    # its place in the catalog ---------------------------------------------------------------------
 
     def delete(self, delete_aliases: bool = False) -> None:
-        """Deletes the version and its links; of a link, only the link. `artfs gc` frees what nothing else needs.
+        """Deletes the version and its links; of a link, only the link. `artfs gc` frees what nothing else
+        needs.
 
-        `delete_aliases`: of a version that has aliases, too (`latest` moves to the newest one that stays); no matter for a
-        link. Raises ArtifactNotLoggedError, AliasInUseError, NotFoundError when it is gone already.
+        `delete_aliases`: of a version that has aliases, too (`latest` moves to the newest one that stays); no
+        matter for a link. Raises ArtifactNotLoggedError, AliasInUseError, NotFoundError when it is gone
+        already.
         """
         self._logged("delete").delete(delete_aliases=delete_aliases)
 
     def link(self, target_path: str, aliases: str | Iterable[str] | None = None) -> Artifact:
-        """Links it to a collection of links (a portfolio), made when missing; of a link, what it links to is linked.
+        """Links it to a collection of links (a portfolio), made when missing; of a link, what it links to is
+        linked.
 
         A draft is logged first. `latest` moves to it there, and so do `aliases`. Linking again adds aliases.
 
         Arguments:
-            target_path: `[[ENTITY/]PROJECT/]COLLECTION`; without them: the artifact's own entity, and the settings' project.
-        Returns the artifact as seen there. Raises InvalidNameError; ConflictError when versions are logged to that
-        collection; TypeConflictError when it has another type; what `save` raises.
+            target_path: `[[ENTITY/]PROJECT/]COLLECTION`; without them: the artifact's own entity, and the
+                settings' project.
+        Returns the artifact as seen there. Raises InvalidNameError; ConflictError when versions are logged to
+        that collection; TypeConflictError when it has another type; what `save` raises.
         """
         if self.is_draft():
             self.save()
@@ -442,7 +282,8 @@ class Artifact:
         return logged(state.link(target_path, aliases, entity=state.member.version.entity, project=project))
 
     def unlink(self) -> None:
-        """Takes a link out of its collection. Raises ArtifactNotLoggedError; ConflictError (a ValueError) when it is none."""
+        """Takes a link out of its collection. Raises ArtifactNotLoggedError; ConflictError (a ValueError)
+        when it is none."""
         self._logged("unlink").unlink()
 
 
@@ -459,11 +300,13 @@ def logged_state(artifact: Artifact, asked: str) -> LoggedArtifact:
 
 
 def log(
-    artifact: Artifact, target: LogTarget, aliases: str | Iterable[str] | None = None,
+    artifact: Artifact,
+    target: LogTarget,
+    aliases: str | Iterable[str] | None = None,
     tags: str | Iterable[str] | None = None,
 ) -> None:
-    """Logs a draft, as `ingest.log_draft` does; the object becomes the version. One that is logged keeps its content: it
-    gets the aliases and tags, and its unsaved changes are saved.
+    """Logs a draft, as `ingest.log_draft` does; the object becomes the version. One that is logged keeps its
+    content: it gets the aliases and tags, and its unsaved changes are saved.
 
     Raises ConflictError for an artifact that is logged elsewhere than in the target's project.
     """
@@ -475,12 +318,15 @@ def log(
     version = state.member.version
     if (version.entity, version.project) != (target.entity, target.project):
         raise ConflictError(
-            f"{state.member.qualified_name} is logged in {version.entity}/{version.project} already; a run of "
-            f"{target.entity}/{target.project} cannot log it (it can link it)"
+            f"{state.member.qualified_name} is logged in {version.entity}/{version.project} already; a run "
+            f"of {target.entity}/{target.project} cannot log it (it can link it)"
         )
+    check_home(state, target.session)
     state.label(aliases, tags)
 
 
-def warn_use_as(above: int) -> None:
-    """`above`: which caller is shown, counted from the caller of this (1)."""
-    warnings.warn("use_as is deprecated and has no effect", DeprecationWarning, stacklevel=above + 1)
+def check_home(state: LoggedArtifact, session: Session) -> None:
+    """Raises ConflictError when the artifact is in another state folder than the session's."""
+    mine, theirs = session.settings.home, state.session.settings.home
+    if mine != theirs:
+        raise ConflictError(f"{state.name} is in the state folder {theirs}, but this run is in {mine}")

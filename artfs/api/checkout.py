@@ -20,7 +20,11 @@ def default_root(state: LoggedArtifact) -> str:
 
 
 def download(
-    state: LoggedArtifact, root: StrPath | None, path_prefix: StrPath | None, *, allow_missing_references: bool
+    state: LoggedArtifact,
+    root: StrPath | None,
+    path_prefix: StrPath | None,
+    *,
+    allow_missing_references: bool,
 ) -> str:
     """See Artifact.download."""
     session = state.session
@@ -34,8 +38,9 @@ def download(
     )
     if pulled.references and not allow_missing_references:
         more = f" and {len(pulled.references) - _SHOWN} more" if len(pulled.references) > _SHOWN else ""
+        shown = ", ".join(pulled.references[:_SHOWN]) + more
         raise NotFoundError(
-            f"references of {state.member.qualified_name} cannot be fetched: {', '.join(pulled.references[:_SHOWN])}{more}; "
+            f"references of {state.member.qualified_name} cannot be fetched: {shown}; "
             f"everything else was downloaded (allow_missing_references=True leaves them out)"
         )
     return dest

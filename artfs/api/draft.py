@@ -1,12 +1,13 @@
 """A draft: an artifact that is not logged yet. It belongs to one process; `ingest` turns it into a version.
 
-What happens to bytes. With policy "mutable" a file's bytes go straight into the store when the file is added (a reflink
-where the file system can, else one copy), so that nothing is staged anywhere else and later edits do not matter. With
-"immutable" only its path and fingerprint are noted, and its bytes are read when the draft is saved.
+What happens to bytes. With policy "mutable" a file's bytes go straight into the store when the file is added
+(a reflink where the file system can, else one copy), so that nothing is staged anywhere else and later edits
+do not matter. With "immutable" only its path and fingerprint are noted, and its bytes are read when the draft
+is saved.
 
-Blobs that no version names are what `artfs gc` frees. So a draft that put some keeps its StoreBatch open, and with it the
-store's shared lock, until it is saved, closed or garbage-collected, or the process ends: a sweep waits that long. A
-process that is killed leaves no more than unreferenced blobs.
+Blobs that no version names are what `artfs gc` frees. So a draft that put some keeps its StoreBatch open, and
+with it the store's shared lock, until it is saved, closed or garbage-collected, or the process ends: a sweep
+waits that long. A process that is killed leaves no more than unreferenced blobs.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ from artfs.transfer.push import file_entry
 Policy = Literal["mutable", "immutable"]
 StrPath = str | os.PathLike[str]
 
+
 def check_policy(policy: Policy | None) -> Policy:
     """None means "mutable". Raises InvalidArgumentError for any other word."""
     if policy is None:
@@ -51,9 +53,17 @@ def check_policy(policy: Policy | None) -> Policy:
     return policy
 
 
+def check_description(description: str | None) -> str | None:
+    """Raises TypeError for what is no text."""
+    if description is not None and not isinstance(description, str):
+        raise TypeError(f"a description must be a str or None, not {type(description).__name__}")
+    return description
+
+
 @dataclass(slots=True, eq=False)
 class Pending:
-    """A file that is read when the draft is saved, and must be then as it was when it was added. `path` is absolute."""
+    """A file that is read when the draft is saved, and must be then as it was when it was added. `path` is
+    absolute."""
 
     path: str
     size: int
@@ -85,7 +95,8 @@ class Pending:
             ) from None
         if (now.st_size, now.st_mtime_ns, now.st_ino) != (self.size, self.mtime_ns, self.inode):
             raise SourceChangedError(
-                f"{self.path} changed after it was added with policy 'immutable'; add it again, or with policy 'mutable'"
+                f"{self.path} changed after it was added with policy 'immutable'; "
+                "add it again, or with policy 'mutable'"
             )
 
     def hashed(self) -> Content:
@@ -139,7 +150,13 @@ class DraftArtifact:
     """Thread-safe. Everything that changes contents raises ArtifactFinalizedError once `finalized` is set."""
 
     def __init__(
-        self, name: str, type: str, *, description: str | None, metadata: object, incremental: bool,
+        self,
+        name: str,
+        type: str,
+        *,
+        description: str | None,
+        metadata: object,
+        incremental: bool,
         sessions: Callable[[], Session],
     ) -> None:
         """`sessions` gives the session whose store takes the bytes; it is called when the first bytes come.
@@ -148,7 +165,7 @@ class DraftArtifact:
         """
         self.name = check_collection_name(name)
         self.type = check_type(type, name)
-        self.description = description
+        self.description = check_description(description)
         self.metadata: dict[str, Any] = check_metadata(metadata)
         self.incremental = incremental
         self.finalized = False
@@ -158,7 +175,7 @@ class DraftArtifact:
         self._sessions = sessions
         self._built: BuiltManifest | None = None
 
-    # what it holds ------------------------------------------------------------------------------------------------
+    # what it holds --------------------------------------------------------------------------------
 
     @property
     def manifest(self) -> ArtifactManifest:
@@ -185,16 +202,22 @@ class DraftArtifact:
     def view(self, path: str, item: Item) -> ManifestEntry:
         if isinstance(item, Pending):
             return ManifestEntry(
-                path, lambda: item.hashed().digest, item.size, executable=item.executable, local_path=item.path
+                path,
+                lambda: item.hashed().digest,
+                item.size,
+                executable=item.executable,
+                local_path=item.path,
             )
         return entry_view(path, item)
 
-    # changes ------------------------------------------------------------------------------------------------------
+    # changes --------------------------------------------------------------------------------------
 
-    def check_open(self) -> None:
+    def check_open(self, asked: str = "") -> None:
+        """`asked`: which method needs it."""
         if self.finalized:
             raise ArtifactFinalizedError(
-                f"the artifact {self.name} is finalized and cannot be changed; log a new version instead"
+                f"the artifact {self.name} is finalized and cannot be changed; log a new version instead",
+                asked,
             )
 
     def open_deposit(self) -> Deposit:
@@ -204,7 +227,8 @@ class DraftArtifact:
             return self.deposit
 
     def put(self, path: str, item: Item, *, overwrite: bool) -> ManifestEntry:
-        """Raises ConflictError when something else is there, and `overwrite` is False or it is a directory."""
+        """Raises ConflictError when something else is there, and `overwrite` is False or it is a
+        directory."""
         with self.lock:
             self.check_open()
             self._check_put(path, item, overwrite)

@@ -31,11 +31,16 @@ _IS_TMP_DIGITS = 20
 """How many digits of the digest stand in the name of a file that was added with `is_tmp`."""
 
 
-# into a draft -----------------------------------------------------------------------------------------------------
+# into a draft -------------------------------------------------------------------------------------
 
 
 def add_file(
-    draft: DraftArtifact, local_path: StrPath, name: StrPath | None, *, is_tmp: bool, policy: Policy | None,
+    draft: DraftArtifact,
+    local_path: StrPath,
+    name: StrPath | None,
+    *,
+    is_tmp: bool,
+    policy: Policy | None,
     overwrite: bool,
 ) -> ManifestEntry:
     """See Artifact.add_file."""
@@ -132,12 +137,13 @@ def _note_dir(draft: DraftArtifact, root: StrPath) -> _Found:
     return items, empty_dirs
 
 
-# a draft into a version -------------------------------------------------------------------------------------------
+# a draft into a version ---------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class LogTarget:
-    """Where a draft is logged to, and as whose output. `run_id` None: nobody's. `history_step`: see records.Version."""
+    """Where a draft is logged to, and as whose output. `run_id` None: nobody's. `history_step`: see
+    records.Version."""
 
     session: Session
     entity: str
@@ -154,13 +160,17 @@ def as_names(given: str | Iterable[str] | None) -> tuple[str, ...]:
 
 
 def log_draft(
-    target: LogTarget, draft: DraftArtifact, aliases: str | Iterable[str] | None, tags: str | Iterable[str] | None
+    target: LogTarget,
+    draft: DraftArtifact,
+    aliases: str | Iterable[str] | None,
+    tags: str | Iterable[str] | None,
 ) -> Committed:
-    """Makes the draft a version: everything is durable when this returns, and nothing is visible when it raises (the draft is
-    then as it was). When `latest` has the same content, that version is the result.
+    """Makes the draft a version: everything is durable when this returns, and nothing is visible when it
+    raises (the draft is then as it was). When `latest` has the same content, that version is the result.
 
-    Raises InvalidNameError and InvalidMetadataError before anything is read; SourceChangedError for a file that was added
-    with policy "immutable" and is not as it was; TypeConflictError, StorageError, CatalogError.
+    Raises InvalidNameError and InvalidMetadataError before anything is read; SourceChangedError for a file
+    that was added with policy "immutable" and is not as it was; TypeConflictError, StorageError,
+    CatalogError.
     """
     wanted = tuple(check_alias(alias) for alias in as_names(aliases))
     tagged = tuple(check_tag(tag) for tag in as_names(tags))
@@ -176,9 +186,20 @@ def log_draft(
                 try:
                     committed = target.session.catalog.commit(
                         NewVersion(
-                            target.entity, target.project, draft.name, draft.type, built.root, built.totals.size,
-                            built.totals.file_count, draft.description, metadata, wanted, tagged, target.run_id,
-                            target.history_step, expect_latest,
+                            target.entity,
+                            target.project,
+                            draft.name,
+                            draft.type,
+                            built.root,
+                            built.totals.size,
+                            built.totals.file_count,
+                            draft.description,
+                            metadata,
+                            wanted,
+                            tagged,
+                            target.run_id,
+                            target.history_step,
+                            expect_latest,
                         )
                     )
                     break
@@ -230,8 +251,11 @@ def _settle(draft: DraftArtifact, batch: StoreBatch, workers: int) -> dict[str, 
     return entries
 
 
-def _build(draft: DraftArtifact, files: dict[str, Entry], target: LogTarget) -> tuple[BuiltManifest, int | None]:
-    """The trees of the new version, and which index `latest` must still have for them to be right (None: any)."""
+def _build(
+    draft: DraftArtifact, files: dict[str, Entry], target: LogTarget
+) -> tuple[BuiltManifest, int | None]:
+    """The trees of the new version, and which index `latest` must still have for them to be right (None:
+    any)."""
     empty_dirs = draft.items.empty_dirs()
     if not draft.incremental:
         return build_manifest(files, empty_dirs), None

@@ -24,15 +24,22 @@ class ManifestEntry:
         ref: the URI of a reference, None for anything else.
         target: where a symbolic link points, relative to its own directory; None for anything else.
         executable: the owner may execute it.
-        local_path: for a file that a draft was given with policy "immutable", and will read when it is saved: its absolute
-            path; None otherwise.
+        local_path: for a file that a draft was given with policy "immutable", and will read when it is saved:
+            its absolute path; None otherwise.
     """
 
     __slots__ = ("_digest", "executable", "local_path", "path", "ref", "size", "target")
 
     def __init__(
-        self, path: str, digest: str | Callable[[], str], size: int | None, *, ref: str | None = None,
-        target: str | None = None, executable: bool = False, local_path: str | None = None,
+        self,
+        path: str,
+        digest: str | Callable[[], str],
+        size: int | None,
+        *,
+        ref: str | None = None,
+        target: str | None = None,
+        executable: bool = False,
+        local_path: str | None = None,
     ) -> None:
         self.path = path
         self._digest = digest
@@ -44,10 +51,11 @@ class ManifestEntry:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the bytes (of the target, for a link) as 64 hex digits; a reference's checksum as its source gives it.
+        """SHA-256 of the bytes (of the target, for a link) as 64 hex digits; a reference's checksum as its
+        source gives it.
 
-        For an entry with `local_path` the file is hashed the first time, which raises SourceChangedError when it is not
-        as it was when it was added.
+        For an entry with `local_path` the file is hashed the first time, which raises SourceChangedError when
+        it is not as it was when it was added.
         """
         return self._digest if isinstance(self._digest, str) else self._digest()
 
@@ -163,6 +171,10 @@ class VersionEntries(Entries):
 
     def pairs(self) -> Iterator[tuple[str, ManifestEntry]]:
         return ((path, entry_view(path, entry)) for path, entry in self._manifest.walk())
+
+    def below(self, directory: str) -> Iterator[ManifestEntry]:
+        top = check_path(directory)
+        return (entry_view(path, entry) for path, entry in self._manifest.walk(top) if path != top)
 
 
 class ArtifactManifest:

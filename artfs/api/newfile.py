@@ -1,6 +1,7 @@
 """`new_file`: a file that is written straight into a draft.
 
-Its bytes are in an unnamed file beside the store until the `with` ends, so a killed process leaves nothing behind.
+Its bytes are in an unnamed file beside the store until the `with` ends, so a killed process leaves nothing
+behind.
 """
 
 from __future__ import annotations
@@ -14,7 +15,12 @@ from typing import IO, Any
 
 from artfs.api.draft import DraftArtifact, Item, Pending, StrPath
 from artfs.api.session import Session
-from artfs.errors import ConflictError, InvalidArgumentError, PathNotFoundError, SourceChangedError, StorageError
+from artfs.errors import (
+    ConflictError,
+    InvalidArgumentError,
+    PathNotFoundError,
+    StorageError,
+)
 from artfs.model.entry import LinkEntry
 from artfs.model.names import check_path
 from artfs.transfer.push import push_file
@@ -35,7 +41,9 @@ def new_file(
         if how == "r":
             raise PathNotFoundError(f"there is no file {path!r} in this artifact")
     elif how == "x":
-        raise ConflictError(f"{path!r} was added already; open it with mode 'w' to replace it, 'a' to add to it")
+        raise ConflictError(
+            f"{path!r} was added already; open it with mode 'w' to replace it, 'a' to add to it"
+        )
     elif how in _BEGIN_WITH_WHAT_IS_THERE and isinstance(there, LinkEntry):
         raise InvalidArgumentError(f"{path!r} is a symbolic link; open it with mode 'w' to replace it")
     text = None if "b" in mode else encoding or "utf-8"
@@ -47,23 +55,27 @@ def _check_mode(mode: str) -> str:
     kinds = [letter for letter in mode if letter in "xwar"]
     rest = sorted(letter for letter in mode if letter not in "xwar")
     if len(kinds) != 1 or rest not in ([], ["+"], ["b"], ["t"], ["+", "b"], ["+", "t"]):
-        raise InvalidArgumentError(f"bad mode {mode!r} for a new file: use 'x', 'w', 'a' or 'r+', and 'b' for bytes")
+        raise InvalidArgumentError(
+            f"bad mode {mode!r} for a new file: use 'x', 'w', 'a' or 'r+', and 'b' for bytes"
+        )
     return kinds[0]
 
 
 @contextmanager
-def _new_file(draft: DraftArtifact, path: str, how: str, mode: str, encoding: str | None) -> Iterator[IO[Any]]:
+def _new_file(
+    draft: DraftArtifact, path: str, how: str, mode: str, encoding: str | None
+) -> Iterator[IO[Any]]:
     deposit = draft.open_deposit()
     try:
-        scratch = tempfile.TemporaryFile(dir=deposit.session.store.root, buffering=0)
+        scratch = tempfile.TemporaryFile(dir=deposit.session.store.root, buffering=0)  # noqa: SIM115 - below
     except OSError as error:
         raise StorageError.wrap(error, f"making the new file {path!r}") from error
     with scratch:
         there = draft.items.get(path)
         if there is not None and how in _BEGIN_WITH_WHAT_IS_THERE:
-            with _open_item(deposit.session, there) as stream:
-                shutil.copyfileobj(stream, scratch, 1024 * 1024)
-        # By this name the unnamed file can be opened again: each opening has its own mode, position and buffer.
+            _copy_item(deposit.session, there, scratch)
+        # By this name the unnamed file can be opened again: each opening has its own mode, position and
+        # buffer.
         local = f"/proc/self/fd/{scratch.fileno()}"
         with open(local, mode, encoding=encoding) as stream:
             yield stream
@@ -71,12 +83,15 @@ def _new_file(draft: DraftArtifact, path: str, how: str, mode: str, encoding: st
         draft.put(path, entry, overwrite=how != "x")
 
 
-def _open_item(session: Session, item: Item) -> IO[bytes]:
+def _copy_item(session: Session, item: Item, target: IO[bytes]) -> None:
     if isinstance(item, Pending):
         item.check()
-        try:
-            return open(item.path, "rb")
-        except OSError as error:
-            raise SourceChangedError(f"{item.path} cannot be read any more: {error.strerror}") from None
-    assert not isinstance(item, LinkEntry)
-    return open(session.store.open_blob(item.digest), "rb")
+        source: str | int = item.path
+    else:
+        assert not isinstance(item, LinkEntry)
+        source = session.store.open_blob(item.digest)
+    try:
+        with open(source, "rb") as stream:
+            shutil.copyfileobj(stream, target, 1024 * 1024)
+    except OSError as error:
+        raise StorageError.wrap(error, "copying what was added") from error

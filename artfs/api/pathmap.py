@@ -1,7 +1,7 @@
 """What a draft holds, by path: a flat map in which no path is both a file and a directory. Pure.
 
-Knowing at every add what is a directory (a count of items below each) keeps the check at the cost of the path's own
-depth, so that 20,000 files are 20,000 small steps and no pass over all of them.
+Knowing at every add what is a directory (a count of items below each) keeps the check at the cost of the
+path's own depth, so that 20,000 files are 20,000 small steps and no pass over all of them.
 """
 
 from __future__ import annotations
@@ -53,16 +53,21 @@ class PathMap(Generic[T]):
         return path in self._below or path in self._empty
 
     def check(self, path: str) -> None:
-        """Raises ConflictError when an item cannot be at `path` because a directory is, or a file is on the way."""
+        """Raises ConflictError when an item cannot be at `path` because a directory is, or a file is on the
+        way."""
         if self.is_dir(path):
-            raise ConflictError(f"{path!r} is a directory of this artifact already; a file cannot have the same path")
+            raise ConflictError(
+                f"{path!r} is a directory of this artifact already; a file cannot have the same path"
+            )
         self.check_dir(path, itself=False)
 
     def check_dir(self, path: str, *, itself: bool = True) -> None:
         """The same for a directory at `path`."""
         for parent in parents(path + "/" if itself else path):
             if parent in self._items:
-                raise ConflictError(f"{parent!r} is a file of this artifact already; {path!r} cannot lie below it")
+                raise ConflictError(
+                    f"{parent!r} is a file of this artifact already; {path!r} cannot lie below it"
+                )
 
     def put(self, path: str, value: T) -> None:
         """Adds or replaces. Raises ConflictError as `check` does; then nothing changed."""
@@ -73,7 +78,8 @@ class PathMap(Generic[T]):
         self._items[path] = value
 
     def put_empty_dir(self, path: str) -> None:
-        """Notes a directory to keep although it may hold nothing. Raises ConflictError when a file is there."""
+        """Notes a directory to keep although it may hold nothing. Raises ConflictError when a file is
+        there."""
         self.check_dir(path)
         if path not in self._below:
             self._empty[path] = None

@@ -29,20 +29,24 @@ class Api:
         self._entity = check_entity_name(given.pop("entity", settings.entity))
         self._project = check_project_name(given.pop("project", settings.project))
         if given:
-            raise InvalidArgumentError(f"unknown overrides: {', '.join(sorted(given))}; known are entity and project")
+            raise InvalidArgumentError(
+                f"unknown overrides: {', '.join(sorted(given))}; known are entity and project"
+            )
 
     def artifact(self, name: str, type: str | None = None) -> Artifact:
-        """The artifact `[[ENTITY/]PROJECT/]NAME[:ALIAS]`; ALIAS may be `vN` or `@TIME`; without one it is `latest`.
+        """The artifact `[[ENTITY/]PROJECT/]NAME[:ALIAS]`; ALIAS may be `vN` or `@TIME`; without one it is
+        `latest`.
 
-        `type`: what its type must be; None: any. Raises NotFoundError that says what there is instead; TypeConflictError (a
-        ValueError); InvalidNameError.
+        `type`: what its type must be; None: any. Raises NotFoundError that says what there is instead;
+        TypeConflictError (a ValueError); InvalidNameError.
         """
         state = resolve(self._session, name, entity=self._entity, project=self._project)
         state.check_type(type)
         return logged(state)
 
     def artifact_exists(self, name: str, type: str | None = None) -> bool:
-        """Whether `artifact` would find it, with this type if one is given. Raises InvalidNameError, CatalogError."""
+        """Whether `artifact` would find it, with this type if one is given. Raises InvalidNameError,
+        CatalogError."""
         try:
             state = resolve(self._session, name, entity=self._entity, project=self._project)
         except NotFoundError:

@@ -8,21 +8,23 @@ from types import TracebackType
 from typing import Any, Self
 
 from artfs.api.ambient import enter_run, leave_run, session_for
-from artfs.api.artifact import Artifact, log, logged, logged_state, warn_use_as
+from artfs.api.artifact import Artifact, check_home, log, logged, logged_state
 from artfs.api.draft import StrPath
+from artfs.api.facts import warn_use_as
 from artfs.api.ingest import LogTarget
 from artfs.api.session import Session
 from artfs.api.tracking import Tracker, begin_run
 from artfs.api.version import LoggedArtifact, resolve
-from artfs.errors import ConflictError, InvalidArgumentError
+from artfs.errors import InvalidArgumentError
 from artfs.model.metadata import check_metadata
 from artfs.model.names import check_entity_name, check_project_name
 from artfs.settings import Settings
 
 
 class Run:
-    """One process's piece of work that logs and uses artifacts. A context manager that finishes it, as "failed" when the
-    `with` is left by an exception. What is logged is durable when `log_artifact` returns, so finishing waits for nothing.
+    """One process's piece of work that logs and uses artifacts. A context manager that finishes it, as
+    "failed" when the `with` is left by an exception. What is logged is durable when `log_artifact` returns,
+    so finishing waits for nothing.
     """
 
     def __init__(self, tracker: Tracker) -> None:
@@ -68,7 +70,7 @@ class Run:
 
     @property
     def state(self) -> str:
-        """"running", "finished" or "failed"."""
+        """ "running", "finished" or "failed"."""
         return self._tracker.record.state
 
     @property
@@ -77,8 +79,8 @@ class Run:
         return self._tracker.steps
 
     def log(self, data: Mapping[str, Any], step: int | None = None) -> None:
-        """Counts one history step. artfs keeps no metrics: the values are not stored, only how many steps there were,
-        because an artifact knows at which step it was logged (`history_step`).
+        """Counts one history step. artfs keeps no metrics: the values are not stored, only how many steps
+        there were, because an artifact knows at which step it was logged (`history_step`).
 
         `step`: the number of this one; never goes back. Raises ConflictError when the run is finished.
         """
@@ -96,8 +98,9 @@ class Run:
     ) -> Artifact:
         """Logs an artifact, or a file or directory as one, as output of this run.
 
-        When this returns, the version is durable. When `latest` has the same content already, no version is made: the
-        result is that one, with these aliases and tags added to it. An artifact that is logged already gets them, too.
+        When this returns, the version is durable. When `latest` has the same content already, no version is
+        made: the result is that one, with these aliases and tags added to it. An artifact that is logged
+            already gets them, too.
 
         Arguments:
             artifact_or_path: an Artifact becomes the version, and is returned.
@@ -105,20 +108,27 @@ class Run:
             type: for a path; None: "unspecified".
             aliases: beside `latest`, which a new version always gets. One str is one alias.
             tags: of the version. One str is one tag.
-        Raises what Artifact.save raises; for a path what add_file and add_dir raise, InvalidArgumentError when nothing is
-        there; ConflictError for an artifact that is logged in another project, and when the run is finished; TypeError for
-        another kind of object.
+        Raises what Artifact.save raises; for a path what add_file and add_dir raise, InvalidArgumentError
+        when nothing is there; ConflictError for an artifact that is logged in another project, and when the
+        run is finished; TypeError for another kind of object.
         """
         self._tracker.check_running()
         if isinstance(artifact_or_path, Artifact):
             artifact = artifact_or_path
-            for what, given, known in (("name", name, artifact.source_name.partition(":")[0]), ("type", type, artifact.type)):
+            for what, given, known in (
+                ("name", name, artifact.source_name.partition(":")[0]),
+                ("type", type, artifact.type),
+            ):
                 if given is not None and given != known:
-                    raise InvalidArgumentError(f"the {what} of an Artifact is its own, {known!r}; leave `{what}` out")
+                    raise InvalidArgumentError(
+                        f"the {what} of an Artifact is its own, {known!r}; leave `{what}` out"
+                    )
         elif isinstance(artifact_or_path, str | os.PathLike):
             artifact = self._from_path(os.fspath(artifact_or_path), name, type)
         else:
-            raise TypeError(f"log_artifact takes an Artifact or a path, not {artifact_or_path.__class__.__name__}")
+            raise TypeError(
+                f"log_artifact takes an Artifact or a path, not {artifact_or_path.__class__.__name__}"
+            )
         log(artifact, self._tracker.target(), aliases, tags)
         return artifact
 
@@ -143,13 +153,14 @@ class Run:
         """Fetches an artifact and notes that this run used it.
 
         Arguments:
-            artifact_or_name: `[[ENTITY/]PROJECT/]NAME[:ALIAS]`, completed by this run's entity and project, and `latest`
-                (ALIAS may be `vN` or `@TIME`); or an Artifact. A draft is logged to this run's project first, as nobody's output.
+            artifact_or_name: `[[ENTITY/]PROJECT/]NAME[:ALIAS]`, completed by this run's entity and project,
+                and `latest` (ALIAS may be `vN` or `@TIME`); or an Artifact. A draft is logged to this run's
+                project first, as nobody's output.
             type: what its type must be; None: any.
             aliases: added to it.
             use_as: deprecated, without effect.
-        Raises NotFoundError; TypeConflictError (a ValueError) for another type; InvalidNameError; ConflictError for an artifact
-        of another state folder, and when the run is finished.
+        Raises NotFoundError; TypeConflictError (a ValueError) for another type; InvalidNameError;
+        ConflictError for an artifact of another state folder, and when the run is finished.
         """
         self._tracker.check_running()
         if use_as is not None:
@@ -183,9 +194,7 @@ class Run:
 
     def _here(self, artifact: Artifact, asked: str) -> LoggedArtifact:
         state = logged_state(artifact, asked)
-        mine, theirs = self._tracker.session.settings.home, state.session.settings.home
-        if mine != theirs:
-            raise ConflictError(f"{artifact.name} is in the state folder {theirs}, but this run is in {mine}")
+        check_home(state, self._tracker.session)
         return state
 
     def finish(self, exit_code: int | None = None) -> None:
@@ -204,8 +213,8 @@ def init(
     settings: Settings | None = None,
     session: Session | None = None,
 ) -> Run:
-    """Begins a run, which is the current one until it is finished (or another begins): by `with`, by `finish()`, or when
-    the process ends.
+    """Begins a run, which is the current one until it is finished (or another begins): by `with`, by
+    `finish()`, or when the process ends.
 
     Arguments:
         project, entity: where it logs; None: the settings'. The project is made when missing.

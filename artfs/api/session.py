@@ -17,8 +17,8 @@ from artfs.store.folder import FolderStore
 
 
 class Session:
-    """One state folder, open. A context manager; thread-safe, but not for use in a child after a fork (open another one
-    there).
+    """One state folder, open. A context manager; thread-safe, but not for use in a child after a fork (open
+    another one there).
 
     Attributes:
         settings, catalog, store: what it was opened with.
@@ -32,8 +32,8 @@ class Session:
         self.pages = PageCache(store.read)
 
     def close(self) -> None:
-        """Closes the catalog; again is fine. Artifacts that came from the session keep what they know and can look up
-        no more."""
+        """Closes the catalog; again is fine. Artifacts that came from the session keep what they know and can
+        look up no more."""
         self.catalog.close()
 
     def __enter__(self) -> Self:
@@ -51,8 +51,8 @@ class Session:
 def open_session(settings: Settings) -> Session:
     """Opens the state folder `settings.home`, making it (0700) and its catalog when missing.
 
-    Raises UsageError when the folder cannot be made, CatalogError (CatalogVersionError when a newer artfs wrote it) and
-    StorageError when what is there cannot be opened.
+    Raises UsageError when the folder cannot be made, CatalogError (CatalogVersionError when a newer artfs
+    wrote it) and StorageError when what is there cannot be opened.
     """
     settings.make_home()
     store = FolderStore(settings.store_path, free_floor=settings.free_floor)

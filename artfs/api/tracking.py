@@ -17,8 +17,9 @@ from artfs.model.records import RunRecord
 class Tracker:
     """One active run: its record and its count of history steps. Thread-safe.
 
-    The count is in memory and goes to the catalog when something is logged and at the end: `step` must cost nothing, as
-    training loops call it thousands of times a second, and a durable transaction costs milliseconds.
+    The count is in memory and goes to the catalog when something is logged and at the end: `step` must cost
+    nothing, as training loops call it thousands of times a second, and a durable transaction costs
+    milliseconds.
     """
 
     def __init__(self, session: Session, record: RunRecord) -> None:
@@ -39,10 +40,13 @@ class Tracker:
     def check_running(self) -> None:
         """Raises ConflictError when the run has ended."""
         if self.ended:
-            raise ConflictError(f"the run {self.record.id} is {self.record.state}; begin another with artfs.init()")
+            raise ConflictError(
+                f"the run {self.record.id} is {self.record.state}; begin another with artfs.init()"
+            )
 
     def step(self, number: int | None = None) -> None:
-        """One history step was made; `number`: it is this one (a smaller one than the last counts as the same)."""
+        """One history step was made; `number`: it is this one (a smaller one than the last counts as the
+        same)."""
         with self._lock:
             self.check_running()
             self._steps = self._steps + 1 if number is None else max(self._steps, number + 1)
@@ -59,7 +63,9 @@ class Tracker:
         """Ends the run as "finished", "failed" or "crashed"; a run that has ended stays as it is."""
         with self._lock:
             if not self.ended:
-                self.record = self.session.catalog.update_run(self.record.id, state=state, history_steps=self._steps)
+                self.record = self.session.catalog.update_run(
+                    self.record.id, state=state, history_steps=self._steps
+                )
 
     def _save_steps(self) -> None:
         if self._steps != self.record.history_steps:
@@ -67,7 +73,12 @@ class Tracker:
 
 
 def begin_run(
-    session: Session, *, entity: str, project: str, name: str | None = None, job_type: str | None = None,
+    session: Session,
+    *,
+    entity: str,
+    project: str,
+    name: str | None = None,
+    job_type: str | None = None,
     config: dict[str, Any] | None = None,
 ) -> Tracker:
     """Makes a run (and its project when missing) in the catalog."""
@@ -78,7 +89,9 @@ def begin_run(
 @contextmanager
 def auto_run(session: Session, project: str) -> Iterator[Tracker]:
     """A run of type "auto" around one act of logging."""
-    tracker = begin_run(session, entity=session.settings.entity, project=check_project_name(project), job_type="auto")
+    tracker = begin_run(
+        session, entity=session.settings.entity, project=check_project_name(project), job_type="auto"
+    )
     try:
         yield tracker
     except BaseException:

@@ -1,4 +1,5 @@
-"""A version as somebody sees it who logged or fetched it: its place in a collection, and changes that are not saved yet."""
+"""A version as somebody sees it who logged or fetched it: its place in a collection, and changes that are not
+saved yet."""
 
 from __future__ import annotations
 
@@ -25,8 +26,9 @@ def time_text(moment: datetime) -> str:
 class LoggedArtifact:
     """One membership of one version.
 
-    `description`, `metadata`, `aliases` and `tags` are copies that may be changed in place or replaced; `save` checks and
-    persists what differs from what was fetched. Everything else is as it was when it was fetched (or saved).
+    `description`, `metadata`, `aliases` and `tags` are copies that may be changed in place or replaced;
+    `save` checks and persists what differs from what was fetched. Everything else is as it was when it was
+    fetched (or saved).
     """
 
     def __init__(self, session: Session, member: Member, alias: str | None = None) -> None:
@@ -45,7 +47,7 @@ class LoggedArtifact:
         self.aliases: list[str] = list(member.aliases)
         self.tags: list[str] = list(member.version.tags)
 
-    # names --------------------------------------------------------------------------------------------------------
+    # names ----------------------------------------------------------------------------------------
 
     @property
     def id(self) -> str:
@@ -74,12 +76,14 @@ class LoggedArtifact:
                 f"{self.member.qualified_name} is of type {self.member.version.type!r}, not {expected!r}"
             )
 
-    # changes ------------------------------------------------------------------------------------------------------
+    # changes --------------------------------------------------------------------------------------
 
     def save(self) -> None:
-        """Persists changes of description, metadata, aliases and tags. Last writer wins, for what was changed here only.
+        """Persists changes of description, metadata, aliases and tags. Last writer wins, for what was changed
+        here only.
 
-        Raises InvalidNameError or InvalidMetadataError before anything is written; NotFoundError when it was deleted.
+        Raises InvalidNameError or InvalidMetadataError before anything is written; NotFoundError when it was
+        deleted.
         """
         version = self.member.version
         aliases = [check_alias(alias) for alias in as_names(self.aliases)]
@@ -111,7 +115,9 @@ class LoggedArtifact:
         if not self.member.is_link:
             self.state = "DELETED"
 
-    def link(self, target_path: str, aliases: str | Iterable[str] | None, *, entity: str, project: str) -> LoggedArtifact:
+    def link(
+        self, target_path: str, aliases: str | Iterable[str] | None, *, entity: str, project: str
+    ) -> LoggedArtifact:
         """Links the version (of a link: what it links to). `entity` and `project` complete `target_path`."""
         target = parse_name(target_path, entity, project)
         if target.alias is not None:
@@ -127,13 +133,15 @@ class LoggedArtifact:
     def unlink(self) -> None:
         if not self.member.is_link:
             raise ConflictError(
-                f"{self.member.qualified_name} is not a link, so it cannot be unlinked; delete() deletes a version"
+                f"{self.member.qualified_name} is not a link, so it cannot be unlinked; "
+                "delete() deletes a version"
             )
         self.session.catalog.unlink(self.member.id)
 
 
 def resolve(session: Session, text: str, *, entity: str, project: str) -> LoggedArtifact:
-    """The artifact of that name; `entity` and `project` complete it, and `latest`. Raises InvalidNameError, NotFoundError."""
+    """The artifact of that name; `entity` and `project` complete it, and `latest`. Raises InvalidNameError,
+    NotFoundError."""
     name = parse_name(text, entity, project)
     alias = name.alias or "latest"
     member = session.catalog.resolve(name.entity, name.project, name.collection, alias)

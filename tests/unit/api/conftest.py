@@ -1,5 +1,5 @@
-"""Real catalog, real store, in a folder of the test's own. The process's own session follows ARTFS_HOME, which
-`private_environment` sets."""
+"""Real catalog, real store, in a folder of the test's own. The process's own session follows ARTFS_HOME,
+which `private_environment` sets."""
 
 from __future__ import annotations
 
@@ -33,7 +33,9 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def session(settings: Settings, template: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Session]:
+def session(
+    settings: Settings, template: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Iterator[Session]:
     """The process's own session; the current directory is the test's own, too (`./artifacts` is below it)."""
     here = tmp_path / "here"
     here.mkdir()
@@ -57,7 +59,8 @@ def run_python() -> RunPython:
 
 @pytest.fixture
 def make_files(tmp_path: Path) -> MakeFiles:
-    """`make_files("folder", {"a/b.txt": "text"})`: a folder with these files, a str ending in "/" is a directory."""
+    """`make_files("folder", {"a/b.txt": "text"})`: a folder with these files, a str ending in "/" is a
+    directory."""
 
     def make(folder: str, files: dict[str, str | bytes]) -> Path:
         root = tmp_path / folder
@@ -76,7 +79,8 @@ def make_files(tmp_path: Path) -> MakeFiles:
 
 @pytest.fixture
 def log_files(session: Session) -> LogFiles:
-    """`log_files("name", {"a.txt": "text"}, type="dataset")`: the files as a new version in the default project."""
+    """`log_files("name", {"a.txt": "text"}, type="dataset")`: the files as a new version in the default
+    project."""
 
     def log(name: str, files: dict[str, str], type: str = "dataset") -> Artifact:
         artifact = Artifact(name, type)

@@ -30,7 +30,7 @@ def rot(session: Session, artifact: Artifact, path: str, content: bytes) -> None
     blob.write_bytes(content)
 
 
-# download ---------------------------------------------------------------------------------------------------------
+# download -----------------------------------------------------------------------------------------
 
 
 def test_download_default_root(session: Session, log_files: Any, tmp_path: Path) -> None:
@@ -101,7 +101,9 @@ def test_download_path_prefix(session: Session, log_files: Any, prefix: Any, exp
 
 @pytest.mark.parametrize("argument", ["skip_cache", "multipart"])
 @pytest.mark.parametrize("value", [True, False, None])
-def test_download_arguments_without_effect(session: Session, log_files: Any, argument: str, value: Any) -> None:
+def test_download_arguments_without_effect(
+    session: Session, log_files: Any, argument: str, value: Any
+) -> None:
     artifact = log_files("ds", FILES)
     arguments: dict[str, Any] = {argument: value}
     assert tree(artifact.download(**arguments)) == FILES
@@ -141,7 +143,7 @@ def test_download_onto_a_directory(session: Session, log_files: Any, make_files:
         artifact.download(root)
 
 
-# verify -----------------------------------------------------------------------------------------------------------
+# verify -------------------------------------------------------------------------------------------
 
 
 def test_verify(session: Session, log_files: Any) -> None:

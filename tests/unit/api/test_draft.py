@@ -34,7 +34,7 @@ def paths(artifact: Artifact) -> list[str]:
     return sorted(artifact.manifest.entries)
 
 
-# constructor ------------------------------------------------------------------------------------------------------
+# constructor --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["a", "A-b_c.d", "9", "x" * 128, "-"])
@@ -72,6 +72,11 @@ def test_description() -> None:
     assert artifact.description == "one"
     artifact.description = "two"
     assert artifact.description == "two"
+    for bad in (7, b"x"):
+        with pytest.raises(TypeError):
+            Artifact("a", "t", description=bad)  # type: ignore[arg-type]
+        with pytest.raises(TypeError):
+            artifact.description = bad  # type: ignore[assignment]
 
 
 @pytest.mark.parametrize(
@@ -133,11 +138,12 @@ def test_making_a_draft_touches_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "home").exists()
 
 
-# properties of a draft --------------------------------------------------------------------------------------------
+# properties of a draft ----------------------------------------------------------------------------
 
 ONLY_LOGGED = (
-    "entity", "project", "qualified_name", "version", "source_entity", "source_project", "source_qualified_name",
-    "source_version", "aliases", "tags", "commit_hash", "file_count", "created_at", "updated_at", "history_step",
+    "entity", "project", "qualified_name", "version", "source_entity", "source_project",
+    "source_qualified_name", "source_version", "aliases", "tags", "commit_hash", "file_count", "created_at",
+    "updated_at", "history_step",
 )  # fmt: skip
 
 
@@ -160,7 +166,8 @@ def test_labels_of_a_draft_cannot_be_set(name: str) -> None:
 @pytest.mark.parametrize(
     ("method", "arguments"),
     [
-        ("wait", ()), ("wait", (3,)), ("get_entry", ("x",)), ("download", ()), ("verify", ()), ("delete", ()), ("unlink", ()),
+        ("wait", ()), ("wait", (3,)), ("get_entry", ("x",)), ("download", ()), ("verify", ()),
+        ("delete", ()), ("unlink", ()),
     ],
 )  # fmt: skip
 def test_method_of_logged_artifacts_only(method: str, arguments: tuple[Any, ...]) -> None:
@@ -181,7 +188,9 @@ def test_what_a_draft_knows(session: Session) -> None:
     assert artifact.digest == artifact.manifest.digest()
 
 
-@pytest.mark.parametrize("name", ["id", "entity", "name", "version", "type", "digest", "size", "state", "manifest"])
+@pytest.mark.parametrize(
+    "name", ["id", "entity", "name", "version", "type", "digest", "size", "state", "manifest"]
+)
 def test_property_without_setter(name: str) -> None:
     with pytest.raises(AttributeError):
         setattr(Artifact("a", "t"), name, "x")
@@ -198,7 +207,7 @@ def test_digest_depends_on_content_only(session: Session) -> None:
     assert one.digest != two.digest
 
 
-# add_file ---------------------------------------------------------------------------------------------------------
+# add_file -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("policy", ["mutable", "immutable", None])
@@ -213,7 +222,14 @@ def test_add_file(session: Session, make_files: Any, policy: Any) -> None:
 
 @pytest.mark.parametrize(
     ("name", "path"),
-    [(None, "a.txt"), ("", "a.txt"), ("x/b", "x/b"), ("./x//b/", "x/b"), (Path("p/q"), "p/q"), ("ü n/\\", "ü n/\\")],
+    [
+        (None, "a.txt"),
+        ("", "a.txt"),
+        ("x/b", "x/b"),
+        ("./x//b/", "x/b"),
+        (Path("p/q"), "p/q"),
+        ("ü n/\\", "ü n/\\"),
+    ],
 )
 def test_add_file_name(session: Session, make_files: Any, name: Any, path: str) -> None:
     artifact = Artifact("a", "t")
@@ -231,16 +247,21 @@ def test_add_file_bad_name(session: Session, make_files: Any, name: str) -> None
 
 @pytest.mark.parametrize("policy", ["mutable", "immutable"])
 @pytest.mark.parametrize(
-    ("is_tmp_of", "expected"), [("a.b.txt", "{}.b.txt"), ("plain", "{}"), ("d/a.txt", "d/{}.txt"), (".rc", "{}.rc")]
+    ("is_tmp_of", "expected"),
+    [("a.b.txt", "{}.b.txt"), ("plain", "{}"), ("d/a.txt", "d/{}.txt"), (".rc", "{}.rc")],
 )
-def test_add_file_is_tmp(session: Session, make_files: Any, is_tmp_of: str, expected: str, policy: Any) -> None:
+def test_add_file_is_tmp(
+    session: Session, make_files: Any, is_tmp_of: str, expected: str, policy: Any
+) -> None:
     path = make_files("in", {"f": "hello"}) / "f"
     entry = Artifact("a", "t").add_file(path, is_tmp_of, is_tmp=True, policy=policy)
     assert entry.path == expected.format(sha256("hello")[:20])
 
 
 @pytest.mark.parametrize("skip_cache", [True, False, None])
-def test_add_file_skip_cache_changes_nothing(session: Session, make_files: Any, skip_cache: bool | None) -> None:
+def test_add_file_skip_cache_changes_nothing(
+    session: Session, make_files: Any, skip_cache: bool | None
+) -> None:
     path = make_files("in", {"f": "hello"}) / "f"
     assert Artifact("a", "t").add_file(path, skip_cache=skip_cache).digest == sha256("hello")
 
@@ -312,7 +333,9 @@ def test_mutable_content_is_of_the_time_of_adding(session: Session, make_files: 
     assert Path(artifact.download(), "f").read_text() == "before"
 
 
-def test_immutable_is_read_at_save(session: Session, make_files: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_immutable_is_read_at_save(
+    session: Session, make_files: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     root = make_files("in", {"f": "content"})
     monkeypatch.chdir(root)
     artifact = Artifact("a", "t")
@@ -340,7 +363,14 @@ def replace_alike(path: Path) -> None:
 
 @pytest.mark.parametrize("hashed_before", [False, True])
 @pytest.mark.parametrize(
-    "change", [lambda path: path.write_text("other"), edit_same_size, replace_alike, os.unlink, lambda path: path.chmod(0)]
+    "change",
+    [
+        lambda path: path.write_text("other"),
+        edit_same_size,
+        replace_alike,
+        os.unlink,
+        lambda path: path.chmod(0),
+    ],
 )
 def test_immutable_file_that_changed(
     session: Session, make_files: Any, change: Any, hashed_before: bool
@@ -377,7 +407,7 @@ def test_immutable_that_changed_has_no_digest(session: Session, make_files: Any)
         assert artifact.digest
 
 
-# add_dir ----------------------------------------------------------------------------------------------------------
+# add_dir ------------------------------------------------------------------------------------------
 
 TREE = {"a.txt": "a", "sub/b.txt": "b", "sub/deep/c": "c", ".hidden": "h", ".DS_Store": "d", "empty/in/": ""}
 FILES = [".DS_Store", ".hidden", "a.txt", "sub/b.txt", "sub/deep/c"]
@@ -472,7 +502,9 @@ def test_add_dir_after_remove(session: Session, make_files: Any) -> None:
 
 
 @pytest.mark.parametrize("skip_cache", [True, None])
-def test_add_dir_skip_cache_changes_nothing(session: Session, make_files: Any, skip_cache: bool | None) -> None:
+def test_add_dir_skip_cache_changes_nothing(
+    session: Session, make_files: Any, skip_cache: bool | None
+) -> None:
     artifact = Artifact("a", "t")
     artifact.add_dir(make_files("in", TREE), skip_cache=skip_cache)
     assert paths(artifact) == FILES
@@ -518,7 +550,7 @@ def test_add_dir_of_what_is_no_directory(session: Session, make_files: Any) -> N
             Artifact("a", "t").add_dir(path)
 
 
-# new_file ---------------------------------------------------------------------------------------------------------
+# new_file -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("mode", ["x", "w", "a", "x+", "w+", "xt"])
@@ -619,7 +651,7 @@ def test_new_file_can_be_opened_by_name_and_leaves_no_file(session: Session) -> 
     assert names == {session.store.root / "lock"}
 
 
-# remove, finalize -------------------------------------------------------------------------------------------------
+# remove, finalize ---------------------------------------------------------------------------------
 
 
 def test_remove(session: Session, make_files: Any) -> None:
@@ -663,15 +695,16 @@ def test_nothing_can_be_changed_afterwards(session: Session, make_files: Any, ho
         lambda: artifact.new_file("g"),
         lambda: artifact.remove("f"),
     ):
-        with pytest.raises(ArtifactFinalizedError):
+        with pytest.raises(ArtifactFinalizedError) as caught:
             change()
+        assert caught.value.name in ("add_file", "add_dir", "new_file", "remove")
     artifact.finalize()
     assert artifact.is_draft() == (how == "finalize")
     artifact.save()
     assert artifact.version == "v0"
 
 
-# manifest ---------------------------------------------------------------------------------------------------------
+# manifest -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("save", [False, True])
@@ -690,7 +723,7 @@ def test_manifest(session: Session, make_files: Any, save: bool) -> None:
     assert sorted(entry.path for entry in entries.values()) == ["d/e/y", "d/x", "dd"]
     assert {path: entry.size for path, entry in entries.items()} == {"d/e/y": 2, "d/x": 1, "dd": 1}
     assert sorted(entry.path for entry in manifest.get_entries_in_directory("d")) == ["d/e/y", "d/x"]
-    assert manifest.get_entries_in_directory("e") == []
+    assert manifest.get_entries_in_directory("e") == manifest.get_entries_in_directory("dd") == []
     found = manifest.get_entry_by_path("./d/x")
     assert found == entries["d/x"]
     assert hash(found) == hash(entries["d/x"])

@@ -47,8 +47,18 @@ def test_save_makes_a_version(session: Session) -> None:
     digest = artifact.digest
     artifact.save()
     assert not artifact.is_draft()
-    assert (artifact.name, artifact.state, artifact.digest, artifact.aliases) == ("ds:v0", "COMMITTED", digest, ["latest"])
-    assert (artifact.description, artifact.metadata, artifact.file_count, artifact.size) == ("d", {"k": [1]}, 1, 3)
+    assert (artifact.name, artifact.state, artifact.digest, artifact.aliases) == (
+        "ds:v0",
+        "COMMITTED",
+        digest,
+        ["latest"],
+    )
+    assert (artifact.description, artifact.metadata, artifact.file_count, artifact.size) == (
+        "d",
+        {"k": [1]},
+        1,
+        3,
+    )
     assert artifact.wait() is artifact
     assert artifact.wait(timeout=0) is artifact
 
@@ -172,7 +182,7 @@ def test_incremental_drafts_at_once_lose_nothing(session: Session) -> None:
     assert sorted(artifact.version for artifact in artifacts) == [f"v{n}" for n in range(1, 9)]
 
 
-# what the store keeps ---------------------------------------------------------------------------------------------
+# what the store keeps -----------------------------------------------------------------------------
 
 
 def sweep_in_thread(session: Session) -> tuple[threading.Thread, threading.Event, list[int]]:
@@ -250,7 +260,7 @@ def test_nothing_is_left_in_the_store_but_what_versions_need(session: Session, m
     artifact.verify()
 
 
-# failures and interrupts ------------------------------------------------------------------------------------------
+# failures and interrupts --------------------------------------------------------------------------
 
 
 class Interrupting:
@@ -331,7 +341,7 @@ def test_one_changed_file_of_many_stops_the_save(session: Session, make_files: A
     artifact.verify()
 
 
-# run.log_artifact -------------------------------------------------------------------------------------------------
+# run.log_artifact ---------------------------------------------------------------------------------
 
 
 def test_log_artifact_object(session: Session) -> None:
@@ -373,7 +383,9 @@ def test_log_artifact_bad_alias(session: Session, alias: str) -> None:
             artifact.aliases = [alias]
 
 
-@pytest.mark.parametrize(("given", "expected"), [(None, []), ("one", ["one"]), (["b c", "a", "a"], ["a", "b c"])])
+@pytest.mark.parametrize(
+    ("given", "expected"), [(None, []), ("one", ["one"]), (["b c", "a", "a"], ["a", "b c"])]
+)
 def test_log_artifact_tags(session: Session, given: Any, expected: list[str]) -> None:
     with init() as run:
         assert sorted(run.log_artifact(draft(), tags=given).tags) == expected
@@ -396,7 +408,11 @@ def test_log_the_same_content_again_adds_labels(session: Session) -> None:
         run.log_artifact(draft(), aliases="a", tags="t")
     with init() as again:
         artifact = again.log_artifact(draft(), aliases="b", tags="u")
-    assert (artifact.version, sorted(artifact.aliases), sorted(artifact.tags)) == ("v0", ["a", "b", "latest"], ["t", "u"])
+    assert (artifact.version, sorted(artifact.aliases), sorted(artifact.tags)) == (
+        "v0",
+        ["a", "b", "latest"],
+        ["t", "u"],
+    )
     assert [m.name for m in session.catalog.versions_of_run(again.id, used=False)] == ["ds:v0"]
     assert [m.name for m in session.catalog.versions_of_run(run.id, used=False)] == ["ds:v0"]
 
@@ -410,7 +426,10 @@ def test_log_a_logged_artifact_adds_labels(session: Session) -> None:
     assert (first.version, first.aliases, first.tags, first.description) == ("v0", ["old"], ["t"], "unsaved")
     assert versions(session) == ["ds:v0", "ds:v1"]
     assert Api().artifact("ds").version == "v1"
-    with init(project="other") as run, pytest.raises(ConflictError, match="logged in local/uncategorized already"):
+    with (
+        init(project="other") as run,
+        pytest.raises(ConflictError, match="logged in local/uncategorized already"),
+    ):
         run.log_artifact(first)
 
 
@@ -421,7 +440,12 @@ def test_log_file(session: Session, make_files: Any) -> None:
         assert (artifact.name, artifact.type) == (f"run-{run.id}-data.csv:v0", "unspecified")
         assert list(artifact.manifest.entries) == ["data.csv"]
         named = run.log_artifact(path, name="csv", type="dataset", aliases="best", tags="t")
-        assert (named.name, named.type, sorted(named.aliases), named.tags) == ("csv:v0", "dataset", ["best", "latest"], ["t"])
+        assert (named.name, named.type, sorted(named.aliases), named.tags) == (
+            "csv:v0",
+            "dataset",
+            ["best", "latest"],
+            ["t"],
+        )
 
 
 def test_log_directory(session: Session, make_files: Any) -> None:

@@ -13,7 +13,13 @@ from artfs.api.artifact import Artifact
 from artfs.api.public import Api
 from artfs.api.run import init
 from artfs.api.session import Session, open_session
-from artfs.errors import ConflictError, InvalidMetadataError, InvalidNameError, NotFoundError, TypeConflictError
+from artfs.errors import (
+    ConflictError,
+    InvalidMetadataError,
+    InvalidNameError,
+    NotFoundError,
+    TypeConflictError,
+)
 from artfs.settings import Settings
 
 
@@ -27,7 +33,9 @@ def test_defaults(session: Session) -> None:
 
 
 def test_arguments(session: Session) -> None:
-    with init(project="p", entity="team", job_type="train", config={"lr": 0.1, "many": list(range(200))}, name="n") as run:
+    with init(
+        project="p", entity="team", job_type="train", config={"lr": 0.1, "many": list(range(200))}, name="n"
+    ) as run:
         pass
     record = session.catalog.runs("team", "p")[0]
     assert (record.id, record.name, record.job_type, record.config["lr"]) == (run.id, "n", "train", 0.1)
@@ -136,7 +144,7 @@ def test_a_run_ends_with_its_process(session: Session, run_python: Any, ending: 
     assert ("Traceback" in done.stderr) == (state == "failed")
 
 
-# history ----------------------------------------------------------------------------------------------------------
+# history ------------------------------------------------------------------------------------------
 
 
 def test_history_step(session: Session) -> None:
@@ -166,14 +174,16 @@ def test_log_step(session: Session) -> None:
             run.log(7)  # type: ignore[arg-type]
 
 
-# use_artifact -----------------------------------------------------------------------------------------------------
+# use_artifact -------------------------------------------------------------------------------------
 
 
 def used(session: Session, run_id: str) -> list[str]:
     return [member.name for member in session.catalog.versions_of_run(run_id, used=True)]
 
 
-@pytest.mark.parametrize("name", ["ds", "ds:latest", "ds:v0", "uncategorized/ds", "local/uncategorized/ds:v0"])
+@pytest.mark.parametrize(
+    "name", ["ds", "ds:latest", "ds:v0", "uncategorized/ds", "local/uncategorized/ds:v0"]
+)
 def test_use_artifact_by_name(session: Session, log_files: Any, name: str) -> None:
     log_files("ds", {"f": "1"})
     with init() as run:
@@ -235,9 +245,11 @@ def test_use_artifact_of_another_state_folder(session: Session, settings: Settin
             run.use_artifact(artifact)
         with pytest.raises(ConflictError, match="state folder"):
             run.link_artifact(artifact, "best")
+        with pytest.raises(ConflictError, match="state folder"):
+            run.log_artifact(artifact)
 
 
-# link_artifact ----------------------------------------------------------------------------------------------------
+# link_artifact ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -32,13 +32,14 @@ def test_every_property(session: Session, log_files: Any) -> None:
     assert {
         name: getattr(artifact, name)
         for name in (
-            "entity", "project", "name", "qualified_name", "version", "source_entity", "source_project", "source_name",
-            "source_qualified_name", "source_version", "is_link", "type", "description", "metadata", "aliases", "tags",
-            "state", "size", "file_count", "history_step",
+            "entity", "project", "name", "qualified_name", "version", "source_entity", "source_project",
+            "source_name", "source_qualified_name", "source_version", "is_link", "type", "description",
+            "metadata", "aliases", "tags", "state", "size", "file_count", "history_step",
         )
     } == {
-        "entity": "local", "project": "uncategorized", "name": "ds:v1", "qualified_name": "local/uncategorized/ds:v1",
-        "version": "v1", "source_entity": "local", "source_project": "uncategorized", "source_name": "ds:v1",
+        "entity": "local", "project": "uncategorized", "name": "ds:v1",
+        "qualified_name": "local/uncategorized/ds:v1", "version": "v1",
+        "source_entity": "local", "source_project": "uncategorized", "source_name": "ds:v1",
         "source_qualified_name": "local/uncategorized/ds:v1", "source_version": "v1", "is_link": False,
         "type": "dataset", "description": None, "metadata": {}, "aliases": ["latest"], "tags": [],
         "state": "COMMITTED", "size": 5, "file_count": 2, "history_step": None,
@@ -130,7 +131,9 @@ def test_api_overrides(session: Session, log_files: Any) -> None:
         Api({"project": "a/b"})
 
 
-def test_api_session(session: Session, log_files: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_api_session(
+    session: Session, log_files: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     log_files("ds", {"f": "1"})
     monkeypatch.setenv("ARTFS_HOME", str(tmp_path / "elsewhere"))
     assert Api(session=session).artifact("ds").version == "v0"
@@ -149,7 +152,7 @@ def test_get_entry(session: Session, log_files: Any) -> None:
         artifact.get_entry("../d")
 
 
-# changing ---------------------------------------------------------------------------------------------------------
+# changing -----------------------------------------------------------------------------------------
 
 
 def test_save_description_and_metadata(session: Session, log_files: Any) -> None:
@@ -229,7 +232,8 @@ def test_bad_changes_write_nothing(session: Session, log_files: Any) -> None:
     artifact = log_files("ds", {"f": "1"})
     artifact.description = "new"
     for attribute, bad, error in (
-        ("aliases", "a/b", InvalidNameError), ("aliases", "v7", InvalidNameError), ("tags", "a/b", InvalidNameError),
+        ("aliases", "a/b", InvalidNameError), ("aliases", "v7", InvalidNameError),
+        ("tags", "a/b", InvalidNameError),
     ):  # fmt: skip
         getattr(artifact, attribute).append(bad)
         with pytest.raises(error):
@@ -239,7 +243,12 @@ def test_bad_changes_write_nothing(session: Session, log_files: Any) -> None:
     with pytest.raises(InvalidMetadataError):
         artifact.save()
     fetched = Api().artifact("ds")
-    assert (fetched.description, fetched.aliases, fetched.tags, fetched.metadata) == (None, ["latest"], [], {})
+    assert (fetched.description, fetched.aliases, fetched.tags, fetched.metadata) == (
+        None,
+        ["latest"],
+        [],
+        {},
+    )
     del artifact.metadata["x"]
     artifact.save()
     assert Api().artifact("ds").description == "new"
@@ -252,7 +261,7 @@ def test_save_without_changes_changes_nothing(session: Session, log_files: Any) 
     assert session.catalog.change_token() == token
 
 
-# delete -----------------------------------------------------------------------------------------------------------
+# delete -------------------------------------------------------------------------------------------
 
 
 def test_delete(session: Session, log_files: Any) -> None:
@@ -287,7 +296,7 @@ def test_delete_aliases(session: Session, log_files: Any) -> None:
     assert Api().artifact("ds").version == "v0"
 
 
-# links ------------------------------------------------------------------------------------------------------------
+# links --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -308,7 +317,12 @@ def test_link(session: Session, log_files: Any, target: str, where: str) -> None
         "local/uncategorized/ds:v1", "ds:v1", "v1",
     )  # fmt: skip
     assert (link.source_entity, link.source_project) == ("local", "uncategorized")
-    assert (link.id, link.digest, link.type, link.aliases) == (source.id, source.digest, "dataset", ["latest"])
+    assert (link.id, link.digest, link.type, link.aliases) == (
+        source.id,
+        source.digest,
+        "dataset",
+        ["latest"],
+    )
     assert not source.is_link
     fetched = Api().artifact(f"{link.entity}/{link.project}/best")
     assert (fetched.is_link, fetched.source_qualified_name) == (True, source.qualified_name)
