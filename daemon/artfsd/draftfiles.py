@@ -117,7 +117,7 @@ class DraftFile(Node):
                 if changes["size"] == 0:
                     self._start_empty()
                 elif changes["size"] != self.entry.size:
-                    self._copy_up()
+                    self.copy_up()
                 else:
                     changes = {key: value for key, value in changes.items() if key != "size"}
             if self.entry is not None:
@@ -188,7 +188,7 @@ class DraftFile(Node):
             if truncate:
                 self._start_empty()
             else:
-                self._copy_up()
+                self.copy_up()
         fd = open_backing(self.path, os.O_RDWR | (os.O_TRUNC if truncate else 0))
         if truncate and self.hashing is not None:
             self.hashing.disturbed()
@@ -238,9 +238,10 @@ class DraftFile(Node):
         os.chmod(aside, mode)
         self._take_over(aside, None)
 
-    def _copy_up(self) -> None:
-        """Gives inherited content a file of the draft's own. Always raises Later; the operation then starts again."""
-        assert self.entry is not None
+    def copy_up(self) -> None:
+        """Gives inherited content a file of the draft's own: raises Later for that, and the operation starts again."""
+        if self.entry is None:
+            return
         entry, aside = self.entry, self.draft.staged.scratch.name()
         raise Later(lambda: self._copy_blob(entry, aside), lambda _: self._copied_up(entry, aside), again=True)
 

@@ -8,7 +8,6 @@ names and attributes for ever.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import stat
@@ -337,15 +336,12 @@ class DraftDir(Node):
             else:
                 refuse(errno.EOPNOTSUPP)
         elif isinstance(node, DraftFile) and node.draft is self.draft:
-            if node.entry is not None:
-                place(entry_target(node.entry), path)
-            else:
-                with contextlib.suppress(FileNotFoundError):
-                    if (slot := self.slot(name)) is not None and slot.gone:
-                        os.unlink(path)
-                known = node.known_record()
-                os.link(node.path, path)
-                node.refresh_record(known)
+            node.copy_up()  # two stand-ins would be two files
+            if (slot := self.slot(name)) is not None and slot.gone:
+                os.unlink(path)
+            known = node.known_record()
+            os.link(node.path, path)
+            node.refresh_record(known)
         elif isinstance(node, DraftLink) and node.draft is self.draft:
             place(node.target, path)
         else:

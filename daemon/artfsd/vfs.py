@@ -17,7 +17,7 @@ from artfs.settings import Settings
 from artfs.store.base import LocalStore
 from artfs.store.staging import DraftArea
 from artfsd.draftroots import Drafts
-from artfsd.drafts import DraftDir
+from artfsd.drafts import NAME_MAX, DraftDir
 from artfsd.fetch import Blobs
 from artfsd.hashing import HashPool
 from artfsd.inodes import FILE_MODE, Attr, DirHandle, FileHandle, InodeTable, ListHandle, Node, refuse
@@ -89,6 +89,8 @@ class Vfs:
             return node.attr()
         if not node.is_dir:
             refuse(errno.ENOTDIR)
+        if len(name) > NAME_MAX:  # the kernel lets up to 1024 bytes through
+            refuse(errno.ENAMETOOLONG)
         return node.lookup(name)
 
     def mknod(self, parent: int, name: bytes, mode: int) -> Attr:
