@@ -35,7 +35,7 @@ from artfs.model.edit import BuiltManifest, build_manifest
 from artfs.model.entry import FileEntry, LinkEntry
 from artfs.model.metadata import check_metadata
 from artfs.model.names import check_collection_name, check_path, check_type
-from artfs.model.records import Content
+from artfs.model.records import Committed, Content
 from artfs.store.base import StoreBatch
 from artfs.store.verify import hash_file
 from artfs.transfer.push import file_entry
@@ -169,6 +169,7 @@ class DraftArtifact:
         self.metadata: dict[str, Any] = check_metadata(metadata)
         self.incremental = incremental
         self.finalized = False
+        self.committed: Committed | None = None
         self.lock = threading.RLock()
         self.items: PathMap[Item] = PathMap()
         self.deposit: Deposit | None = None

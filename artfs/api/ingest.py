@@ -175,6 +175,8 @@ def log_draft(
     wanted = tuple(check_alias(alias) for alias in as_names(aliases))
     tagged = tuple(check_tag(tag) for tag in as_names(tags))
     with draft.lock:
+        if draft.committed is not None:
+            return draft.committed  # by another thread, while this one waited
         metadata = check_metadata(draft.metadata)
         with _batch(draft, target.session) as batch:
             files = _settle(draft, batch, target.session.settings.worker_count)
@@ -206,6 +208,7 @@ def log_draft(
                 except LatestMovedError:
                     # Only an incremental draft expects anything; it is built again upon what is latest now.
                     continue
+        draft.committed = committed
         draft.finalized = True
         draft.close()
     return committed

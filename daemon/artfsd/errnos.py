@@ -12,8 +12,10 @@ ERRNO_BY_KIND: dict[str, int] = {
     "usage": errno.EINVAL,
     "invalid-name": errno.EINVAL,
     "invalid-metadata": errno.EINVAL,
+    "invalid-argument": errno.EINVAL,
     "mountpoint": errno.EINVAL,
     "not-found": errno.ENOENT,
+    "path-not-found": errno.ENOENT,
     "conflict": errno.EEXIST,
     "type-conflict": errno.EEXIST,
     "alias-in-use": errno.EBUSY,
@@ -27,6 +29,7 @@ ERRNO_BY_KIND: dict[str, int] = {
     "corrupt": errno.EIO,
     "bad-object": errno.EIO,
     "bad-blob": errno.EIO,
+    "verification-failed": errno.EIO,
     "blob-missing": errno.EIO,
     "source-changed": errno.EBUSY,
     "storage": errno.EIO,  # its own errno counts

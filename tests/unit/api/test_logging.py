@@ -127,6 +127,18 @@ def test_same_content_as_latest_is_no_new_version(session: Session) -> None:
     assert versions(session) == ["ds:v0", "ds:v1", "ds:v2"]
 
 
+def test_saved_by_several_threads_at_once(session: Session) -> None:
+    artifact = draft()
+    draft("other", name="ds").save()
+    threads = [threading.Thread(target=artifact.save) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert versions(session) == ["ds:v0", "ds:v1"]
+    assert artifact.version == "v1"
+
+
 def test_type_conflict(session: Session) -> None:
     draft().save()
     other = draft("two", type="model")
