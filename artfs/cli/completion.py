@@ -11,6 +11,7 @@ from click.shell_completion import BashComplete, CompletionItem, ShellComplete, 
 
 from artfs.cli.common import App
 from artfs.errors import ArtfsError
+from artfs.model.names import parse_name
 from artfs.settings import Settings
 
 SHELLS = ("bash", "zsh", "fish")
@@ -33,10 +34,8 @@ def _names(settings: Settings, incomplete: str) -> Iterator[str]:
         catalog = session.catalog
         if ":" in incomplete:
             stem = incomplete.partition(":")[0]
-            *_, entity, project, name = (
-                ["", settings.entity, *stem.split("/")] if stem.count("/") < 2 else stem.split("/")
-            )
-            collection = catalog.try_collection(entity, project, name)
+            named = parse_name(stem, settings.entity, settings.project)
+            collection = catalog.try_collection(named.entity, named.project, named.collection)
             members = catalog.members(collection.id) if collection else []
             suffixes = [alias for m in members for alias in m.aliases] + [
                 f"v{m.index}" for m in reversed(members)

@@ -129,9 +129,9 @@ def _uses(process: Path, mountpoint: str) -> Iterator[tuple[str, str]]:
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # a kernel thread has none
             if below(target := os.readlink(process / link)):
                 yield how, target
-    for descriptor in os.scandir(process / "fd"):
+    for descriptor in os.listdir(process / "fd"):
         with contextlib.suppress(OSError):  # closed meanwhile
-            if below(target := os.readlink(descriptor.path)):
+            if below(target := os.readlink(process / "fd" / descriptor)):
                 yield "has open", target
     for line in (process / "maps").read_text(errors="surrogateescape").splitlines():
         fields = line.split(maxsplit=5)
