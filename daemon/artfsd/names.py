@@ -5,10 +5,11 @@ ask for again."""
 from __future__ import annotations
 
 import errno
+import itertools
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from artfs.errors import ArtfsError, InvalidNameError, NotFoundError
 from artfs.model.names import is_version
@@ -46,6 +47,7 @@ class NamesContext:
     timeout_s: float
     started_ns: int
     table: Any = field(init=False)
+    tickets: Iterator[int] = field(default_factory=lambda: itertools.count(1), init=False)
 
     def __post_init__(self) -> None:
         self.table = self.trees.table
@@ -64,15 +66,51 @@ def decode(name: bytes) -> str:
         refuse(errno.ENOENT)
 
 
-class EntityDir(Node):
+class MovingDir(Node):
+    """A directory whose names are the catalog's.
+
+    Several readings may be under way at once: the watcher's, and that of a request which changed the catalog itself. Each
+    takes a ticket before it reads, so it knows every change that was made before; one that ends after a younger one
+    was applied is thrown away, otherwise a name that was made just now would vanish again for a moment.
+    """
+
+    __slots__ = ("_applied", "ctx")
+
+    def __init__(self, ctx: NamesContext) -> None:
+        super().__init__()
+        self.ctx = ctx
+        self._applied = 0
+
+    def read(self) -> Callable[[], list[Invalidation]]:
+        """In a thread: reads the names. The result, called on the loop, takes them over and says which ones moved."""
+        raise NotImplementedError
+
+    def reload(self) -> Callable[[], list[Invalidation]]:
+        """`read`, whose result does nothing when a younger one was faster."""
+        ticket = next(self.ctx.tickets)
+        take = self.read()
+
+        def apply() -> list[Invalidation]:
+            if ticket < self._applied:
+                return []
+            self._applied = ticket
+            return take()
+
+        return apply
+
+    def load(self) -> NoReturn:
+        """Has the names read for the first time, then the operation begin again."""
+        raise Later(self.reload, lambda apply: apply(), again=True)
+
+
+class EntityDir(MovingDir):
     """The projects of an entity: the root of the mount, or `@entity`."""
 
-    __slots__ = ("children", "ctx", "entity", "names", "special")
+    __slots__ = ("children", "entity", "names", "special")
     is_dir = True
 
     def __init__(self, ctx: NamesContext, entity: str, special: Special | None = None) -> None:
-        super().__init__()
-        self.ctx = ctx
+        super().__init__(ctx)
         self.entity = entity
         self.special = special
         self.children: dict[bytes, Node] = {}
@@ -86,8 +124,7 @@ class EntityDir(Node):
     def lasting(self) -> bool:
         return True
 
-    def reload(self) -> Callable[[], list[Invalidation]]:
-        """In a thread: reads the names. The result, called on the loop, takes them over."""
+    def read(self) -> Callable[[], list[Invalidation]]:
         names = [project.name for project in self.ctx.catalog.projects(self.entity)]
 
         def apply() -> list[Invalidation]:
@@ -99,7 +136,7 @@ class EntityDir(Node):
 
     def _names(self) -> list[str]:
         if self.names is None:
-            raise Later(lambda: self.reload()())
+            self.load()
         return self.names
 
     def lookup(self, name: bytes) -> Attr:
@@ -154,10 +191,14 @@ class EntityDir(Node):
         text = decode(name)
         if self.special is not None and self.special(name) is not None:
             refuse(errno.EEXIST)
-        raise Later(
-            lambda: (self.ctx.catalog.create_project(self.entity, text), self.reload())[1],
-            lambda apply: (apply(), self._project(text).attr())[1],
-        )
+
+        def make() -> Callable[[], list[Invalidation]]:
+            if self.ctx.catalog.try_project(self.entity, text) is not None:
+                raise OSError(errno.EEXIST, None)
+            self.ctx.catalog.create_project(self.entity, text)
+            return self.reload()
+
+        raise Later(make, lambda apply: (apply(), self._project(text).attr())[1])
 
     def rmdir(self, name: bytes) -> None:
         text = decode(name)
@@ -173,15 +214,14 @@ class EntityDir(Node):
         raise Later(delete, lambda apply: apply() and None)
 
 
-class ProjectDir(Node):
+class ProjectDir(MovingDir):
     """The collections of a project."""
 
-    __slots__ = ("children", "ctx", "name", "names", "parent")
+    __slots__ = ("children", "name", "names", "parent")
     is_dir = True
 
     def __init__(self, ctx: NamesContext, parent: EntityDir, name: str) -> None:
-        super().__init__()
-        self.ctx = ctx
+        super().__init__(ctx)
         self.parent = parent
         self.name = name
         self.children: dict[bytes, CollectionDir] = {}
@@ -199,7 +239,7 @@ class ProjectDir(Node):
         if self.parent.children.get(self.name.encode()) is self:
             del self.parent.children[self.name.encode()]
 
-    def reload(self) -> Callable[[], list[Invalidation]]:
+    def read(self) -> Callable[[], list[Invalidation]]:
         names: list[str] = []
         if self.ctx.catalog.try_project(self.entity, self.name) is not None:
             names = [found.name for found in self.ctx.catalog.collections(self.entity, self.name)]
@@ -213,7 +253,7 @@ class ProjectDir(Node):
 
     def _names(self) -> list[str]:
         if self.names is None:
-            raise Later(lambda: self.reload()())
+            self.load()
         return self.names
 
     def collection(self, name: str) -> CollectionDir:
@@ -262,16 +302,15 @@ class ProjectDir(Node):
         raise Later(delete, lambda apply: apply() and None)
 
 
-class CollectionDir(Node):
+class CollectionDir(MovingDir):
     """vN, aliases and `@time` of a collection. `children` are the version roots by the name they were looked up
     under."""
 
-    __slots__ = ("children", "ctx", "name", "parent", "when_ns", "view")
+    __slots__ = ("children", "name", "parent", "when_ns", "view")
     is_dir = True
 
     def __init__(self, ctx: NamesContext, parent: ProjectDir, name: str) -> None:
-        super().__init__()
-        self.ctx = ctx
+        super().__init__(ctx)
         self.parent = parent
         self.name = name
         self.children: dict[bytes, VersionDir | AliasLink] = {}
@@ -286,9 +325,7 @@ class CollectionDir(Node):
         if self.parent.children.get(self.name.encode()) is self:
             del self.parent.children[self.name.encode()]
 
-    def reload(self) -> Callable[[], list[Invalidation]]:
-        """In a thread: reads the collection. The result, called on the loop, takes it over and says which names
-        moved."""
+    def read(self) -> Callable[[], list[Invalidation]]:
         catalog = self.ctx.catalog
         found = catalog.try_collection(self.parent.entity, self.parent.name, self.name)
         members = catalog.members(found.id) if found is not None else []
@@ -326,7 +363,7 @@ class CollectionDir(Node):
 
     def _view(self) -> dict[bytes, Member]:
         if self.view is None:
-            raise Later(lambda: self.reload()())
+            self.load()
         return self.view
 
     def root_of(self, name: bytes, member: Member) -> VersionDir | AliasLink:

@@ -1,0 +1,156 @@
+"""What the daemon is not asked (docs/semantics.md, "Caching"): requests are counted in the handlers and looked at from
+another process, over the control socket, which costs no request of the mount."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from artfs.testing.corner import Corner
+from artfs.testing.mount import Daemon
+from artfs.testing.trees import make, random_tree
+
+CHEAP = {"opendir", "readdir", "releasedir", "forget"}
+"""What a second look at a version costs for each directory; FORGET comes when the kernel needs memory."""
+
+PER_COMMAND = {"getattr": 1, "getxattr": 2}
+"""What it may cost once, however large the version is. On a mount that can be written to, the kernel forgets a directory's
+time of last access whenever it was read, and asks for it again when the directory that the command names is looked at
+(those below come with the listing of their parents). `ls -l` asks once a run whether this file system knows SELinux
+labels, and once whether it knows access lists; the answer is no."""
+
+
+FOLDERS = 41
+
+
+@pytest.fixture(scope="module")
+def corner(served: Daemon, tmp_path_factory: pytest.TempPathFactory) -> Corner:
+    """A project whose collection c has 1,500 small files, some nested, and one of 6 MB."""
+    made = Corner(served, "requests")
+    source = random_tree(tmp_path_factory.mktemp("requests") / "source", files=1500, folders=FOLDERS - 1)
+    (source / "large").write_bytes(os.urandom(6_000_000))
+    (source / "small").write_bytes(b"words")
+    made.log(source)
+    return made
+
+
+def run(*command: str | os.PathLike[str]) -> str:
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, ""), command
+    return done.stdout
+
+
+@pytest.mark.parametrize("name", ["latest", "v0"])
+@pytest.mark.parametrize(
+    "command",
+    [("find",), ("ls", "-lR"), ("du", "-a"), ("find", "-ls")],
+    ids=lambda command: " ".join(command),
+)
+def test_a_second_look_costs_only_the_reading_of_directories(
+    corner: Corner, command: tuple[str, ...], name: str
+) -> None:
+    where = corner.path / "c" / name
+    arguments = (command[0], where, *command[1:])
+    first = run(*arguments)
+    with corner.daemon.counting() as counts:
+        assert run(*arguments) == first
+    assert set(counts) <= CHEAP | set(PER_COMMAND)
+    assert counts["getattr"] <= PER_COMMAND["getattr"]
+    assert counts["getxattr"] <= (PER_COMMAND["getxattr"] if command[0] == "ls" else 0)
+    assert counts["opendir"] == counts["releasedir"] == FOLDERS
+    assert counts["readdir"] <= 2 * FOLDERS + 10
+
+
+def test_the_first_look_asks_nothing_for_each_file(corner: Corner, tmp_path: Path) -> None:
+    """Attributes come with the listing, and `ls` learns once that there are neither labels nor access lists."""
+    corner.log(random_tree(tmp_path / "source", files=1500, folders=FOLDERS - 1, seed=1), "fresh")
+    with corner.daemon.counting() as counts:
+        run("ls", "-lR", corner.path / "fresh" / "v0")
+    assert counts["opendir"] == FOLDERS
+    assert counts["lookup"] <= 3  # project, collection, version
+    assert counts["getattr"] <= 3
+    assert counts["getxattr"] <= 2
+    assert counts["read"] == 0
+
+
+READER = "import sys; print(len(open(sys.argv[1], 'rb').read()))"
+
+
+def test_a_second_read_sends_no_read(corner: Corner, tmp_path: Path) -> None:
+    """After reopening, and from another process."""
+    corner.log(make(tmp_path / "source", {"large": os.urandom(6_000_000)}), "reading")
+    path = corner.path / "reading" / "latest" / "large"
+    with corner.daemon.counting() as counts:
+        data = path.read_bytes()
+    assert 0 < counts["read"] <= 6_000_000 / 131_072
+    with corner.daemon.counting() as counts:
+        assert path.read_bytes() == data
+        assert run(sys.executable, "-c", READER, path) == "6000000\n"
+        assert run("sha256sum", "--", path) != ""
+    assert counts["read"] == 0
+
+
+def test_all_names_of_a_file_share_its_pages(corner: Corner) -> None:
+    """What was read through an alias is there through vN, too."""
+    data = (corner.path / "c" / "latest" / "large").read_bytes()
+    with corner.daemon.counting() as counts:
+        assert (corner.path / "c" / "v0" / "large").read_bytes() == data
+    assert counts["read"] == 0
+
+
+def test_a_map_of_what_was_read_sends_no_read(corner: Corner) -> None:
+    path = corner.path / "c" / "v0" / "large"
+    data = path.read_bytes()
+    with corner.daemon.counting() as counts:
+        with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as view:
+            assert view[:] == data
+    assert counts["read"] == 0
+
+
+def test_names_that_are_not_there_are_asked_once(corner: Corner) -> None:
+    root = corner.path / "c" / "latest"
+    assert not (root / "absent").exists()
+    with corner.daemon.counting() as counts:
+        for _ in range(100):
+            assert not (root / "absent").exists()
+            with pytest.raises(FileNotFoundError):
+                (root / "absent").read_bytes()
+    assert counts == Counter()
+
+
+def test_opening_a_known_file_asks_little(corner: Corner) -> None:
+    """OPEN and RELEASE; and one GETATTR when it is looked at after a close, because the write-back cache that drafts need
+    makes the kernel doubt a closed file's st_blocks."""
+    path = corner.path / "c" / "latest" / "small"
+    assert path.read_bytes() == b"words"
+    with corner.daemon.counting() as counts:
+        for _ in range(20):
+            assert path.stat().st_size == 5
+            assert path.read_bytes() == b"words"
+    assert set(counts) <= {"open", "release", "getattr"}
+    assert counts["open"] == 20
+    assert counts["getattr"] <= 20
+
+
+def test_xattrs_are_asked_each_time(corner: Corner) -> None:
+    """They may change (tags, descriptions), and the kernel does not keep them."""
+    with corner.daemon.counting() as counts:
+        for _ in range(3):
+            os.getxattr(corner.path / "c" / "latest", "user.artfs.version")
+    assert counts["getxattr"] == 3
+
+
+def test_the_counts_can_be_read_in_the_mount(corner: Corner) -> None:
+    """As a person would look at them: reading the status costs a few requests of its own, never a LOOKUP of files."""
+    before = corner.daemon.status_file()["requests"]
+    after = corner.daemon.status_file()["requests"]
+    spent = Counter(after) - Counter(before)
+    assert sum(spent.values()) <= 10
+    Path(corner.path / "c" / "latest" / "small").stat()
+    assert os.stat(corner.mount / ".artfs" / "status").st_mode & 0o777 == 0o400
