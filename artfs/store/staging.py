@@ -185,9 +185,11 @@ class StagedDraft:
             os.close(descriptor)
 
     def remove(self) -> None:
-        """Takes the draft away: out of sight in one step, then its files. The caller holds the lock."""
+        """Takes the draft away: out of sight in one step, then its files, and what killed processes left of theirs. The
+        caller holds the lock."""
         trash = self.path.parent.parent.parent / TRASH
         trash.mkdir(mode=0o700, exist_ok=True)
+        _clear_dead(trash)
         aside = trash / f"{os.getpid()}-{self.path.name}-{self.path.stat().st_ino}"
         self.path.rename(aside)
         remove_tree(os.fsencode(aside))
@@ -220,6 +222,15 @@ class StagedDraft:
                         yield parts[1].decode()
                         if parts[0] == b"file" and parts[4] != b"-":
                             yield parts[4].decode()
+
+
+def _clear_dead(trash: Path) -> None:
+    """Removes what processes that are gone were just making or removing. Others may do the same at the same time."""
+    for name in os.listdir(trash):
+        maker = name.removeprefix("new-").partition("-")[0]
+        if maker.isdecimal() and not os.path.exists(f"/proc/{maker}"):
+            with contextlib.suppress(OSError):
+                remove_tree(os.fsencode(trash / name))
 
 
 class DraftArea:
