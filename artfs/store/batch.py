@@ -197,17 +197,19 @@ class FolderBatch:
         return False
 
     def _store_bytes(self, data: bytes, digest: str) -> None:
-        target = self._layout.blob_path(digest)
+        target = f"{self._layout.blobs}/{digest[:2]}/{digest}"
         self._remember(target)
+        folder = self._open_folder()
         temp = ""
         try:
             if _has(target, len(data)):
                 return
             self._check_floor(len(data))
-            temp = self._open_folder().temp_path()
+            temp = folder.temp_path()
             fd = os.open(temp, _CREATE, _MODE)
             try:
-                os.fchmod(fd, _MODE)
+                if folder.umask_hides:
+                    os.fchmod(fd, _MODE)
                 write_all(fd, data, 0)
             finally:
                 os.close(fd)

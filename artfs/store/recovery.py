@@ -46,7 +46,13 @@ def read_boot_id() -> str:
 
 
 class BatchFolder:
-    """One live batch's folder for temporary files. `fd`: the folder, opened before anything was written to it."""
+    """One live batch's folder for temporary files.
+
+    Attributes:
+        fd: the folder, opened before anything was written to it.
+        umask_hides: the process's umask takes a permission to read away from new files.
+    Raises OSError.
+    """
 
     def __init__(self, tmp: str, boot_id: str) -> None:
         self._tmp = tmp
@@ -56,10 +62,12 @@ class BatchFolder:
         while True:
             self._name = f"{boot_id}.{self._began_ns}.{os.getpid()}.{next(_numbers)}"
             self._path = f"{tmp}/{self._name}"
-            os.mkdir(self._path, 0o700)
+            os.mkdir(self._path, 0o755)
             self.fd = os.open(self._path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             fcntl.flock(self.fd, fcntl.LOCK_EX)
-            if os.fstat(self.fd).st_nlink:
+            status = os.fstat(self.fd)
+            if status.st_nlink:
+                self.umask_hides = status.st_mode & 0o044 != 0o044
                 return
             os.close(self.fd)  # Somebody took it for a dead one before it was locked.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import itertools
 import os
+import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
@@ -21,9 +22,9 @@ from artfs.store.verify import OnBytes, copy_digesting, digest_file, read_small,
 from artfs.transfer.ahead import Ahead
 from artfs.transfer.progress import Meter, OnProgress
 
-_GROUP = 32
-_GROUP_NBYTES = 4 * 1024 * 1024
-_temp_numbers = itertools.count(1)
+# Large groups: workers that create files in one directory wait for each other.
+_GROUP = 256
+_GROUP_NBYTES = 8 * 1024 * 1024
 
 
 @dataclass(slots=True)
@@ -124,6 +125,8 @@ class _Writer:
         self._dest_path = dest_path
         self._on_bytes = on_bytes
         self._can_reflink = True
+        self._temp_prefix = f".artfs-{secrets.token_hex(4)}-"
+        self._temp_numbers = itertools.count(1)
         self._fresh: dict[str, bool] = {"": fresh}
 
     def make_directory(self, path: str) -> bool:
@@ -198,10 +201,13 @@ class _Writer:
             self._can_reflink = False
         return copy_digesting(blob, target, size, on_bytes=self._on_bytes)
 
+    def _temp_name(self) -> str:
+        return f"{self._temp_prefix}{next(self._temp_numbers)}.tmp"
+
     @contextmanager
     def _temporary(self, entry: FileEntry, dir_fd: int) -> Iterator[int]:
         """A new file that gets the entry's name when the `with` ends well, and is gone otherwise."""
-        temp = _temp_name()
+        temp = self._temp_name()
         mode = 0o755 if entry.executable else 0o644
         flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
         fd = os.open(temp, flags, mode, dir_fd=dir_fd)
@@ -247,7 +253,7 @@ class _Writer:
             with suppress(OSError):
                 if os.readlink(entry.name, dir_fd=dir_fd) == entry.target:
                     return False
-        temp = _temp_name()
+        temp = self._temp_name()
         os.symlink(entry.target, temp, dir_fd=dir_fd)
         try:
             os.rename(temp, entry.name, src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
@@ -293,10 +299,6 @@ class _Writer:
 
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
-
-
-def _temp_name() -> str:
-    return f".artfs-{os.getpid()}-{next(_temp_numbers)}.tmp"
 
 
 @contextmanager

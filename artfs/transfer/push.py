@@ -24,7 +24,7 @@ from artfs.model.pages import BuiltTree, Totals
 from artfs.model.records import Content
 from artfs.store.base import StoreBatch
 from artfs.transfer.progress import Meter, OnProgress
-from artfs.transfer.scan import Kind, Place, check_bad, list_directory, read_rules, root_place, scan
+from artfs.transfer.scan import Kind, Listing, Place, check_bad, list_directory, read_rules, root_place, scan
 from artfs.transfer.treewriter import TreeWriter
 
 _GROUP = 32
@@ -65,7 +65,8 @@ def push_directory(
     with Meter(on_progress, "scan") as meter:
         found = scan(place, rules, meter)
     with Meter(on_progress, "push", found.file_count, found.size) as meter:
-        tree = _Push(batch, rules, meter, workers or len(os.sched_getaffinity(0))).run(place)
+        push = _Push(batch, rules, found.listings, meter, workers or len(os.sched_getaffinity(0)))
+        tree = push.run(place)
     return Pushed(tree.digest, tree.totals, tuple(found.ignored), tuple(sorted(found.collisions)))
 
 
@@ -126,9 +127,12 @@ _Step = _Begin | _End | LinkEntry | Future[list[FileEntry]]
 class _Push:
     """One walk. The walk produces steps in order; files are put by workers meanwhile; steps are consumed in that order."""
 
-    def __init__(self, batch: StoreBatch, rules: IgnoreRules, meter: Meter, workers: int) -> None:
+    def __init__(
+        self, batch: StoreBatch, rules: IgnoreRules, listings: dict[str, Listing], meter: Meter, workers: int
+    ) -> None:
         self._batch = batch
         self._rules = rules
+        self._listings = listings
         self._meter = meter
         self._workers = workers
         self._stopped = threading.Event()
@@ -181,10 +185,10 @@ class _Push:
         yield _Begin(b"")
         while todo:
             place, items = todo[-1]
-            group: list[bytes] = []
+            group: list[tuple[bytes, bool]] = []
             for name, kind in items:
-                if kind is Kind.FILE:
-                    group.append(name)
+                if kind is Kind.FILE or kind is Kind.PROGRAM:
+                    group.append((name, kind is Kind.PROGRAM))
                     if len(group) == _GROUP:
                         yield pool.submit(self._put_group, place.path, group)
                         group = []
@@ -206,22 +210,21 @@ class _Push:
                 yield _End()
 
     def _items(self, place: Place) -> Iterator[tuple[bytes, Kind]]:
-        found = list_directory(place, self._rules)
-        check_bad(place, found.bad)
+        found = self._listings.pop(place.relative, None)
+        if found is None:
+            found = list_directory(place, self._rules)
+            check_bad(place, found.bad)
         return found.items()
 
-    def _put_group(self, directory: str, names: list[bytes]) -> list[FileEntry]:
+    def _put_group(self, directory: str, files: list[tuple[bytes, bool]]) -> list[FileEntry]:
         entries = []
-        for name in names:
+        for name, executable in files:
             path = f"{directory}/{os.fsdecode(name)}"
             try:
-                mode = os.stat(path).st_mode
                 content = self._batch.put_file(path, on_bytes=self._advance)
-            except (FileNotFoundError, NotFoundError):
+            except NotFoundError:
                 raise SourceChangedError(f"{path} was removed while it was pushed") from None
-            except OSError as error:
-                raise StorageError.wrap(error, f"reading {path}") from error
-            entries.append(file_entry(name, content, mode))
+            entries.append(file_entry(name, content, stat.S_IXUSR if executable else 0))
         self._meter.advance(len(entries))
         return entries
 

@@ -16,7 +16,8 @@ from artfs.model.pages import MAX_DEPTH
 from artfs.transfer.progress import Meter
 
 _TOLD = 20
-_PACKED = (b"\0\0", b"\0\1", b"\0\2")
+_REMEMBERED = 100_000
+_PACKED = (b"\0\0", b"\0\1", b"\0\2", b"\0\3")
 _WHAT = {
     stat.S_IFSOCK: "a socket",
     stat.S_IFIFO: "a named pipe",
@@ -31,6 +32,11 @@ class Kind(IntEnum):
     FILE = 0
     DIRECTORY = 1
     LINK = 2
+    PROGRAM = 3
+    """A file that its owner may execute."""
+
+
+_KINDS = tuple(Kind)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +87,7 @@ class Listing:
     def items(self) -> Iterator[tuple[bytes, Kind]]:
         """(name, kind) in the order of names."""
         for packed in self.names:
-            yield packed[:-2], Kind(packed[-1])
+            yield packed[:-2], _KINDS[packed[-1]]
 
 
 def root_place(root: str | os.PathLike[str]) -> Place:
@@ -125,10 +131,13 @@ def list_directory(place: Place, rules: IgnoreRules) -> Listing:
                 elif isinstance(kind, str):
                     found.bad.append((relative, kind))
                 else:
-                    found.names.append(entry.name + _PACKED[kind])
                     if kind is Kind.FILE:
+                        status = entry.stat()
                         found.file_count += 1
-                        found.size += entry.stat().st_size
+                        found.size += status.st_size
+                        if status.st_mode & stat.S_IXUSR:
+                            kind = Kind.PROGRAM
+                    found.names.append(entry.name + _PACKED[kind])
     except OSError as error:
         raise StorageError.wrap(error, f"reading the folder {place.path}") from error
     found.names.sort()
@@ -159,13 +168,20 @@ def _kind_of(entry: os.DirEntry[bytes], place: Place) -> Kind | str:
 
 @dataclass(slots=True)
 class Scan:
-    """What a folder holds. `ignored`: relative paths, directories with a "/" behind them; `collisions`: groups of paths
-    that differ only in case or in the form of accented letters."""
+    """What a folder holds.
+
+    Attributes:
+        size, file_count: in bytes; of files that are not ignored.
+        ignored: relative paths, directories with a "/" behind them.
+        collisions: groups of paths that differ only in case or in the form of accented letters.
+        listings: by `relative` of the place; {} when there are too many names to remember.
+    """
 
     size: int = 0
     file_count: int = 0
     ignored: list[str] = field(default_factory=list)
     collisions: list[tuple[str, ...]] = field(default_factory=list)
+    listings: dict[str, Listing] = field(default_factory=dict)
 
 
 def scan(root: Place, rules: IgnoreRules, meter: Meter) -> Scan:
@@ -177,6 +193,7 @@ def scan(root: Place, rules: IgnoreRules, meter: Meter) -> Scan:
     result = Scan()
     bad: list[tuple[str, str]] = []
     todo = [root]
+    names = 0
     while todo:
         place = todo.pop()
         found = list_directory(place, rules)
@@ -188,6 +205,11 @@ def scan(root: Place, rules: IgnoreRules, meter: Meter) -> Scan:
         for group in case_collisions(os.fsdecode(name) for name, _ in found.items()):
             result.collisions.append(tuple(prefix + name for name in group))
         todo.extend(place.child(name) for name, kind in reversed(list(found.items())) if kind is Kind.DIRECTORY)
+        names += len(found.names) + 1
+        if names <= _REMEMBERED:
+            result.listings[place.relative] = found
+        else:
+            result.listings.clear()
         meter.advance(found.file_count, found.size)
     check_bad(root, bad)
     result.ignored.sort()
