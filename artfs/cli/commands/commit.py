@@ -57,7 +57,8 @@ def command(app: App, /, draft: str, force: bool, **version: Any) -> None:
     for warning in reply.warnings:
         app.note(f"note: {warning}")
     if reply.moved_from is not None:
-        app.note(f"note: latest had moved on from {reply.moved_from}, where the draft began")
+        began = f" from {reply.moved_from}" if reply.moved_from else ""
+        app.note(f"note: latest had moved since the draft began{began}")
     say(committed_line(reply))
 
 
