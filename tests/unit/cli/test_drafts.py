@@ -97,7 +97,7 @@ def test_latest_moved(artfs: Artfs, refused: Refused, draft: Path, two_versions:
     assert "moved to v2" in refused("commit", "vega/cars", code=6)
     assert draft.exists()
     result = artfs("commit", "vega/cars", "--force")
-    assert result.err == "note: latest had moved on from v1, where the draft began\n"
+    assert result.err == "note: latest had moved since the draft began from v1\n"
 
 
 def test_abandon(artfs: Artfs, draft: Path) -> None:
