@@ -1,7 +1,8 @@
-"""The same random operations on a draft and on an ordinary folder: each must give the same result or errno, and both trees must be
-the same afterwards, in the draft and in the version that it becomes.
+"""The same random operations on a draft and on an ordinary folder: each must give the same result or errno,
+and both trees must be the same afterwards, in the draft and in the version that it becomes.
 
-The draft begins with a version's content, so that every operation also meets inherited files, folders and links.
+The draft begins with a version's content, so that every operation also meets inherited files, folders and
+links.
 """
 
 from __future__ import annotations
