@@ -13,7 +13,9 @@ from artfs.errors import ArtfsError, InvalidNameError, NotFoundError
 from artfs.model.names import check_alias
 from artfs.store.staging import DraftArea, StagedDraft
 from artfs.transfer.begin import begin_draft
-from artfs.transfer.seal import commit_draft, recover, unhashed_bytes
+from artfs.transfer.journal import recover
+from artfs.transfer.seal import commit_draft
+from artfs.transfer.staged import unhashed_bytes
 from artfs.wire.control import CommitOptions, CommitReply
 from artfsd.drafts import DraftDir, LiveDraft
 from artfsd.hashing import HashPool

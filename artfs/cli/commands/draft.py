@@ -28,7 +28,7 @@ from artfs.model.draft import DraftInfo
 from artfs.model.names import ArtifactName, check_alias, parse_time
 from artfs.store.staging import DraftArea, StagedDraft
 from artfs.transfer.begin import begin_draft
-from artfs.transfer.seal import draft_changes, draft_summary
+from artfs.transfer.staged import draft_changes, draft_summary
 
 
 @click.group("draft", cls=Group, context_settings=HELP_OPTIONS)

@@ -1,0 +1,120 @@
+"""The journal of a commit, and what is done after one that did not end.
+
+`sealing`, in the draft's folder, lists the files that a commit takes over. It is durable before the first of them gets its
+second name (in the store), so whoever finds it knows which files may share an inode with a blob.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from artfs.catalog.base import Catalog
+from artfs.errors import NotFoundError, StorageError
+from artfs.model.digests import to_raw
+from artfs.model.entry import FileEntry
+from artfs.model.names import parse_time
+from artfs.model.records import Member
+from artfs.store.base import LocalStore
+from artfs.store.staging import StagedDraft
+from artfs.store.standins import entry_target
+
+JOURNAL = "sealing"
+
+
+class Row(msgspec.Struct, frozen=True, array_like=True):
+    """One line of the journal: a staged file that a commit takes over. `path` is relative to the draft's files; b""
+    with the root tree's digest is the last line, written when only the catalog's transaction is left."""
+
+    path: bytes
+    digest: str
+    size: int
+    blocks: str
+    executable: bool
+
+
+def append_rows(draft: StagedDraft, rows: list[Row]) -> None:
+    """Adds lines to the draft's journal, durably. Raises StorageError."""
+    encoder = msgspec.msgpack.Encoder()
+    data = bytearray()
+    for row in rows:
+        line = encoder.encode(row)
+        data += len(line).to_bytes(4, "little") + line
+    try:
+        with (draft.path / JOURNAL).open("ab") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+    except OSError as error:
+        raise StorageError.wrap(error, "writing the journal of the commit") from error
+
+
+def _read_journal(path: Path) -> Iterator[Row]:
+    decoder = msgspec.msgpack.Decoder(Row)
+    data = path.read_bytes()
+    at = 0
+    while at + 4 <= len(data):
+        length = int.from_bytes(data[at : at + 4], "little")
+        try:
+            yield decoder.decode(data[at + 4 : at + 4 + length])
+        except msgspec.DecodeError:
+            return  # torn: nothing that follows was acted on
+        at += 4 + length
+
+
+def recover(store: LocalStore, draft: StagedDraft, catalog: Catalog | None = None) -> bool:
+    """Brings a draft back into order after a commit that did not end. True: that commit had made its version (which
+    `catalog` tells), so the draft was removed. Harmless on a draft that is in order."""
+    journal = draft.path / JOURNAL
+    if not journal.exists():
+        return False
+    for row in _read_journal(journal):
+        if not row.path:
+            latest = latest_of(catalog, draft) if catalog is not None else None
+            if latest is not None and latest.version.digest == row.digest and moved_since(draft, latest):
+                draft.remove()
+                return True
+            continue
+        staged = draft.files + b"/" + row.path
+        try:
+            mine = os.lstat(staged)
+        except OSError:
+            continue
+        if _is_same_file(mine, store.path_of(row.digest)):
+            name = row.path.rsplit(b"/", 1)[-1]
+            raw_blocks = to_raw(row.blocks) if row.blocks else b""
+            entry = FileEntry(name, row.size, to_raw(row.digest), raw_blocks, row.executable)
+            draft.scratch.place_link(entry_target(entry), staged)
+            os.utime(staged, ns=(mine.st_mtime_ns, mine.st_mtime_ns), follow_symlinks=False)
+        elif stat.S_ISREG(mine.st_mode) and stat.S_IMODE(mine.st_mode) == 0o444:
+            # Made read-only for the store, which had the blob already or never got it.
+            os.chmod(staged, 0o755 if row.executable else 0o644)
+    with contextlib.suppress(FileNotFoundError):
+        journal.unlink()
+    return False
+
+
+def _is_same_file(status: os.stat_result, path: Path) -> bool:
+    try:
+        other = os.lstat(path)
+    except FileNotFoundError:
+        return False
+    return (status.st_dev, status.st_ino) == (other.st_dev, other.st_ino)
+
+
+def latest_of(catalog: Catalog, draft: StagedDraft) -> Member | None:
+    """The member that `latest` of the draft's collection names, None before the first version."""
+    try:
+        return catalog.resolve(draft.info.entity, draft.info.project, draft.info.collection, "latest")
+    except NotFoundError:
+        return None
+
+
+def moved_since(draft: StagedDraft, latest: Member | None) -> bool:
+    """Whether somebody logged a version to the collection after the draft began."""
+    return latest is not None and latest.created_at > parse_time(draft.info.began_at)
