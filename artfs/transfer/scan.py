@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import stat
+from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import IntEnum
+from itertools import pairwise
+
+from xxhash import xxh3_64_intdigest
 
 from artfs.errors import DraftInvalidError, NotFoundError, StorageError, UsageError
-from artfs.model.collide import case_collisions
+from artfs.model.collide import case_collisions, folded
 from artfs.model.entry import link_stays_inside
 from artfs.model.ignore import IGNORE_FILE, IgnoreRules
 from artfs.model.pages import MAX_DEPTH
@@ -202,7 +206,7 @@ def scan(root: Place, rules: IgnoreRules, meter: Meter) -> Scan:
         result.ignored += found.ignored
         bad += found.bad
         prefix = f"{place.relative}/" if place.relative else ""
-        for group in case_collisions(os.fsdecode(name) for name, _ in found.items()):
+        for group in _collisions(found):
             result.collisions.append(tuple(prefix + name for name in group))
         todo.extend(place.child(name) for name, kind in reversed(list(found.items())) if kind is Kind.DIRECTORY)
         names += len(found.names) + 1
@@ -214,6 +218,19 @@ def scan(root: Place, rules: IgnoreRules, meter: Meter) -> Scan:
     check_bad(root, bad)
     result.ignored.sort()
     return result
+
+
+def _collisions(found: Listing) -> list[tuple[str, ...]]:
+    # case_collisions keeps every name twice; of a million names only those that share a hash are given to it.
+    hashes = array("Q", (_folded_hash(packed) for packed in found.names))
+    shared = {one for one, other in pairwise(sorted(hashes)) if one == other}
+    if not shared:
+        return []
+    return case_collisions(os.fsdecode(packed[:-2]) for packed in found.names if _folded_hash(packed) in shared)
+
+
+def _folded_hash(packed: bytes) -> int:
+    return xxh3_64_intdigest(os.fsencode(folded(os.fsdecode(packed[:-2]))))
 
 
 def check_bad(root: Place, bad: list[tuple[str, str]]) -> None:
