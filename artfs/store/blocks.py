@@ -46,6 +46,12 @@ class BlobChecker:
         offset = index * self.block_size
         return offset, min(self.block_size, self._size - offset)
 
+    def prepare(self) -> None:
+        """Loads the block list now, if there is one. From then on `load` is not called any more. Raises BadObjectError
+        and what `load` raises."""
+        if self._blocks:
+            self._block_hashes()
+
     def check_block(self, index: int, data: bytes | bytearray | memoryview) -> None:
         """`data` must be exactly block `index`. Raises BadBlobError when it is not, BadObjectError for a bad block
         list, and what `load` raises."""

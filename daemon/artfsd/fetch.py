@@ -63,6 +63,10 @@ class OpenBlob(FileHandle):
         fingerprint = (status.st_mtime_ns, status.st_ctime_ns)
         if fingerprint == self._fingerprint:
             return
+        if status.st_nlink == 0 and status.st_mtime_ns == self._fingerprint[0]:
+            # A sweep took its name away, and its block list: that is what the new ctime says.
+            self._fingerprint = fingerprint
+            return
         self._fingerprint = fingerprint
         if status.st_size != self.entry.size:
             self._condemn(f"the file has {status.st_size} bytes instead of {self.entry.size}")
@@ -70,6 +74,11 @@ class OpenBlob(FileHandle):
         self.bad = False
         self.checker = BlobChecker(self.entry.digest, self.entry.size, self._blobs.blocks_of(self.entry), self._blobs.load_object)
         self._checked = bytearray(self.checker.block_count)
+        try:
+            # Now and not when it is needed: an open file stays readable when its version was deleted and swept.
+            self.checker.prepare()
+        except (CorruptError, BlobMissingError) as error:
+            self._condemn(str(error))
 
     def _condemn(self, why: str) -> None:
         self.bad = True
