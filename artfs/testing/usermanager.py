@@ -72,7 +72,7 @@ class UserManager:
     def run(self, *command: str) -> subprocess.CompletedProcess[str]:
         """Runs `command` as the user, where the manager's mounts are seen."""
         assert self._process is not None
-        inside = ["nsenter", f"--target={self._process.pid}", "--mount", "--", *self._as_user(command)]
+        inside = ["nsenter", f"--target={self._process.pid}", "--mount", "--root", "--", *self._as_user(command)]
         return subprocess.run(inside, env=self._environ, cwd="/", capture_output=True, text=True, timeout=120)
 
     def systemctl(self, *arguments: str) -> subprocess.CompletedProcess[str]:
