@@ -350,6 +350,7 @@ class DraftHandle(FileHandle):
     __slots__ = ("blob", "fd", "node", "writing")
 
     def __init__(self, node: DraftFile, fd: int, writing: bool) -> None:
+        super().__init__()
         self.node = node
         self.fd = fd
         self.writing = writing

@@ -1,8 +1,8 @@
 """Reading blobs for the mount: open blobs shared by all handles, every byte checked before a reader sees it.
 
-A blob over 1 MiB is checked block by block (256 KiB, BLAKE3 from its block list), a smaller one whole (SHA-256); what
-was checked once stays trusted as long as the file's fingerprint (inode, size, mtime, ctime) does. Descriptors of
-closed files are kept for a while, so that opening a hot file makes no system call.
+A blob over 1 MiB is checked block by block (256 KiB, BLAKE3 from its block list), a smaller one whole
+(SHA-256); what was checked once stays trusted as long as the file's fingerprint (inode, size, mtime, ctime)
+does. Descriptors of closed files are kept for a while, so that opening a hot file makes no system call.
 
 Runs on the loop's thread, except what it puts into `Later`.
 """
@@ -13,7 +13,6 @@ import errno
 import logging
 import os
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
@@ -28,7 +27,7 @@ from artfsd.inodes import FileHandle, Later, refuse
 log = logging.getLogger(__name__)
 
 IDLE_DESCRIPTORS = 256
-"""How many descriptors of closed blobs are kept, least recently used first to go."""
+"""How many descriptors of closed blobs are kept at least; at twice as many the oldest are closed."""
 
 MAX_READ = 1024 * 1024
 """The largest request that the kernel sends, in bytes."""
@@ -40,11 +39,15 @@ _NOWAIT = getattr(os, "RWF_NOWAIT", 0)
 
 
 class OpenBlob(FileHandle):
-    """One blob that is open, or was a moment ago. `checker` None: all of it was found right."""
+    """One blob that is open, or was a moment ago: all who open it share it. `checker` None: all of it was
+    found right. `fd` -1: it was closed for good."""
+
+    shared = True
 
     __slots__ = ("_blobs", "_checked", "_fingerprint", "_label", "_look_again", "bad", "checker", "entry", "fd", "users")
 
     def __init__(self, blobs: Blobs, entry: FileEntry, fd: int, label: Callable[[], str]) -> None:
+        super().__init__()
         self._blobs = blobs
         self.entry = entry
         self.fd = fd
@@ -75,7 +78,8 @@ class OpenBlob(FileHandle):
         self.checker = BlobChecker(self.entry.digest, self.entry.size, self._blobs.blocks_of(self.entry), self._blobs.load_object)
         self._checked = bytearray(self.checker.block_count)
         try:
-            # Now and not when it is needed: an open file stays readable when its version was deleted and swept.
+            # Now and not when it is needed: an open file stays readable when its version was deleted and
+            # swept.
             self.checker.prepare()
         except (CorruptError, BlobMissingError) as error:
             self._condemn(str(error))
@@ -156,22 +160,33 @@ class OpenBlob(FileHandle):
             self._condemn(str(error))
             refuse(errno.EIO)
 
+    def take(self) -> None:
+        """One more has it open."""
+        if not self.users:
+            self._blobs.taken()
+        self.users += 1
+
     def close(self) -> None:
-        self._blobs.release(self)
+        self.users -= 1
+        if not self.users:
+            self._blobs.released(self)
 
 
 class Blobs:
-    """The blobs of a store, as the mount reads them."""
+    """The blobs of a store, as the mount reads them. `on_drop` gets the handle number of a blob that is
+    closed for good."""
 
     def __init__(self, store: LocalStore) -> None:
         self._store = store
-        self._open: dict[str, OpenBlob] = {}
-        self._idle: OrderedDict[str, OpenBlob] = OrderedDict()
+        self._blobs: dict[bytes, OpenBlob] = {}  # oldest first; open or idle
+        self._idle = 0
+        self.on_drop: Callable[[int], None] = lambda number: None
         self._buffer = aligned_buffer(MAX_READ + 2 * BLOCK_SIZE)
         self.load_object: Callable[[str], bytes] = store.read
 
     def buffer(self, size: int) -> memoryview:
-        """Room for one read. Shared: valid until the loop's next request, which is after the reply was sent."""
+        """Room for one read. Shared: valid until the loop's next request, which is after the reply was
+        sent."""
         if size > len(self._buffer):
             return aligned_buffer(size)
         return self._buffer[:size]
@@ -181,15 +196,13 @@ class Blobs:
         return entry.blocks.hex() if entry.blocks else ""
 
     def open(self, entry: FileEntry, label: Callable[[], str]) -> OpenBlob:
-        """The blob of `entry`, ready to read. `label` names the file in the log. May raise Later, BlobMissingError."""
-        digest = entry.digest
-        blob = self._open.get(digest)
+        """The blob of `entry`, ready to read. `label` names the file in the log. Raises BlobMissingError,
+        StorageError."""
+        blob = self._blobs.get(entry.sha256)
         if blob is None:
-            blob = self._idle.pop(digest, None)
-            if blob is None:
-                blob = OpenBlob(self, entry, self._descriptor(digest, label), label)
-            self._open[digest] = blob
-        blob.users += 1
+            blob = self._blobs[entry.sha256] = OpenBlob(self, entry, self._descriptor(entry.digest, label), label)
+            self._idle += 1
+        blob.take()
         return blob
 
     def _descriptor(self, digest: str, label: Callable[[], str]) -> int:
@@ -199,23 +212,31 @@ class Blobs:
             log.error("cannot open %s: %s", label(), error)
             raise
 
-    def release(self, blob: OpenBlob) -> None:
-        blob.users -= 1
-        if blob.users:
-            return
-        digest = blob.entry.digest
-        del self._open[digest]
-        if blob.bad:
-            os.close(blob.fd)
-            return
-        self._idle[digest] = blob
-        if len(self._idle) > IDLE_DESCRIPTORS:
-            os.close(self._idle.popitem(last=False)[1].fd)
+    def taken(self) -> None:
+        """An idle blob was opened."""
+        self._idle -= 1
 
-    def drop_idle(self) -> None:
-        """Closes what nobody has open, so that deleted blobs give their space back."""
-        while self._idle:
-            os.close(self._idle.popitem()[1].fd)
+    def released(self, blob: OpenBlob) -> None:
+        """Nobody has it open any more."""
+        self._idle += 1
+        if blob.bad:
+            self._drop(blob)
+        elif self._idle > 2 * IDLE_DESCRIPTORS:
+            self.drop_idle(keep=IDLE_DESCRIPTORS)
+
+    def drop_idle(self, keep: int = 0) -> None:
+        """Closes what nobody has open, so that deleted blobs give their space back; the `keep` youngest
+        stay."""
+        idle = [blob for blob in self._blobs.values() if not blob.users]
+        for blob in idle[: len(idle) - keep]:
+            self._drop(blob)
+
+    def _drop(self, blob: OpenBlob) -> None:
+        self._idle -= 1
+        del self._blobs[blob.entry.sha256]
+        os.close(blob.fd)
+        blob.fd = -1
+        self.on_drop(blob.number)
 
     def status(self) -> dict[str, Any]:
-        return {"open": len(self._open), "idle": len(self._idle)}
+        return {"open": len(self._blobs) - self._idle, "idle": self._idle}

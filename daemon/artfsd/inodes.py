@@ -174,11 +174,20 @@ class Node:
 
 
 class FileHandle:
-    """An open file. `direct`: the kernel must not cache its pages (their size is not known beforehand)."""
+    """An open file. `direct`: the kernel must not cache its pages (their size is not known beforehand).
 
-    __slots__ = ()
+    `shared`: every open of the same content gets this very object, so it keeps its number (and the transport's `reply`) until
+    its owner drops it; `close` is called once for each open.
+    """
+
+    __slots__ = ("number", "reply")
     direct = False
     keep_cache = True
+    shared = False
+
+    def __init__(self) -> None:
+        self.number = 0  # 0: it has none yet
+        self.reply: Any = None
 
     def read(self, offset: int, size: int) -> bytes | memoryview:
         refuse(errno.EBADF)

@@ -75,7 +75,6 @@ class Operations(pyfuse3.Operations):
         self._deadline_s = deadline_s
         self._limiter = limiter
         self._entry = EntryAttributes()  # reused by readdir: copied into the reply at once
-        self._info = FileInfo()
 
     @property
     def requests(self) -> int:
@@ -168,7 +167,11 @@ class Operations(pyfuse3.Operations):
         return self._fill(attr)
 
     def _file_info(self, handle: Any) -> FileInfo:
-        return FileInfo(fh=self.vfs.add_handle(handle), direct_io=handle.direct, keep_cache=handle.keep_cache)
+        info: FileInfo = handle.reply
+        if info is None:
+            info = FileInfo(fh=self.vfs.add_handle(handle), direct_io=handle.direct, keep_cache=handle.keep_cache)
+            handle.reply = info
+        return info
 
     # names -----------------------------------------------------------------------------------------------------------
     @handler

@@ -20,7 +20,7 @@ from artfs.model.digests import from_raw
 from artfs.model.entry import DirEntry, Entry, FileEntry, LinkEntry, RefEntry
 from artfs.model.records import Member
 from artfs.model.tree import Directory, IndexPage, LeafPage, Totals, decode_page
-from artfsd.fetch import Blobs
+from artfsd.fetch import Blobs, OpenBlob
 from artfsd.inodes import (
     DIR_MODE,
     FILE_MODE,
@@ -173,7 +173,7 @@ class Listing(FileRange):
 class VersionFile(Node):
     """A file of a version, made when a request names it."""
 
-    __slots__ = ("entry", "index", "listing")
+    __slots__ = ("_blob", "entry", "index", "listing")
     constant = True
 
     def __init__(self, listing: Listing, index: int, entry: Entry) -> None:
@@ -182,6 +182,7 @@ class VersionFile(Node):
         self.listing = listing
         self.index = index
         self.entry = entry
+        self._blob: OpenBlob | None = None
 
     def attr(self) -> Attr:
         return self.listing.file_attr(self.index, self.entry)
@@ -194,9 +195,14 @@ class VersionFile(Node):
     def open(self, flags: int) -> FileHandle:
         if flags & WRITE_FLAGS:
             refuse(errno.EROFS)
+        blob = self._blob
+        if blob is not None and blob.fd >= 0:
+            blob.take()
+            return blob
         entry = self.entry
         if isinstance(entry, FileEntry):
-            return self.listing.trees.blobs.open(entry, lambda: self.listing.path_of(entry.name))
+            blob = self._blob = self.listing.trees.blobs.open(entry, lambda: self.listing.path_of(entry.name))
+            return blob
         refuse(errno.EOPNOTSUPP)  # references are read by a later version of artfs
 
     def setattr(self, changes: dict[str, int]) -> Attr:

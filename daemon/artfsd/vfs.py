@@ -72,6 +72,7 @@ class Vfs:
         if area is not None:
             self.drafts = Drafts(area, self.ctx, store, self.pool, notify)
         self.files: dict[int, FileHandle] = {}
+        self.blobs.on_drop = self._forget_number
         self._dirs: dict[int, DirHandle] = {}
         self._next_handle = 1
 
@@ -116,19 +117,27 @@ class Vfs:
         self._next_handle += 1
         if isinstance(handle, FileHandle):
             self.files[number] = handle
+            handle.number = number
         else:
             self._dirs[number] = handle
         return number
+
+    def _forget_number(self, number: int) -> None:
+        self.files.pop(number, None)
 
     def dir_handle(self, number: int) -> DirHandle:
         return self._dirs[number]
 
     def close_handle(self, number: int) -> None:
-        handle: FileHandle | DirHandle | None = self.files.pop(number, None)
-        if handle is None:
-            handle = self._dirs.pop(number, None)
+        handle = self.files.get(number)
         if handle is not None:
+            if not handle.shared:
+                del self.files[number]
             handle.close()
+            return
+        directory = self._dirs.pop(number, None)
+        if directory is not None:
+            directory.close()
 
     # the whole
     def statfs(self) -> os.statvfs_result:
@@ -152,7 +161,10 @@ class Vfs:
             "inodes": len(self.table),
             "listings": self.trees.status(),
             "blobs": self.blobs.status(),
-            "handles": {"files": len(self.files), "directories": len(self._dirs)},
+            "handles": {
+                "files": sum(not handle.shared for handle in self.files.values()),
+                "directories": len(self._dirs),
+            },
             "hashing": self.pool.pending,
             "drafts": {
                 draft.staged.label: {"writers": len(draft.writers), "sealed": draft.sealed}
@@ -163,7 +175,8 @@ class Vfs:
 
     def close(self) -> None:
         for handle in list(self.files.values()):
-            handle.close()
+            if not handle.shared:
+                handle.close()
         self.files.clear()
         self._dirs.clear()
         if self.drafts is not None:
@@ -238,6 +251,7 @@ class StatusHandle(FileHandle):
     keep_cache = False
 
     def __init__(self, data: bytes) -> None:
+        super().__init__()
         self._data = data
 
     def read(self, offset: int, size: int) -> bytes:
