@@ -12,6 +12,7 @@ import logging
 import queue
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pyfuse3
@@ -106,10 +107,16 @@ class Watcher:
             except trio.RunFinishedError:
                 return
             except ArtfsError as error:
+                if self._stop.is_set():
+                    return  # the catalog was closed below us: the daemon ends
                 if self._healthy:
                     log.error("the catalog cannot be watched: %s", error)
                     self._healthy = False
-                    self._from_thread(self._failed)
+                    self._tell_failure()
+
+    def _tell_failure(self) -> None:
+        with suppress(trio.RunFinishedError):
+            self._from_thread(self._failed)
 
     def look(self) -> None:
         """Reads the catalog again and applies it. Blocking; from any thread but the loop's."""
