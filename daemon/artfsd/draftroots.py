@@ -17,10 +17,12 @@ from artfs.transfer.journal import recover
 from artfs.transfer.seal import commit_draft
 from artfs.transfer.staged import unhashed_bytes
 from artfs.wire.control import CommitOptions, CommitReply
+from artfsd.collectiondir import CollectionDir
 from artfsd.drafts import DraftDir, LiveDraft
 from artfsd.hashing import HashPool
 from artfsd.inodes import Attr, DirHandle, FileHandle, Later, ListHandle, Node, refuse
-from artfsd.names import CollectionDir, Invalidation, NamesContext, ProjectDir, decode
+from artfsd.names import ProjectDir
+from artfsd.naming import Invalidation, NamesContext, decode
 from artfsd.versions import time_ns
 
 if TYPE_CHECKING:

@@ -31,16 +31,14 @@ from artfs.store.standins import (
 )
 from artfsd.draftfiles import DraftFile, DraftHandle, DraftLink
 from artfsd.draftinfo import info_xattrs, with_xattr
+from artfsd.draftmoves import rename
 from artfsd.hashing import HashPool
-from artfsd.inodes import DIR_MODE, Attr, DirHandle, FileHandle, ListHandle, Node, refuse
+from artfsd.inodes import DIR_MODE, NAME_MAX, Attr, DirHandle, FileHandle, ListHandle, Node, refuse
 from artfsd.versions import DIR_SIZE, Trees, VersionFile
 
 if TYPE_CHECKING:
     from artfs.store.base import LocalStore
 
-NAME_MAX = 255
-RENAME_NOREPLACE = 1
-RENAME_EXCHANGE = 2
 
 
 class LiveDraft:
@@ -147,11 +145,11 @@ class DraftDir(Node):
             return
         assert self.parent is not None and self.base is not None
         self.parent.materialize()
-        aside = self._make_aside(0o755)
+        aside = self.make_aside(0o755)
         os.rename(aside, self.path)
         self.backed = True
 
-    def _make_aside(self, mode: int) -> bytes:
+    def make_aside(self, mode: int) -> bytes:
         """A new directory with this one's base, under a scratch name."""
         aside = self.draft.staged.scratch.name()
         os.mkdir(aside, mode)
@@ -402,86 +400,12 @@ class DraftDir(Node):
         else:
             scratch.replace_directory(path, None)
 
-    # rename ------------------------------------------------------------------------------------------------------
     def rename_from(self, name: bytes, target: Node, new_name: bytes, flags: int) -> None:
         if not isinstance(target, DraftDir):
             refuse(errno.EROFS)
         if target.draft is not self.draft:
             refuse(errno.EXDEV)
-        self.draft.check_writable()
-        if len(new_name) > NAME_MAX:
-            refuse(errno.ENAMETOOLONG)
-        if new_name == BASE_NAME:
-            refuse(errno.EPERM)
-        node = self.find(name)
-        over = target.find(new_name)
-        if node is None:
-            refuse(errno.ENOENT)
-        if flags & ~RENAME_NOREPLACE:
-            refuse(errno.EINVAL)
-        if over is not None and flags & RENAME_NOREPLACE:
-            refuse(errno.EEXIST)
-        if over is node:
-            return
-        if isinstance(node, DraftDir):
-            if over is not None and not isinstance(over, DraftDir):
-                refuse(errno.ENOTDIR)
-            if isinstance(over, DraftDir) and over.names():
-                refuse(errno.ENOTEMPTY)
-        elif isinstance(over, DraftDir):
-            refuse(errno.EISDIR)
-        hide = self.in_base(name) is not None
-        target.in_base(new_name)  # loads what _place may need before anything changes
-        self.materialize()
-        target.materialize()
-        known = node.known_record() if isinstance(node, DraftFile) else None
-        if isinstance(node, DraftDir):
-            self._move_directory(node, target, new_name, over, hide)
-        else:
-            self._move_file(node, name, target, new_name, hide)
-        self.children.pop(name, None)
-        if over is not None:
-            target.children.pop(new_name, None)
-            if not isinstance(over, DraftDir):
-                over.lost_name(target, new_name)
-        target.children[new_name] = node
-        if isinstance(node, DraftDir):
-            node.parent, node.name = target, new_name
-        else:
-            node.renamed(self, name, target, new_name)
-            if isinstance(node, DraftFile):
-                node.refresh_record(known)
-
-    def _move_file(self, node: DraftFile | DraftLink, name: bytes, target: DraftDir, new_name: bytes, hide: bool) -> None:
-        source, dest = self.path + b"/" + name, target.path + b"/" + new_name
-        place = self.draft.staged.scratch.place_link
-        if os.path.lexists(source):
-            os.rename(source, dest)
-        elif isinstance(node, DraftFile):
-            assert node.entry is not None
-            place(entry_target(node.entry), dest)
-        else:
-            place(node.target, dest)
-        if hide:
-            place(GONE, source)
-
-    def _move_directory(
-        self, node: DraftDir, target: DraftDir, new_name: bytes, over: DraftDir | DraftFile | DraftLink | None, hide: bool
-    ) -> None:
-        source, dest = node.path, target.path + b"/" + new_name
-        scratch = self.draft.staged.scratch
-        if isinstance(over, DraftDir) and over.backed:
-            scratch.replace_directory(dest, None)
-        elif (slot := target.slot(new_name)) is not None and slot.gone:
-            os.unlink(dest)
-        if node.backed:
-            os.rename(source, dest)
-            if hide:
-                scratch.place_link(GONE, source)
-        else:
-            os.rename(node._make_aside(0o755), dest)
-            node.backed = True
-            scratch.place_link(GONE, source)
+        rename(self, name, target, new_name, flags)
 
     # attributes --------------------------------------------------------------------------------------------------
     def setattr(self, changes: dict[str, int]) -> Attr:

@@ -22,6 +22,9 @@ FOREVER_S = 1e7
 """What the kernel may keep 'for ever', in seconds (116 days; larger values overflow in some kernels)."""
 
 
+NAME_MAX = 255
+"""The longest name of one entry, in bytes."""
+
 HOT_NODES = 2048
 """Nodes of ranges that were made lately are kept, up to this many: whoever opens a file asks for it several times."""
 

@@ -20,7 +20,7 @@ import trio
 
 from artfs.catalog.base import Catalog
 from artfs.errors import ArtfsError
-from artfsd.names import Invalidation
+from artfsd.naming import Invalidation
 
 log = logging.getLogger(__name__)
 

@@ -26,7 +26,7 @@ from artfs.store.staging import DraftArea
 from artfs.wire.control import MountRecord
 from artfsd import mountpoint as place
 from artfsd.control import ControlServer
-from artfsd.names import Invalidation
+from artfsd.naming import Invalidation
 from artfsd.notify import Notifier, Watcher
 from artfsd.operations import Operations
 from artfsd.shim import LoopShim

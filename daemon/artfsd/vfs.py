@@ -16,12 +16,24 @@ from artfs.catalog.base import Catalog
 from artfs.settings import Settings
 from artfs.store.base import LocalStore
 from artfs.store.staging import DraftArea
+from artfsd.collectiondir import CollectionDir
 from artfsd.draftroots import Drafts
-from artfsd.drafts import NAME_MAX, DraftDir
+from artfsd.drafts import DraftDir
 from artfsd.fetch import Blobs
 from artfsd.hashing import HashPool
-from artfsd.inodes import FILE_MODE, Attr, DirHandle, FileHandle, InodeTable, ListHandle, Node, refuse
-from artfsd.names import CollectionDir, EntityDir, Invalidation, NamesContext, ProjectDir, known_directories
+from artfsd.inodes import (
+    FILE_MODE,
+    NAME_MAX,
+    Attr,
+    DirHandle,
+    FileHandle,
+    InodeTable,
+    ListHandle,
+    Node,
+    refuse,
+)
+from artfsd.names import EntityDir, ProjectDir, known_directories
+from artfsd.naming import Invalidation, NamesContext
 from artfsd.versions import TreePages, Trees
 
 

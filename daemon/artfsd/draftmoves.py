@@ -1,0 +1,99 @@
+"""Renames inside a draft, over its own files, stand-ins and inherited names."""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import TYPE_CHECKING
+
+from artfs.store.standins import BASE_NAME, GONE, entry_target
+from artfsd.draftfiles import DraftFile, DraftLink
+from artfsd.inodes import NAME_MAX, refuse
+
+if TYPE_CHECKING:
+    from artfsd.drafts import DraftDir
+
+RENAME_NOREPLACE = 1
+FILES = (DraftFile, DraftLink)
+"""What is not a directory."""
+
+
+def rename(source: DraftDir, name: bytes, target: DraftDir, new_name: bytes, flags: int) -> None:
+    """rename(2) of `name` in `source` to `new_name` in `target`, a directory of the same draft. Raises OSError with
+    rename's errno values."""
+    source.draft.check_writable()
+    if len(new_name) > NAME_MAX:
+        refuse(errno.ENAMETOOLONG)
+    if new_name == BASE_NAME:
+        refuse(errno.EPERM)
+    node = source.find(name)
+    over = target.find(new_name)
+    if node is None:
+        refuse(errno.ENOENT)
+    if flags & ~RENAME_NOREPLACE:
+        refuse(errno.EINVAL)
+    if over is not None and flags & RENAME_NOREPLACE:
+        refuse(errno.EEXIST)
+    if over is node:
+        return
+    if isinstance(node, FILES):
+        if over is not None and not isinstance(over, FILES):
+            refuse(errno.EISDIR)
+    elif isinstance(over, FILES):
+        refuse(errno.ENOTDIR)
+    elif over is not None and over.names():
+        refuse(errno.ENOTEMPTY)
+    hide = source.in_base(name) is not None
+    target.in_base(new_name)  # loads what moving may need before anything changes
+    source.materialize()
+    target.materialize()
+    known = node.known_record() if isinstance(node, DraftFile) else None
+    if isinstance(node, FILES):
+        _move_file(source, node, name, target, new_name, hide)
+    else:
+        _move_directory(node, target, new_name, over, hide)
+    source.children.pop(name, None)
+    if over is not None:
+        target.children.pop(new_name, None)
+        if isinstance(over, FILES):
+            over.lost_name(target, new_name)
+    target.children[new_name] = node
+    if isinstance(node, FILES):
+        node.renamed(source, name, target, new_name)
+        if isinstance(node, DraftFile):
+            node.refresh_record(known)
+    else:
+        node.parent, node.name = target, new_name
+
+
+def _move_file(source: DraftDir, node: DraftFile | DraftLink, name: bytes, target: DraftDir, new_name: bytes, hide: bool) -> None:
+    old, dest = source.path + b"/" + name, target.path + b"/" + new_name
+    place = source.draft.staged.scratch.place_link
+    if os.path.lexists(old):
+        os.rename(old, dest)
+    elif isinstance(node, DraftFile):
+        assert node.entry is not None
+        place(entry_target(node.entry), dest)
+    else:
+        place(node.target, dest)
+    if hide:
+        place(GONE, old)
+
+
+def _move_directory(
+    node: DraftDir, target: DraftDir, new_name: bytes, over: DraftDir | DraftFile | DraftLink | None, hide: bool
+) -> None:
+    old, dest = node.path, target.path + b"/" + new_name
+    scratch = target.draft.staged.scratch
+    if over is not None and not isinstance(over, FILES) and over.backed:
+        scratch.replace_directory(dest, None)
+    elif (slot := target.slot(new_name)) is not None and slot.gone:
+        os.unlink(dest)
+    if node.backed:
+        os.rename(old, dest)
+        if hide:
+            scratch.place_link(GONE, old)
+    else:
+        os.rename(node.make_aside(0o755), dest)
+        node.backed = True
+        scratch.place_link(GONE, old)
