@@ -7,7 +7,8 @@
 runs `artfs ARGUMENTS`. The child says each phase on standard output when it begins (`PHASE moving`), and kills itself
 with SIGKILL right before the 17th step of "moving": a step is a system call that changes names (seen through Python's
 audit events) or an SQL statement of the catalog; "event": "os.link" counts only those. `step` 0: it lives on; whoever
-reads may kill it (`PID 123` is the first line). The last lines are `STEPS {"moving": 300, …}` when it lived to its end, and `END STATUS`.
+reads may kill it (`PID 123` is the first line). The last lines are `STEPS {"moving": 300, …}` when it lived to its end,
+and `END STATUS`.
 
 A child is forked from a process that has imported everything, so a job takes milliseconds.
 """
@@ -27,6 +28,9 @@ from artfs.api.session import Session, open_session
 from artfs.cli.common import App
 from artfs.cli.main import cli
 from artfs.settings import load_settings
+
+PRELOADED = (artfs.cli.commands.commit, artfs.cli.commands.log, artfs.transfer.seal)
+"""What a child would import by itself, before it is forked."""
 
 CHANGES = {"os.chmod", "os.link", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.symlink", "os.utime"}
 PUSH = {"scan": "scanning", "push": "writing"}
@@ -55,9 +59,8 @@ class Fate:
     def audit(self, event: str, arguments: tuple[Any, ...]) -> None:
         if self._event and event != self._event:
             return
-        if event in CHANGES:
-            self.step()
-        elif event == "open" and isinstance(arguments[2], int) and arguments[2] & os.O_CREAT:
+        creates = event == "open" and isinstance(arguments[2], int) and arguments[2] & os.O_CREAT
+        if event in CHANGES or creates:
             self.step()
 
 

@@ -82,9 +82,15 @@ def test_split_options(text: str, words: list[str]) -> None:
 
 def test_every_error_has_an_exit_code_of_mount() -> None:
     codes = {kind: exit_code(cls.__new__(cls)) for kind, cls in all_kinds().items()}
-    assert set(codes.values()) == {mount_helper.BAD_USAGE, mount_helper.SYSTEM_ERROR, mount_helper.MOUNT_FAILED}
+    assert set(codes.values()) == {
+        mount_helper.BAD_USAGE,
+        mount_helper.SYSTEM_ERROR,
+        mount_helper.MOUNT_FAILED,
+    }
     assert codes["usage"] == mount_helper.BAD_USAGE
-    assert codes["mountpoint"] == codes["already-mounted"] == codes["unavailable"] == mount_helper.MOUNT_FAILED
+    assert (
+        codes["mountpoint"] == codes["already-mounted"] == codes["unavailable"] == mount_helper.MOUNT_FAILED
+    )
     assert codes["storage"] == codes["catalog"] == mount_helper.SYSTEM_ERROR
 
 
@@ -95,6 +101,8 @@ def test_a_missing_mountpoint_is_a_mount_failure(tmp_path: Path, capsys: pytest.
 
 
 def test_fake_mounts_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["artfs", str(tmp_path / "missing"), "-fv", "-o", f"home={tmp_path / 'home'}"]) == mount_helper.OK
+    assert (
+        run(["artfs", str(tmp_path / "missing"), "-fv", "-o", f"home={tmp_path / 'home'}"]) == mount_helper.OK
+    )
     assert capsys.readouterr().out.startswith("mount.artfs: mounting the catalog in")
     assert not (tmp_path / "home").exists()
