@@ -95,9 +95,9 @@ class StateFolder:
         missing = [digest for digest in wanted if not self.blob(digest).exists()]
         assert not missing, f"blobs are missing: {missing}"
         found = self._blob_paths()
-        for path in found:
-            assert path.stat().st_mode & 0o777 == 0o444, f"{path} has mode {path.stat().st_mode & 0o777:o}"
-        sha256sum({path: path.name for path in found})
+        for file in found:
+            assert file.stat().st_mode & 0o777 == 0o444, f"{file} has mode {file.stat().st_mode & 0o777:o}"
+        sha256sum({file: file.name for file in found})
         if alone:
             self.verify_alone()
         return len(rows)

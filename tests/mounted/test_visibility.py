@@ -193,7 +193,7 @@ def test_a_walk_that_has_begun_ends_in_its_version(corner: Corner, tmp_path: Pat
     corner.log(make(tmp_path / "one", names))
     walk = os.fwalk(corner.path / "c" / "latest")
     next(walk)
-    corner.log(make(tmp_path / "two", {name: "new" for name in names}))
+    corner.log(make(tmp_path / "two", dict.fromkeys(names, "new")))
     seen = []
     for _, _, files, descriptor in walk:
         for name in files:
