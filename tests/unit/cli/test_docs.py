@@ -121,7 +121,7 @@ def test_examples_of_the_readme_parse(line: str) -> None:
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "draft"])
 def test_examples_of_the_help_are_on_the_page(name: str) -> None:
     text = ALL[name].help or ""
-    shown = re.findall(r"^ +(.*)$", text.partition("Examples:")[2], re.MULTILINE)
+    shown = re.findall(r"^ +(\S.*)$", text.partition("Examples:")[2], re.MULTILINE)
     assert shown
     for line in shown:
         assert f"    $ {line}\n" in section(name)
@@ -135,6 +135,18 @@ def keys(value: Any) -> set[str]:
         own = {key for name in value if name not in ("metadata", "aliases") for key in keys(value[name])}
         return set(value) | own
     return set()
+
+
+def documented_keys(name: str) -> set[str]:
+    """Words in code style in the command's section, and in those that it refers to."""
+    words, todo, done = set[str](), [name], set[str]()
+    while todo:
+        name = todo.pop()
+        if name not in done:
+            done.add(name)
+            words |= set(re.findall(r"`([a-z_]+)`", section(name)))
+            todo += re.findall(r"(?:as for|as in|see)\s`([a-z ]+)`", section(name))
+    return words
 
 
 JSON_LINES = [
@@ -178,11 +190,9 @@ def test_keys_of_json(
     if name in ("draft list", "draft diff", "draft abandon", "commit"):
         made = artfs("draft", "from", "vega/cars", "--json").json
         (Path(made["files_path"]) / "new").touch()
-    code = {"verify": 0 if "--store" in arguments else 1}.get(name, 0)
+    code = {"verify": 0 if "--store" in arguments else 1, "doctor": None}.get(name, 0)
     shown = artfs(*name.split(), *arguments, "--json", code=code).json
-    documented = set(re.findall(r"`([a-z_]+)`", section(name)))
-    for other in re.findall(r"(?:as for|as in|see) `([a-z ]+)`", section(name)):
-        documented |= set(re.findall(r"`([a-z_]+)`", section(other)))
+    documented = documented_keys(name)
     assert keys(shown) or name == "umount"
     assert keys(shown) <= documented, f"docs/cli.md lacks {sorted(keys(shown) - documented)}"
 

@@ -22,7 +22,9 @@ def found(check: Check) -> tuple[str, str]:
 
 
 def test_json(artfs: Artfs) -> None:
-    result = artfs("doctor", "--json", code=artfs_code())
+    # Another program's stale mount on this machine is a finding, too.
+    result = artfs("doctor", "--json", code=None)
+    assert result.code == any(check["status"] == "bad" for check in result.json)
     for check in result.json:
         assert set(check) == {"check", "status", "detail", "fix"}
         assert bool(check["fix"]) == (check["status"] != "ok")
@@ -39,12 +41,6 @@ def test_json(artfs: Artfs) -> None:
     ]
 
 
-def artfs_code() -> int:
-    """What doctor exits with here: broken only where there is no FUSE."""
-    broken = [check for check in checks.machine_checks() if check.status == "bad"]
-    return 1 if broken else 0
-
-
 def test_text_says_what_to_type(artfs: Artfs, settings: Settings) -> None:
     settings.catalog_path.write_bytes(b"this is no catalog" * 1000)
     lines = artfs("doctor", code=1).lines
@@ -54,7 +50,7 @@ def test_text_says_what_to_type(artfs: Artfs, settings: Settings) -> None:
 
 
 def test_it_makes_no_state_folder(artfs: Artfs, tmp_path: Path) -> None:
-    artfs("doctor", "--home", tmp_path / "new", code=artfs_code())
+    artfs("doctor", "--home", tmp_path / "new", code=None)
     assert not (tmp_path / "new").exists()
 
 

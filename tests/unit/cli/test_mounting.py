@@ -24,7 +24,6 @@ from artfs.cli.mounting import (
 from artfs.cli.procs import MountInfo, holders, is_running, probe, resolve_mountpoint
 from artfs.errors import AlreadyMountedError, MountpointError, UnavailableError, UsageError
 from artfs.settings import Settings, load_settings
-from artfs.testing.account import ROOT
 
 Refused = Callable[..., str]
 
@@ -98,13 +97,6 @@ def test_other_mounts_are_left_alone(
         prepare_mountpoint(settings, tmp_path)
 
 
-@pytest.fixture
-def with_daemon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A child finds the daemon's package, wherever the test's working folder is."""
-    monkeypatch.setenv("PYTHONPATH", f"{ROOT}:{ROOT / 'daemon'}")
-
-
-@pytest.mark.usefixtures("with_daemon")
 def test_a_daemon_that_does_not_start_is_quoted(settings: Settings, refused: Refused, tmp_path: Path) -> None:
     settings.catalog_path.write_bytes(b"this is no catalog" * 1000)
     (tmp_path / "mnt").mkdir()
@@ -125,12 +117,11 @@ def test_a_daemon_that_stays_silent_is_ended(
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     log = log_file(settings, tmp_path / "mnt")
     log.write_text("an old line\n")
-    with pytest.raises(UnavailableError, match=r"did not answer within 2 s: my pid is \d+ \(log: "):
-        start_daemon(settings, tmp_path / "mnt", timeout_s=2)
+    with pytest.raises(UnavailableError, match=r"did not answer within 1 s: my pid is \d+ \(log: "):
+        start_daemon(settings, tmp_path / "mnt", timeout_s=1)
     assert not is_running(int(log.read_text().split()[-1]))
 
 
-@pytest.mark.usefixtures("with_daemon")
 def test_a_large_log_is_put_aside(settings: Settings, refused: Refused, tmp_path: Path) -> None:
     settings.catalog_path.write_bytes(b"this is no catalog" * 1000)
     (tmp_path / "mnt").mkdir()
