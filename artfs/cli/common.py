@@ -23,8 +23,8 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 @contextlib.contextmanager
 def without_collection() -> Iterator[None]:
-    """Imports in it are some 15 % quicker: they make many objects that all stay, which the cyclic collector would look
-    through again and again."""
+    """Imports in it are some 15 % quicker: they make many objects that all stay, which the cyclic collector would
+    look through again and again."""
     gc.disable()
     try:
         yield

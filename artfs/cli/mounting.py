@@ -41,7 +41,7 @@ START_TIMEOUT_S = 60.0
 """The first start on a new state folder makes the catalog; on a slow disk that takes seconds."""
 STOP_TIMEOUT_S = 60.0
 PROBE_TIMEOUT_S = 10.0
-STATUS_TIMEOUT_S = 10.0
+STATUS_TIMEOUT_S = 5.0
 MAX_LOG_SIZE = 8 * 1024 * 1024
 """A log larger than this at start is kept as `.log.1`, and a new one begun. Bytes."""
 

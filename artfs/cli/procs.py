@@ -91,7 +91,8 @@ _PROBE = """
 import os, sys
 try:
     os.stat(sys.argv[1])
-    os.statvfs(sys.argv[1])  # the kernel may answer stat from its cache, and does so even for a dead mount; this it passes on
+    # The kernel may answer stat from its cache, and does so even for a dead mount; this it passes on.
+    os.statvfs(sys.argv[1])
 except OSError as error:
     sys.exit(error.errno)
 """
