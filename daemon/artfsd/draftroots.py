@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+Apply = Callable[[], list[Invalidation]]
+"""Takes over, on the loop, what was read in a thread."""
+
 MV_WAIT_S = 3.0
 """How long `mv` of a draft waits for hashes under way; a rename holds kernel locks."""
 
@@ -298,24 +301,29 @@ class DraftProjectDir(Node):
             refuse(errno.EBUSY)
         self.drafts.seal(draft)
 
-        def commit() -> CommitReply | BaseException:
+        assert isinstance(target, (CollectionDir, ProjectDir))
+        shown = target if isinstance(target, CollectionDir) else target.collection(draft.staged.info.collection)
+
+        def commit() -> tuple[CommitReply, Apply] | BaseException:
             idle = self.drafts.pool.wait_idle(draft.hashes, MV_WAIT_S)
             if not idle or unhashed_bytes(draft.staged) > MV_UNHASHED:
                 log.info("mv of draft %s: its files are still being hashed; use `artfs commit`", draft.staged.label)
                 return OSError(errno.EBUSY, None)
             try:
-                return self.drafts.commit_call(draft, CommitOptions(aliases=(alias,) if alias else ()))
+                reply = self.drafts.commit_call(draft, CommitOptions(aliases=(alias,) if alias else ()))
+                return reply, shown.reload()
             except (ArtfsError, OSError) as error:
                 return error
 
-        def done(result: CommitReply | BaseException) -> None:
+        def done(result: tuple[CommitReply, Apply] | BaseException) -> None:
             if isinstance(result, BaseException):
                 self.drafts.not_ended(draft)
                 log.warning("mv of draft %s did not commit it: %s", draft.staged.label, result)
                 raise result
-            log.info("mv committed draft %s as %s:%s", draft.staged.label, result.collection, result.version)
+            reply, apply = result
+            log.info("mv committed draft %s as %s:%s", draft.staged.label, reply.collection, reply.version)
             # The kernel moved the draft's directory to the new name; it must ask again for both.
-            self.drafts.notify([*self.drafts.ended(draft), Invalidation(target.ino, new_name)])
+            self.drafts.notify([*apply(), *self.drafts.ended(draft), Invalidation(target.ino, new_name)])
 
         raise Later(commit, done, patient=True)
 
