@@ -22,18 +22,27 @@ PLAIN_INTERVAL_S = 5.0
 
 
 def describe(progress: Progress, elapsed_s: float) -> str:
-    """One line: phase, files, bytes, rate and, when the total is known, the time left."""
-    files = f"{progress.files:,}" + (f"/{progress.files_total:,}" if progress.files_total else "") + " files"
-    size = human_size(progress.nbytes) + (
-        f"/{human_size(progress.nbytes_total)}" if progress.nbytes_total else ""
-    )
-    parts = [files, size]
+    """One line: phase, files, bytes, rate and, when the total is known, the time left; as far as there is any to tell."""
+    told = details(progress, elapsed_s)
+    return f"{progress.phase}: {told}" if told else progress.phase
+
+
+def details(progress: Progress, elapsed_s: float) -> str:
+    """The same without the phase; "" for a phase that counts nothing."""
+    parts = []
+    if progress.files or progress.files_total:
+        parts.append(
+            f"{progress.files:,}" + (f"/{progress.files_total:,}" if progress.files_total else "") + " files"
+        )
+    if progress.nbytes or progress.nbytes_total:
+        total = f"/{human_size(progress.nbytes_total)}" if progress.nbytes_total else ""
+        parts.append(human_size(progress.nbytes) + total)
     if elapsed_s > 0 and progress.nbytes:
         rate = progress.nbytes / elapsed_s
         parts.append(f"{human_size(int(rate))}/s")
         if progress.nbytes_total > progress.nbytes:
             parts.append(f"{duration((progress.nbytes_total - progress.nbytes) / rate)} left")
-    return f"{progress.phase}: {', '.join(parts)}"
+    return ", ".join(parts)
 
 
 def duration(seconds: float) -> str:
@@ -83,34 +92,36 @@ class ProgressView:
                 self._began = now
                 self._task = None
             if self._bar is not None:
-                self._show_bar(self._bar, progress)
+                self._show_bar(self._bar, progress, now - self._began)
             elif now - self._printed >= PLAIN_INTERVAL_S:
                 self._printed = now
                 click.echo(describe(progress, now - self._began), err=True)
 
-    def _show_bar(self, bar: RichProgress, progress: Progress) -> None:
+    def _show_bar(self, bar: RichProgress, progress: Progress, elapsed_s: float) -> None:
+        is_new = self._task is None
         if self._task is None:
             for old in bar.task_ids:
                 bar.remove_task(old)
-            self._task = bar.add_task(progress.phase, total=None, files="")
-        total = progress.nbytes_total or None
-        files = f"{progress.files:,}" + (f"/{progress.files_total:,}" if progress.files_total else "")
-        bar.update(self._task, completed=progress.nbytes, total=total, files=files)
+            self._task = bar.add_task(progress.phase, total=None, told="")
+        # Bytes measure the work best; where none are counted, files do. Without a total the bar only moves.
+        if progress.nbytes_total:
+            completed, total = progress.nbytes, progress.nbytes_total
+        else:
+            completed, total = progress.files, progress.files_total
+        told = details(progress, elapsed_s)
+        bar.update(self._task, completed=completed, total=total or None, told=told, refresh=is_new)
 
 
 def _make_bar() -> RichProgress:
     # Imported here because rich costs more than the rest of a short command; only a terminal needs it.
     from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+    from rich.progress import BarColumn, TextColumn
     from rich.progress import Progress as Bar
 
     return Bar(
         TextColumn("{task.description}"),
         BarColumn(bar_width=None),
-        TextColumn("{task.fields[files]} files"),
-        DownloadColumn(binary_units=True),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(compact=True),
+        TextColumn("{task.fields[told]}"),
         console=Console(stderr=True),
         transient=True,
         expand=True,

@@ -29,7 +29,7 @@ from artfs.model.records import NewVersion
 from artfs.transfer.progress import Meter
 from artfs.transfer.push import push_directory, push_entries, push_file
 from artfs.transfer.scan import read_rules, root_place, scan
-from artfs.wire.control import CommitReply
+from artfs.wire.control import CommitReply, Progress
 
 
 @artfs_command("log")
@@ -178,6 +178,7 @@ def _log(
                 f"one name where case or Unicode form does not count: {', '.join(g)}"
                 for g in pushed.collisions
             ]
+        progress(Progress("sync", 0, 0, 0, 0))
         batch.sync()
         committed = app.session.catalog.commit(
             NewVersion(

@@ -17,7 +17,9 @@ HALF = Progress("push", 10, 20, 5 << 20, 10 << 20)
     [
         (HALF, 5, "push: 10/20 files, 5.0 MiB/10.0 MiB, 1.0 MiB/s, 5 s left"),
         (HALF, 0, "push: 10/20 files, 5.0 MiB/10.0 MiB"),
-        (Progress("mark", 1200, 0, 0, 0), 3, "mark: 1,200 files, 0 B"),
+        (Progress("mark", 1200, 0, 0, 0), 3, "mark: 1,200 files"),
+        (Progress("sync", 0, 0, 0, 0), 3, "sync"),
+        (Progress("scan", 0, 0, 1 << 20, 0), 1, "scan: 1.0 MiB, 1.0 MiB/s"),
         (Progress("push", 20, 20, 1 << 20, 1 << 20), 1, "push: 20/20 files, 1.0 MiB/1.0 MiB, 1.0 MiB/s"),
     ],
 )
@@ -68,8 +70,9 @@ def test_a_terminal_gets_a_bar_and_is_left_clean(monkeypatch: pytest.MonkeyPatch
     with ProgressView(quiet=False) as view:
         view(Progress("scan", 3, 0, 100, 0))
         view(HALF)
+        view(Progress("sync", 0, 0, 0, 0))
     text = terminal.getvalue()
     assert "push" in text
     assert "10/20 files" in text
-    assert "5.0/10.5 MB" in text or "5.0/10.0 MiB" in text
+    assert "5.0 MiB/10.0 MiB" in text
     assert "\x1b[?25h" in text  # the cursor is shown again
