@@ -13,6 +13,7 @@ import click
 
 from artfs.cli.output import escape, note, on_terminal
 from artfs.cli.progress import ProgressView
+from artfs.model.names import check_entity_name, check_project_name
 from artfs.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -52,7 +53,11 @@ class App:
 
     @functools.cached_property
     def settings(self) -> Settings:
-        return load_settings(None, **self.overrides)
+        """Raises UsageError for a bad setting, InvalidNameError for a bad entity or project."""
+        settings = load_settings(None, **self.overrides)
+        check_entity_name(settings.entity)
+        check_project_name(settings.project)
+        return settings
 
     @property
     def session(self) -> Session:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
+from unicodedata import combining, east_asian_width
 
 import click
 
@@ -82,18 +83,25 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]], *, right: Sequen
     cells = [[escape(cell) for cell in row] for row in rows]
     if not cells:
         return
-    widths = [max(len(header[i]), *(len(row[i]) for row in cells)) for i in range(len(header))]
+    widths = [max(len(header[i]), *(cell_width(row[i]) for row in cells)) for i in range(len(header))]
 
     def line(row: Sequence[str]) -> str:
-        parts = (
-            cell.rjust(w) if i in right else cell.ljust(w)
-            for i, (cell, w) in enumerate(zip(row, widths, strict=True))
-        )
+        parts = []
+        for i, cell in enumerate(row):
+            blanks = " " * (widths[i] - cell_width(cell))
+            parts.append(blanks + cell if i in right else cell + blanks)
         return "  ".join(parts).rstrip()
 
     say(click.style(line(header), bold=True))  # click drops the style when stdout is not a terminal
     for row in cells:
         say(line(row))
+
+
+def cell_width(text: str) -> int:
+    """How many columns of a terminal `text` takes: two for a wide character, none for an accent that combines."""
+    if text.isascii():
+        return len(text)
+    return sum(0 if combining(char) else 2 if east_asian_width(char) in "WF" else 1 for char in text)
 
 
 def fields(pairs: Iterable[tuple[str, str]]) -> None:

@@ -129,6 +129,8 @@ def test_nothing_said_shows_the_help(artfs: Artfs) -> None:
 @pytest.mark.parametrize(
     ("line", "complaint"),
     [
+        ("--entity a/b ls", "bad entity name 'a/b'"),
+        ("ls --project drafts", "bad project name 'drafts'"),
         ("frobnicate", "No such command 'frobnicate'. (see `artfs --help`)"),
         ("ls --frobnicate", "No such option '--frobnicate'. (see `artfs ls --help`)"),
         ("diff", "Missing argument 'A'. (see `artfs diff --help`)"),

@@ -69,6 +69,11 @@ def test_table_aligns_and_escapes(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == "NAME       SIZE\na\\x07       1 B\nlong name  20 B\n"
 
 
+def test_columns_stand_below_each_other_whatever_the_script(capsys: pytest.CaptureFixture[str]) -> None:
+    output.table(["N", "S"], [["日本", "1"], ["cafe\u0301", "2"], ["abc", "3"]])
+    assert capsys.readouterr().out == "N     S\n日本  1\ncafe\u0301  2\nabc   3\n"
+
+
 def test_an_empty_table_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     output.table(["NAME"], [])
     assert capsys.readouterr().out == ""
