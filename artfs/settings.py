@@ -18,6 +18,7 @@ from artfs.errors import UsageError
 
 DEFAULT_ENTITY = "local"
 DEFAULT_PROJECT = "uncategorized"
+DEFAULT_FLOOR = 64 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,8 @@ class Settings:
         deadline_s: the longest that a system call on the mount may wait for anything, in seconds, > 0.
         alias_timeout_s: how long the kernel may believe the listing of a collection, in seconds, >= 0.
         poll_s: how often the daemon looks for changes of the catalog by other processes, in seconds, > 0.
-        free_floor: bytes that must stay free on the state folder's file system; writes below it get ENOSPC. 0: none.
+        free_floor: bytes that must stay free on the state folder's file system; stores below it get ENOSPC. 0: none;
+            None (not given): 64 MiB, but at most a fiftieth of the file system.
         workers: threads or processes for hashing and copying; 0: one for each CPU.
     """
 
@@ -43,7 +45,7 @@ class Settings:
     deadline_s: float = 30.0
     alias_timeout_s: float = 1.0
     poll_s: float = 0.2
-    free_floor: int = 64 * 1024 * 1024
+    free_floor: int | None = None
     workers: int = 0
 
     @property
@@ -70,6 +72,12 @@ class Settings:
     def worker_count(self) -> int:
         """`workers`, with 0 replaced by the number of CPUs that this process may use."""
         return self.workers or len(os.sched_getaffinity(0))
+
+    def floor_on(self, disk: os.statvfs_result) -> int:
+        """How many bytes must stay free on that file system."""
+        if self.free_floor is not None:
+            return self.free_floor
+        return min(DEFAULT_FLOOR, disk.f_blocks * disk.f_frsize // 50)
 
     def with_changes(self, **changes: object) -> Settings:
         """A copy with the attributes that are not None in `changes` replaced."""

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 from types import TracebackType
 from typing import Self
 
@@ -55,5 +56,5 @@ def open_session(settings: Settings) -> Session:
     wrote it) and StorageError when what is there cannot be opened.
     """
     settings.make_home()
-    store = FolderStore(settings.store_path, free_floor=settings.free_floor)
+    store = FolderStore(settings.store_path, free_floor=settings.floor_on(os.statvfs(settings.home)))
     return Session(settings, open_catalog(settings.catalog_path), store)

@@ -186,7 +186,7 @@ def state_checks(settings: Settings) -> Iterator[Check]:
     there = next(path for path in (home, *home.parents) if path.exists())
     yield check_folder(home, there)
     yield check_file_system(there)
-    yield check_space(there, settings.free_floor)
+    yield check_space(there, settings.floor_on(os.statvfs(there)))
     if home.is_dir() and os.access(home, os.W_OK):
         yield check_reflink(home)
     yield Check("sqlite", *_sqlite(sqlite3.sqlite_version_info))

@@ -274,7 +274,10 @@ def test_a_full_disk_can_be_mounted_and_read(
 def test_space_is_kept_free_unless_told_otherwise(disk: SmallDisk, workspace: Workspace, tmp_path: Path) -> None:
     source = tmp_path / "source"
     stage(source)
+    workspace.config.write_text(f"free_floor = {64 * MIB}\n")
     done = workspace.artfs("log", source, "p/c", check=False)
     check_refusal(done)
     assert "64 MiB" in done.stderr
     assert StateFolder(workspace.home).versions() == {}
+    workspace.config.write_text("")  # by default a fiftieth of such a small disk
+    workspace.artfs("log", source, "p/c")
