@@ -7,8 +7,6 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-import click
-
 from artfs.api.session import Session
 from artfs.client.control import running_mounts
 from artfs.errors import ConflictError, InvalidNameError, NotFoundError, PathNotFoundError
@@ -136,10 +134,3 @@ def _mounted_draft(settings: Settings, text: str) -> tuple[str, str, str]:
             if len(parts) >= 3 and parts[0] == "drafts":
                 return mount.entity, parts[1], parts[2]
     raise NotFoundError(f"{path} is not in a draft of a running mount; `artfs draft list` shows the drafts")
-
-
-def one_name(text: str | None, what: str) -> str:
-    """`text`, or a usage error that says what is missing."""
-    if text is None:
-        raise click.UsageError(f"say which {what}")
-    return text
