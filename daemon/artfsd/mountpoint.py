@@ -28,6 +28,15 @@ def resolve(path: str) -> str:
     return str(given.parent.resolve() / given.name)
 
 
+def check_apart(mountpoint: str, home: Path) -> None:
+    """The state folder may not be in the mount (the daemon would wait for itself), nor the mount in the state folder."""
+    place, state = Path(mountpoint), home.resolve()
+    if place == state or place in state.parents:
+        raise MountpointError(f"the state folder {home} is below the mountpoint {mountpoint}; move one of them")
+    if state in place.parents:
+        raise MountpointError(f"the mountpoint {mountpoint} is inside the state folder {home}; choose another one")
+
+
 def mount_id(mountpoint: str) -> str:
     return hashlib.sha256(os.fsencode(mountpoint)).hexdigest()[:16]
 

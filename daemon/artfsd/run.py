@@ -61,6 +61,7 @@ class MountOptions:
 def serve(settings: Settings, options: MountOptions) -> None:
     """Mounts, serves until it is unmounted or told to end by SIGTERM or SIGINT, and cleans up. Raises ArtfsError."""
     mountpoint = place.resolve(options.mountpoint)
+    place.check_apart(mountpoint, settings.home)
     settings.make_home()
     os.chdir("/")  # hold no directory busy; and mount(8) would show a file of the name `artfs` here as the source
     _raise_limits()

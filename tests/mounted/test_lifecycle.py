@@ -115,6 +115,18 @@ def test_a_bad_mountpoint_is_one_clear_line(
     assert complaint in by_command.stderr
 
 
+def test_the_mount_and_the_state_folder_stay_apart(workspace: Workspace, make_daemon: MakeDaemon) -> None:
+    (workspace.home / "mnt").mkdir(parents=True)
+    done = workspace.artfs("mount", workspace.home / "mnt", check=False)
+    assert done.returncode != 0
+    assert done.stderr.count("\n") == 1
+    assert "state folder" in done.stderr
+    code, said = make_daemon(workspace, ["--home", str(workspace.mountpoint / "home")]).failed_start()
+    assert code != 0
+    assert "below the mountpoint" in said
+    assert list(workspace.mountpoint.iterdir()) == []
+
+
 def test_another_user_sees_nothing_unless_allowed(workspace: Workspace, make_daemon: MakeDaemon) -> None:
     make_daemon(workspace).start()
     assert subprocess.run(["ls", str(workspace.mountpoint)], capture_output=True).returncode == 0
