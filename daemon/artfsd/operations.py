@@ -49,7 +49,9 @@ def handler(method: Callable[..., Any]) -> Any:
         try:
             return method(self, *args)
         except Later as later:
-            waiting = later
+            # Without its traceback: that names this frame, which names it, and what it carries (a megabyte to write)
+            # would stay until the collector looks for such rings.
+            waiting = later.with_traceback(None)
         except FUSEError:
             raise
         except BaseException as error:
@@ -113,7 +115,7 @@ class Operations(pyfuse3.Operations):
                             return self.translate(name, result)
                     return method(self, *args)
                 except Later as more:
-                    later = more
+                    later = more.with_traceback(None)
             raise OSError(errno.EIO, f"{name} asked for more {MAX_RETRIES} times")
         except BaseException as error:
             raise self.failure(name, args, error) from error
