@@ -1,0 +1,451 @@
+"""Lists of steps that do to a folder what programs do, for comparing a draft with an ordinary folder (see
+artfs.testing.trees.alike)."""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import mmap
+import os
+import shutil
+import stat
+import subprocess
+from pathlib import Path
+
+from artfs.testing.trees import Link, Plan, Step, outcome
+
+AT_FDCWD = -100
+RENAME_NOREPLACE, RENAME_EXCHANGE = 1, 2
+
+libc = ctypes.CDLL(None, use_errno=True)
+
+
+def renameat2(old: Path, new: Path, flags: int) -> None:
+    """renameat2(2), which Python does not have."""
+    if libc.renameat2(AT_FDCWD, os.fsencode(old), AT_FDCWD, os.fsencode(new), flags):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+
+
+PLAN: Plan = {
+    "file": "0123456789",
+    "tool*": "#!/bin/sh\n",
+    "large": bytes(range(256)) * 5000,
+    "folder/inner": "inner",
+    "folder/deep/file": "deep",
+    "empty": None,
+    "link": Link("folder/inner"),
+    "dangling": Link("nowhere"),
+}
+"""What the steps begin with."""
+
+
+def write_text(root: Path) -> object:
+    return (root / "new").write_text("text"), (root / "folder" / "new").write_bytes(b"\0" * 100_000)
+
+
+def append(root: Path) -> object:
+    with (root / "file").open("a") as stream:
+        stream.write("+")
+        stream.flush()
+        stream.write("more")
+    return (root / "file").read_text()
+
+
+def append_by_two(root: Path) -> object:
+    """O_APPEND: each write goes to the end, wherever that is by then."""
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+    one, other = os.open(root / "log", flags), os.open(root / "log", flags)
+    for number in range(10):
+        os.write(one, b"one %d\n" % number)
+        os.write(other, b"other %d\n" % number)
+    os.close(one)
+    os.close(other)
+    return (root / "log").read_text()
+
+
+def create_exclusively(root: Path) -> None:
+    with (root / "exclusive").open("x") as stream:
+        stream.write("mine")
+    (root / "exclusive").open("x")
+
+
+def create_over_a_folder(root: Path) -> object:
+    return (root / "folder").open("w")
+
+
+def read_and_write(root: Path) -> object:
+    with (root / "file").open("r+") as stream:
+        first = stream.read(3)
+        stream.seek(5)
+        stream.write("XY")
+        stream.seek(0)
+        return first, stream.read()
+
+
+def write_and_read(root: Path) -> object:
+    with (root / "tool").open("w+b") as stream:
+        stream.write(b"replaced")
+        stream.seek(2)
+        return stream.read()
+
+
+def open_what_is_not_there(root: Path) -> object:
+    return (root / "absent").open("r+")
+
+
+def write_a_hole(root: Path) -> object:
+    with (root / "holes").open("wb") as stream:
+        stream.seek(200_000)
+        stream.write(b"end")
+    status = (root / "holes").stat()
+    return status.st_size, (root / "holes").read_bytes() == b"\0" * 200_000 + b"end"
+
+
+def change_one_byte(root: Path) -> object:
+    with (root / "large").open("r+b") as stream:
+        stream.seek(777_777)
+        stream.write(b"!")
+    return (root / "large").read_bytes()[777_770:777_780]
+
+
+def truncate(root: Path) -> object:
+    os.truncate(root / "large", 300_001)
+    os.truncate(root / "file", 20)
+    with (root / "tool").open("r+") as stream:
+        stream.truncate(3)
+        return (
+            (root / "large").stat().st_size,
+            (root / "file").read_bytes(),
+            os.fstat(stream.fileno()).st_size,
+        )
+
+
+def truncate_on_opening(root: Path) -> object:
+    with (root / "file").open("w"):
+        return (root / "file").stat().st_size
+
+
+def make_folders(root: Path) -> object:
+    (root / "a" / "b" / "c").mkdir(parents=True)
+    (root / "a" / "b" / "c" / "f").write_text("f")
+    return sorted(os.listdir(root / "a"))
+
+
+def make_a_folder_twice(root: Path) -> None:
+    (root / "empty").mkdir()
+
+
+def make_a_folder_in_a_file(root: Path) -> None:
+    (root / "file" / "x").mkdir()
+
+
+def rename_file(root: Path) -> object:
+    os.rename(root / "file", root / "folder" / "renamed")
+    return (root / "file").exists(), (root / "folder" / "renamed").exists()
+
+
+def rename_over_file(root: Path) -> object:
+    os.rename(root / "tool", root / "folder" / "inner")
+    return (root / "folder" / "inner").read_text()
+
+
+def rename_to_itself(root: Path) -> None:
+    os.rename(root / "large", root / "large")
+
+
+def rename_folder(root: Path) -> object:
+    os.rename(root / "folder", root / "moved")
+    return sorted(os.listdir(root / "moved")), (root / "moved" / "deep" / "file").read_text()
+
+
+def rename_folder_over_empty(root: Path) -> None:
+    os.rename(root / "folder", root / "empty")
+
+
+def rename_folder_over_full(root: Path) -> None:
+    (root / "full").mkdir()
+    (root / "full" / "x").touch()
+    os.rename(root / "folder", root / "full")
+
+
+def rename_folder_over_file(root: Path) -> None:
+    os.rename(root / "folder", root / "file")
+
+
+def rename_file_over_folder(root: Path) -> None:
+    os.rename(root / "file", root / "empty")
+
+
+def rename_folder_into_itself(root: Path) -> None:
+    os.rename(root / "folder", root / "folder" / "deep" / "in")
+
+
+def rename_what_is_not_there(root: Path) -> None:
+    os.rename(root / "absent", root / "other")
+
+
+def rename_without_replacing(root: Path) -> None:
+    renameat2(root / "file", root / "quite new", RENAME_NOREPLACE)
+    renameat2(root / "quite new", root / "tool", RENAME_NOREPLACE)
+
+
+def rename_a_link(root: Path) -> object:
+    os.rename(root / "link", root / "link 2")
+    return os.readlink(root / "link 2")
+
+
+def unlink(root: Path) -> None:
+    (root / "file").unlink()
+    (root / "link").unlink()
+    (root / "file").unlink()
+
+
+def unlink_a_folder(root: Path) -> None:
+    (root / "empty").unlink()
+
+
+def unlink_and_make_again(root: Path) -> object:
+    (root / "file").unlink()
+    (root / "file").write_text("again")
+    (root / "folder" / "inner").unlink()
+    (root / "folder" / "inner").mkdir()
+    return (root / "file").read_text()
+
+
+def unlink_while_open(root: Path) -> object:
+    with (root / "large").open("r+b") as stream:
+        (root / "large").unlink()
+        stream.seek(10)
+        stream.write(b"still here")
+        stream.flush()
+        stream.seek(8)
+        return stream.read(14), os.fstat(stream.fileno()).st_nlink, (root / "large").exists()
+
+
+def rmdir(root: Path) -> None:
+    (root / "empty").rmdir()
+    (root / "folder").rmdir()
+
+
+def rmdir_and_make_again(root: Path) -> object:
+    shutil.rmtree(root / "folder")
+    (root / "folder").mkdir()
+    (root / "folder" / "only").touch()
+    return os.listdir(root / "folder")
+
+
+def rmdir_a_file(root: Path) -> None:
+    (root / "file").rmdir()
+
+
+def remove_everything(root: Path) -> object:
+    for entry in sorted(root.iterdir()):
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()
+    return os.listdir(root)
+
+
+def symlinks(root: Path) -> object:
+    (root / "s").symlink_to("folder")
+    (root / "folder" / "up").symlink_to("../file")
+    (root / "loop").symlink_to("loop")
+    assert (root / "s" / "inner").exists()
+    shown = os.readlink(root / "folder" / "up"), (root / "s").lstat().st_size
+    return shown, outcome(Path.read_text, root / "loop")
+
+
+def symlink_over_a_name(root: Path) -> None:
+    (root / "file").symlink_to("tool")
+
+
+def hard_links(root: Path) -> object:
+    os.link(root / "file", root / "folder" / "hard")
+    with (root / "folder" / "hard").open("a") as stream:
+        stream.write("through the other name")
+    one, other = (root / "file").stat(), (root / "folder" / "hard").stat()
+    shown = one.st_ino == other.st_ino, one.st_nlink, other.st_nlink, (root / "file").read_text()
+    (root / "file").unlink()
+    return shown, (root / "folder" / "hard").stat().st_nlink, (root / "folder" / "hard").read_text()
+
+
+def hard_link_over_a_name(root: Path) -> None:
+    os.link(root / "file", root / "tool")
+
+
+def hard_link_of_a_folder(root: Path) -> None:
+    os.link(root / "folder", root / "other")
+
+
+def chmod(root: Path) -> object:
+    (root / "file").chmod(0o755)
+    (root / "tool").chmod(0o644)
+    (root / "folder").chmod(0o700)
+    (root / "own").write_text("own")
+    (root / "own").chmod(0o711)
+    return [stat.S_IMODE((root / name).stat().st_mode) for name in ("file", "tool", "folder", "own")]
+
+
+def make_a_program(root: Path) -> object:
+    (root / "program").write_text("#!/bin/sh\necho ran\n")
+    subprocess.run(["chmod", "+x", root / "program"], check=True)
+    return subprocess.run([root / "program"], capture_output=True, text=True).stdout
+
+
+def times(root: Path) -> object:
+    shown = []
+    for name in ("file", "large", "folder", "empty"):
+        os.utime(root / name, ns=(1_600_000_000_123_456_789, 1_500_000_000_987_654_321))
+        status = (root / name).stat()
+        shown.append((name, status.st_mtime_ns))
+    os.utime(root / "link", ns=(1, 1_400_000_000_000_000_001), follow_symlinks=False)
+    return shown, (root / "link").lstat().st_mtime_ns
+
+
+def times_while_open(root: Path) -> object:
+    """As tar and rsync set them: with the file open, after the last write."""
+    with (root / "timed").open("wb") as stream:
+        stream.write(b"x" * 10_000)
+        stream.flush()
+        os.utime(stream.fileno(), ns=(5, 1_500_000_000_000_000_005))
+    return (root / "timed").stat().st_mtime_ns
+
+
+def sync(root: Path) -> object:
+    with (root / "synced").open("w") as stream:
+        stream.write("x")
+        stream.flush()
+        os.fsync(stream.fileno())
+        os.fdatasync(stream.fileno())
+    folder = os.open(root, os.O_RDONLY)
+    os.fsync(folder)
+    os.close(folder)
+    return (root / "synced").read_text()
+
+
+def map_and_write(root: Path) -> object:
+    with (root / "large").open("r+b") as stream, mmap.mmap(stream.fileno(), 0) as view:
+        view[1000:1010] = b"by the map"
+        view[900_000:900_003] = b"too"
+        view.flush()
+        stream.seek(999)
+        first = stream.read(12)
+    return first, (root / "large").read_bytes()[899_999:900_004]
+
+
+def map_and_close(root: Path) -> object:
+    """The map outlives its descriptor; what is written then counts, too."""
+    descriptor = os.open(root / "file", os.O_RDWR)
+    view = mmap.mmap(descriptor, 10)
+    os.close(descriptor)
+    view[0:3] = b"MAP"
+    view.flush()
+    view.close()
+    return (root / "file").read_text()
+
+
+def read_at_offsets(root: Path) -> object:
+    descriptor = os.open(root / "large", os.O_RDONLY)
+    shown = [os.pread(descriptor, 10, at) for at in (0, 1_279_995, 1_280_000, 2_000_000)]
+    os.close(descriptor)
+    return shown
+
+
+def lock(root: Path) -> None:
+    with (root / "file").open("r+") as one, (root / "file").open("r+") as other:
+        fcntl.flock(one, fcntl.LOCK_EX)
+        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def too_long_name(root: Path) -> None:
+    (root / ("x" * 255)).touch()
+    (root / ("x" * 256)).touch()
+
+
+def odd_names(root: Path) -> object:
+    for name in (b"new\nline", b"\xff\xfe", b"-rf", b"sp ace", "ünï".encode(), b"...", b"gone", b"tree"):
+        with open(os.fsencode(root) + b"/" + name, "wb") as stream:
+            stream.write(name)
+    return sorted(os.listdir(os.fsencode(root)))
+
+
+def dot_and_dot_dot(root: Path) -> object:
+    shown = sorted(os.listdir(root / "folder" / "deep" / ".." / "." / ".."))
+    return (
+        shown,
+        os.path.samefile(root, root / "folder" / ".."),
+        (root / "folder" / "..").stat().st_ino == root.stat().st_ino,
+    )
+
+
+def scan(root: Path) -> object:
+    return sorted(
+        (e.name, e.is_dir(follow_symlinks=False), e.is_symlink(), e.inode() > 0) for e in os.scandir(root)
+    )
+
+
+def list_while_removing(root: Path) -> object:
+    for number in range(300):
+        (root / "empty" / f"{number}").touch()
+    for entry in os.scandir(root / "empty"):
+        os.unlink(entry.path)
+    return os.listdir(root / "empty")
+
+
+def make_by_mknod(root: Path) -> object:
+    os.mknod(root / "plain", 0o644 | stat.S_IFREG)
+    return (root / "plain").stat().st_size
+
+
+STEPS: dict[str, list[Step]] = {
+    "writing": [
+        write_text,
+        append,
+        append_by_two,
+        read_and_write,
+        write_and_read,
+        write_a_hole,
+        change_one_byte,
+    ],
+    "opening": [create_exclusively, create_over_a_folder, open_what_is_not_there, make_by_mknod],
+    "truncating": [truncate, truncate_on_opening],
+    "folders": [
+        make_folders,
+        make_a_folder_twice,
+        make_a_folder_in_a_file,
+        rmdir,
+        rmdir_and_make_again,
+        rmdir_a_file,
+    ],
+    "renaming files": [
+        rename_to_itself,
+        rename_without_replacing,
+        rename_file_over_folder,
+        rename_over_file,
+        rename_a_link,
+    ],
+    "renaming a file": [rename_file, rename_what_is_not_there, rename_file],
+    "renaming folders": [
+        rename_folder_over_full,
+        rename_folder_over_file,
+        rename_folder_into_itself,
+        rename_folder,
+        rename_folder,
+    ],
+    "renaming over an empty folder": [rename_folder_over_empty],
+    "unlinking": [unlink_a_folder, unlink, unlink_while_open],
+    "unlinking and making again": [unlink_and_make_again],
+    "removing everything": [remove_everything, make_folders],
+    "symbolic links": [symlinks, symlink_over_a_name],
+    "hard links": [hard_link_over_a_name, hard_link_of_a_folder, hard_links],
+    "modes": [chmod, make_a_program],
+    "times": [times, times_while_open],
+    "syncing": [sync],
+    "maps": [map_and_write, map_and_close],
+    "reading": [read_at_offsets, dot_and_dot_dot, scan, lock],
+    "names": [too_long_name, odd_names],
+    "listing": [list_while_removing],
+}
+"""By what they are about. Each list begins with PLAN; its steps follow upon one another."""
