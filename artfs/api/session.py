@@ -5,12 +5,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from types import TracebackType
 from typing import Self
 
+from artfs.api import reserve
 from artfs.catalog import open_catalog
 from artfs.catalog.base import Catalog
+from artfs.errors import StorageError
 from artfs.model.tree import PageCache
 from artfs.settings import Settings
 from artfs.store.base import LocalStore
@@ -57,4 +60,15 @@ def open_session(settings: Settings) -> Session:
     """
     settings.make_home()
     store = FolderStore(settings.store_path, free_floor=settings.floor_on(os.statvfs(settings.home)))
-    return Session(settings, open_catalog(settings.catalog_path), store)
+    return Session(settings, _open_catalog(settings), store)
+
+
+def _open_catalog(settings: Settings) -> Catalog:
+    try:
+        catalog = open_catalog(settings.catalog_path)
+    except StorageError as error:
+        if error.errno != errno.ENOSPC or not reserve.release(settings.home):
+            raise
+        return open_catalog(settings.catalog_path)
+    reserve.keep(settings.home)
+    return catalog

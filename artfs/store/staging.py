@@ -170,19 +170,33 @@ class StagedDraft:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Held by whoever ends the draft. DraftBusyError when somebody else does right now."""
+        """Held by whoever ends the draft. Raises DraftBusyError when somebody else does right now, StorageError."""
         try:
             descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except FileNotFoundError:
             raise DraftBusyError(f"the draft {self.label} was just committed or abandoned") from None
+        except OSError as error:
+            raise StorageError.wrap(error, f"locking the draft {self.label}") from error
         try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise DraftBusyError(f"the draft {self.label} is being committed by another process") from None
+            self._lock(descriptor, fcntl.LOCK_EX)
             yield
         finally:
             os.close(descriptor)
+
+    def check_unlocked(self) -> None:
+        """Raises DraftBusyError when somebody ends the draft right now. Writes nothing."""
+        with contextlib.suppress(FileNotFoundError):  # nobody ever tried to
+            descriptor = os.open(self.path / "lock", os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                self._lock(descriptor, fcntl.LOCK_SH)
+            finally:
+                os.close(descriptor)
+
+    def _lock(self, descriptor: int, how: int) -> None:
+        try:
+            fcntl.flock(descriptor, how | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise DraftBusyError(f"the draft {self.label} is being committed by another process") from None
 
     def remove(self) -> None:
         """Takes the draft away: out of sight in one step, then its files, and what killed processes left of theirs. The

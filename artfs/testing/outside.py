@@ -5,8 +5,10 @@ their bytes. Only the format of trees is artfs's own (artfs.model, which does no
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 import subprocess
+import tempfile
 from collections.abc import Iterable, Mapping
 from contextlib import closing
 from pathlib import Path
@@ -58,6 +60,15 @@ class StateFolder:
         path = self.home / "catalog.db"
         if not path.exists():
             return []
+        with tempfile.TemporaryDirectory() as aside:
+            # A copy: SQLite cannot even read a database on a full disk.
+            for part in (path, path.with_name("catalog.db-wal")):
+                if part.exists():
+                    shutil.copy(part, aside)
+            return self._read_rows(Path(aside) / path.name)
+
+    @staticmethod
+    def _read_rows(path: Path) -> list[tuple[str, str, int, int]]:
         with closing(sqlite3.connect(path)) as database:
             assert database.execute("PRAGMA quick_check").fetchall() == [("ok",)]
             return database.execute(_VERSIONS).fetchall()

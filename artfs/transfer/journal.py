@@ -7,6 +7,7 @@ second name (in the store), so whoever finds it knows which files may share an i
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 from collections.abc import Iterator
@@ -25,6 +26,9 @@ from artfs.store.staging import StagedDraft
 from artfs.store.standins import entry_target
 
 JOURNAL = "sealing"
+
+_SPARE = 64 * 1024
+"""What taking a commit back leaves free, in bytes: others need a little, too."""
 
 
 class Row(msgspec.Struct, frozen=True, array_like=True):
@@ -67,36 +71,71 @@ def _read_journal(path: Path) -> Iterator[Row]:
         at += 4 + length
 
 
+def is_unsettled(draft: StagedDraft) -> bool:
+    """Whether a commit did not end and could not be taken back yet: files of the draft may be blobs of the store, so their
+    content, modes, times and names must not be changed (removing them is fine) before `recover` has succeeded."""
+    return (draft.path / JOURNAL).exists()
+
+
 def recover(store: LocalStore, draft: StagedDraft, catalog: Catalog | None = None) -> bool:
     """Brings a draft back into order after a commit that did not end. True: that commit had made its version (which
-    `catalog` tells), so the draft was removed. Harmless on a draft that is in order."""
+    `catalog` tells), so the draft was removed. Harmless on a draft that is in order.
+
+    The caller holds the draft's lock. Raises StorageError when it cannot be done now (a stand-in is a symbolic link, which
+    takes a block: a full disk has none); the journal stays then, and `recover` is to be tried again.
+    """
     journal = draft.path / JOURNAL
-    if not journal.exists():
+    if not is_unsettled(draft):
         return False
-    for row in _read_journal(journal):
+    rows = list(_read_journal(journal))
+    failed = _lacks_room(store, draft, rows)
+    for row in rows:
         if not row.path:
             latest = latest_of(catalog, draft) if catalog is not None else None
             if latest is not None and latest.version.digest == row.digest and moved_since(draft, latest):
                 draft.remove()
                 return True
             continue
-        staged = draft.files + b"/" + row.path
         try:
-            mine = os.lstat(staged)
-        except OSError:
-            continue
-        if _is_same_file(mine, store.path_of(row.digest)):
-            name = row.path.rsplit(b"/", 1)[-1]
-            raw_blocks = to_raw(row.blocks) if row.blocks else b""
-            entry = FileEntry(name, row.size, to_raw(row.digest), raw_blocks, row.executable)
-            draft.scratch.place_link(entry_target(entry), staged)
-            os.utime(staged, ns=(mine.st_mtime_ns, mine.st_mtime_ns), follow_symlinks=False)
-        elif stat.S_ISREG(mine.st_mode) and stat.S_IMODE(mine.st_mode) == 0o444:
-            # Made read-only for the store, which had the blob already or never got it.
-            os.chmod(staged, 0o755 if row.executable else 0o644)
+            _take_back(store, draft, row, may_link=failed is None)
+        except OSError as error:
+            failed = failed or error
+    if failed is not None:
+        raise StorageError.wrap(failed, f"taking back the interrupted commit of the draft {draft.label}") from failed
     with contextlib.suppress(FileNotFoundError):
         journal.unlink()
     return False
+
+
+def _lacks_room(store: LocalStore, draft: StagedDraft, rows: list[Row]) -> OSError | None:
+    """ENOSPC when the stand-ins would not all fit: making a part of them would only fill the disk up."""
+    count = 0
+    for row in rows:
+        with contextlib.suppress(OSError):
+            count += bool(row.path) and _is_same_file(os.lstat(draft.files + b"/" + row.path), store.path_of(row.digest))
+    status = os.statvfs(draft.path)
+    if not count or status.f_bavail * status.f_frsize >= count * status.f_frsize + _SPARE:
+        return None
+    return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def _take_back(store: LocalStore, draft: StagedDraft, row: Row, *, may_link: bool) -> None:
+    staged = draft.files + b"/" + row.path
+    try:
+        mine = os.lstat(staged)
+    except (FileNotFoundError, NotADirectoryError):
+        return  # somebody removed it
+    if _is_same_file(mine, store.path_of(row.digest)):
+        if not may_link:
+            return
+        name = row.path.rsplit(b"/", 1)[-1]
+        raw_blocks = to_raw(row.blocks) if row.blocks else b""
+        entry = FileEntry(name, row.size, to_raw(row.digest), raw_blocks, row.executable)
+        draft.scratch.place_link(entry_target(entry), staged)
+        os.utime(staged, ns=(mine.st_mtime_ns, mine.st_mtime_ns), follow_symlinks=False)
+    elif stat.S_ISREG(mine.st_mode) and stat.S_IMODE(mine.st_mode) == 0o444:
+        # Made read-only for the store, which had the blob already or never got it.
+        os.chmod(staged, 0o755 if row.executable else 0o644)
 
 
 def _is_same_file(status: os.stat_result, path: Path) -> bool:

@@ -16,12 +16,13 @@ becomes a stand-in, so that nobody can change a blob through the draft.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import stat
 
 from artfs.catalog.base import Catalog
-from artfs.errors import DraftBusyError, LatestMovedError, NotFoundError, SourceChangedError
+from artfs.errors import DraftBusyError, LatestMovedError, NotFoundError, SourceChangedError, StorageError
 from artfs.model.records import NewVersion
 from artfs.store.base import LocalStore, StoreBatch
 from artfs.store.staging import StagedDraft
@@ -67,7 +68,9 @@ def commit_draft(
             try:
                 reply = _commit(catalog, store, batch, draft, options, on_progress, workers, run_id)
             except BaseException:
-                recover(store, draft)
+                # A full disk may refuse this, too; the journal stays then, and whoever comes next tries again.
+                with contextlib.suppress(StorageError):
+                    recover(store, draft)
                 raise
         try:
             draft.remove()

@@ -111,7 +111,7 @@ class DraftFile(Node):
         return attr
 
     def setattr(self, changes: dict[str, int]) -> Attr:
-        self.draft.check_writable()
+        self.draft.check_settled()
         if self.entry is not None:
             if "size" in changes:
                 if changes["size"] == 0:
@@ -182,7 +182,7 @@ class DraftFile(Node):
             if self.entry is not None:
                 return self._open_entry(self.entry)
             return self.opened(open_backing(self.path, os.O_RDONLY), writing=False)
-        self.draft.check_writable()
+        self.draft.check_settled()
         truncate = bool(flags & os.O_TRUNC)
         if self.entry is not None:
             if truncate:

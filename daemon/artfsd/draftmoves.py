@@ -21,7 +21,7 @@ FILES = (DraftFile, DraftLink)
 def rename(source: DraftDir, name: bytes, target: DraftDir, new_name: bytes, flags: int) -> None:
     """rename(2) of `name` in `source` to `new_name` in `target`, a directory of the same draft. Raises OSError with
     rename's errno values."""
-    source.draft.check_writable()
+    source.draft.check_settled()
     if len(new_name) > NAME_MAX:
         refuse(errno.ENAMETOOLONG)
     if new_name == BASE_NAME:

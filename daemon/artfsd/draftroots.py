@@ -9,7 +9,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from artfs.errors import ArtfsError, InvalidNameError, NotFoundError
+from artfs.errors import ArtfsError, DraftBusyError, InvalidNameError, NotFoundError
 from artfs.model.names import check_alias
 from artfs.store.staging import DraftArea, StagedDraft
 from artfs.transfer.begin import begin_draft
@@ -63,19 +63,24 @@ class Drafts:
         for draft in self.area.drafts():
             draft.scratch.clear()
             try:
-                if recover(self.store, draft, self.ctx.catalog):
-                    log.info("the interrupted commit of draft %s had ended; its folder was removed", draft.label)
+                with draft.locked():
+                    if recover(self.store, draft, self.ctx.catalog):
+                        log.info("the interrupted commit of draft %s had ended; its folder was removed", draft.label)
+            except DraftBusyError as error:
+                log.info("%s", error)
             except (ArtfsError, OSError) as error:
                 log.error("the draft %s was left as it is: %s", draft.label, error)
 
     def find(self, project: str, name: str) -> LiveDraft | None:
-        """The draft, made live. Blocking only in the small: reads one file."""
+        """The draft, made live. Blocking only in the small: reads one file. Raises DraftBusyError while another process
+        commits it, which began when no daemon served it."""
         key = (self.ctx.entity, project, name)
         draft = self.live.get(key)
         if draft is None:
             staged = self.area.try_draft(*key)
             if staged is None:
                 return None
+            staged.check_unlocked()
             draft = self.live[key] = self._make_live(staged)
         return draft
 
@@ -242,7 +247,10 @@ class DraftProjectDir(Node):
 
     def open_dir(self) -> DirHandle:
         def attr_of(name: str) -> Attr | None:
-            draft = self.drafts.find(self.name, name)
+            try:
+                draft = self.drafts.find(self.name, name)
+            except DraftBusyError:
+                return None
             return self._root_attr(draft) if draft is not None else None
 
         def entries() -> list[tuple[bytes, Callable[[], Attr | None]]]:

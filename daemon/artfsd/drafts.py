@@ -14,6 +14,7 @@ import stat
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
+from artfs.errors import ArtfsError
 from artfs.model.entry import DirEntry, Entry, FileEntry, LinkEntry, RefEntry
 from artfs.model.tree import Directory, Totals
 from artfs.store.staging import HashLog, StagedDraft
@@ -29,11 +30,12 @@ from artfs.store.standins import (
     read_slot,
     tree_target,
 )
+from artfs.transfer.journal import is_unsettled, recover
 from artfsd.draftfiles import DraftFile, DraftHandle, DraftLink
 from artfsd.draftinfo import info_xattrs, with_xattr
 from artfsd.draftmoves import rename
 from artfsd.hashing import HashPool
-from artfsd.inodes import DIR_MODE, NAME_MAX, Attr, DirHandle, FileHandle, ListHandle, Node, refuse
+from artfsd.inodes import DIR_MODE, NAME_MAX, Attr, DirHandle, FileHandle, Later, ListHandle, Node, refuse
 from artfsd.versions import DIR_SIZE, Trees, VersionFile
 
 if TYPE_CHECKING:
@@ -43,7 +45,7 @@ if TYPE_CHECKING:
 
 class LiveDraft:
     """A draft as the mount serves it. `sealed`: a commit works on it, nothing may change. `dead`: it was committed or
-    abandoned."""
+    abandoned. `unsettled`: a commit did not end and could not be taken back yet (see artfs.transfer.journal)."""
 
     def __init__(self, staged: StagedDraft, trees: Trees, store: LocalStore, pool: HashPool, base_ns: int) -> None:
         self.staged = staged
@@ -53,6 +55,7 @@ class LiveDraft:
         self.base_ns = base_ns  # the times of inherited entries that the draft has not touched
         self.sealed = False
         self.dead = False
+        self.unsettled = is_unsettled(staged)
         self.by_inode: dict[int, DraftFile] = {}
         self.writers: dict[int, DraftHandle] = {}
         self.root = DraftDir(self, None, b"", Backing(True, read_base(staged.files)))
@@ -68,10 +71,31 @@ class LiveDraft:
         if self.sealed:
             refuse(errno.EBUSY)
 
+    def check_settled(self) -> None:
+        """Before content, attributes or names of files change: that and that no file is a blob of the store, which a commit on
+        a full disk may leave behind. May raise Later, and from that ENOSPC."""
+        self.check_writable()
+        if self.unsettled:
+            raise Later(self._settle, self._settled, again=True)
+
+    def _settle(self) -> ArtfsError | None:
+        try:
+            with self.staged.locked():
+                recover(self.store, self.staged)
+        except ArtfsError as error:
+            return error
+        return None
+
+    def _settled(self, error: ArtfsError | None) -> None:
+        self.resync()  # what failed in the end may have done a part
+        if error is not None:
+            raise error
+
     def resync(self) -> None:
         """After a commit that failed: files that it had taken over have become stand-ins."""
+        self.unsettled = is_unsettled(self.staged)
         for inode, node in list(self.by_inode.items()):
-            if node.names and node.handles == set():
+            if node.names:
                 parent, name = node.names[0]
                 slot = parent.slot(name)
                 if slot is not None and slot.entry is not None:
@@ -323,6 +347,7 @@ class DraftDir(Node):
         return node.attr()
 
     def link_here(self, node: Node, name: bytes) -> Attr:
+        self.draft.check_settled()
         path = self._prepare(name)
         place = self.draft.staged.scratch.place_link
         if isinstance(node, VersionFile):

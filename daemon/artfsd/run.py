@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import logging
 import os
@@ -19,8 +20,9 @@ import msgspec
 import pyfuse3
 import trio
 
+from artfs.api import reserve
 from artfs.api.session import open_session
-from artfs.errors import MountpointError
+from artfs.errors import MountpointError, StorageError
 from artfs.settings import Settings
 from artfs.store.staging import DraftArea
 from artfs.wire.control import MountRecord
@@ -70,6 +72,8 @@ def serve(settings: Settings, options: MountOptions) -> None:
         stack.callback(os.close, lock)
         place.prepare(mountpoint)
         session = stack.enter_context(open_session(settings))
+        # One connection from here to the end: on a full disk, the next first one would not get its shared memory.
+        session.catalog.change_token()
         area = DraftArea(settings.drafts_path)
         own_drafts = area.own()
         stack.callback(area.disown)
@@ -228,15 +232,30 @@ async def _announce(
         started_at=datetime.now(UTC).isoformat(),
         device=device,
     )
-    aside = record_path.with_suffix(".new")
-    aside.write_bytes(msgspec.json.encode(record) + b"\n")
-    aside.rename(record_path)
+    try:
+        _write_record(settings, record_path, record)
+    except OSError as error:
+        log.error("%s", StorageError.wrap(error, "writing down that the mount is there"))
+        pyfuse3.terminate()
+        return
     log.info("ready: %s shows %s", mountpoint, settings.home)
     _notify(options.notify_socket, f"READY=1\nSTATUS=serving {mountpoint}\nMAINPID={os.getpid()}")
     while options.watchdog_s:
         await trio.sleep(options.watchdog_s / 2)
         if await _probe(mountpoint) is not None:
             _notify(options.notify_socket, "WATCHDOG=1")
+
+
+def _write_record(settings: Settings, path: Path, record: MountRecord) -> None:
+    aside = path.with_suffix(".new")
+    data = msgspec.json.encode(record) + b"\n"
+    try:
+        aside.write_bytes(data)
+    except OSError as error:
+        if error.errno != errno.ENOSPC or not reserve.release(settings.home):
+            raise
+        aside.write_bytes(data)
+    aside.rename(path)
 
 
 async def _probe(mountpoint: str) -> int | None:

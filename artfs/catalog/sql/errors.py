@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -38,10 +39,21 @@ def translate(error: BaseException, path: Path, doing: str) -> ArtfsError:
                 f"{doing} failed: {path}, or the folder that it is in, cannot be opened for writing", errno.EACCES
             )
         case sqlite3.SQLITE_IOERR:
+            if _is_full(path):
+                # What it cannot get is the 32 KiB of shared memory that WAL needs, at the first connection.
+                return StorageError.wrap(OSError(errno.ENOSPC, "", str(path)), doing)
             return StorageError(f"{doing} failed: input/output error with {path} ({cause})", errno.EIO)
     # SQLAlchemy adds lines about its documentation.
     said = str(cause).partition("\n")[0]
     return CatalogError(f"{doing} failed: {path}: {said}")
+
+
+def _is_full(path: Path) -> bool:
+    try:
+        status = os.statvfs(path.parent)
+    except OSError:
+        return False
+    return status.f_bavail * status.f_frsize < 64 * 1024
 
 
 def locked(path: Path, doing: str) -> CatalogError:
