@@ -11,6 +11,8 @@ import os
 _FICLONE = 0x40049409  # linux/fs.h: _IOW(0x94, 9, int)
 _SYNC_FILE_RANGE_WRITE = 2  # linux/fs.h: start writing dirty pages, wait for nothing
 
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
+
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syncfs.argtypes = [ctypes.c_int]
 _libc.sync_file_range.argtypes = [ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint]
@@ -22,8 +24,8 @@ CANNOT_REFLINK = frozenset({errno.EOPNOTSUPP, errno.ENOTTY, errno.EXDEV, errno.E
 def syncfs(fd: int) -> None:
     """Waits until everything written to the file system of `fd` is durable: data, names and directories.
 
-    Since Linux 5.8 an error of any write-back on that file system since `fd` was opened is reported here, so the
-    descriptor should be older than the writes that matter. Raises OSError.
+    Since Linux 5.8 an error of any write-back on that file system since `fd` was opened is reported here, so
+    the descriptor should be older than the writes that matter. Raises OSError.
     """
     if _libc.syncfs(fd) != 0:
         number = ctypes.get_errno()
@@ -31,13 +33,14 @@ def syncfs(fd: int) -> None:
 
 
 def start_writeback(fd: int, offset: int, nbytes: int) -> None:
-    """Asks the kernel to start writing a range of the file (0 bytes: up to its end). Best effort; never raises."""
+    """Asks the kernel to start writing a range of the file (0 bytes: up to its end). Best effort; never
+    raises."""
     _libc.sync_file_range(fd, offset, nbytes, _SYNC_FILE_RANGE_WRITE)
 
 
 def try_reflink(source: int, target: int) -> bool:
-    """Makes the open, empty file `target` share all blocks of `source`. False where that is not possible (nothing was
-    done); other failures raise OSError."""
+    """Makes the open, empty file `target` share all blocks of `source`. False where that is not possible
+    (nothing was done); other failures raise OSError."""
     try:
         fcntl.ioctl(target, _FICLONE, source)
     except OSError as error:
@@ -47,9 +50,17 @@ def try_reflink(source: int, target: int) -> bool:
     return True
 
 
+def keep_large_buffers() -> None:
+    """Has malloc keep freed megabytes for the next request instead of giving each back to the kernel, which
+    would clear their pages again each time (a quarter of the time of a large write). For a process that lives
+    long."""
+    _libc.mallopt(_M_MMAP_THRESHOLD, 64 * 1024 * 1024)
+    _libc.mallopt(_M_TRIM_THRESHOLD, 64 * 1024 * 1024)
+
+
 def aligned_buffer(nbytes: int) -> memoryview:
-    """Room for reads from the page cache, aligned to a page. The kernel copies into it five times as fast (0.1 instead of
-    0.6 ms for 1 MiB, measured) as into a bytearray, which begins 16 bytes past a page."""
+    """Room for reads from the page cache, aligned to a page. The kernel copies into it five times as fast
+    (0.1 instead of 0.6 ms for 1 MiB, measured) as into a bytearray, which begins 16 bytes past a page."""
     return memoryview(mmap.mmap(-1, nbytes))
 
 

@@ -8,6 +8,7 @@ import hashlib
 import logging
 import os
 import stat
+import time
 from typing import TYPE_CHECKING
 
 from artfs.errors import BadBlobError
@@ -27,12 +28,16 @@ log = logging.getLogger(__name__)
 _COPY_CHUNK = 1024 * 1024
 _NOWAIT = getattr(os, "RWF_NOWAIT", 0)
 LARGE_WRITE = 256 * 1024
-"""Writes from this many bytes on go to a thread: the page cache may make them wait for the disk."""
+SLOW_WRITE_S = 0.02
+CONGESTED_S = 2.0
+"""A write usually goes to the page cache at once. When one took longer than SLOW_WRITE_S, the disk is behind:
+for CONGESTED_S after it, writes of at least LARGE_WRITE bytes go to a thread, so that other requests do not
+wait with them."""
 
 
 class DraftFile(Node):
-    """A file of a draft: its own (`entry` None: bytes in the backing file), or a blob of the store until somebody
-    writes to it.
+    """A file of a draft: its own (`entry` None: bytes in the backing file), or a blob of the store until
+    somebody writes to it.
 
     A file with several names (hard links) is one node; `names` are those that the mount has seen.
     """
@@ -203,7 +208,8 @@ class DraftFile(Node):
         return handle
 
     def opened(self, fd: int, *, writing: bool, fresh: bool = False) -> DraftHandle:
-        """A handle over `fd`. `fresh`: the file is empty now, so that its digest can be followed from the start."""
+        """A handle over `fd`. `fresh`: the file is empty now, so that its digest can be followed from the
+        start."""
         handle = DraftHandle(self, fd, writing)
         self.handles.add(handle)
         if writing:
@@ -239,7 +245,8 @@ class DraftFile(Node):
         self._take_over(aside, None)
 
     def copy_up(self) -> None:
-        """Gives inherited content a file of the draft's own: raises Later for that, and the operation starts again."""
+        """Gives inherited content a file of the draft's own: raises Later for that, and the operation starts
+        again."""
         if self.entry is None:
             return
         entry, aside = self.entry, self.draft.staged.scratch.name()
@@ -380,9 +387,13 @@ class DraftHandle(FileHandle):
         draft = self.node.draft
         if draft.sealed:
             refuse(errno.EBUSY)
-        if len(data) >= LARGE_WRITE:
+        begun = time.monotonic()
+        if len(data) >= LARGE_WRITE and begun < draft.congested_until:
             raise Later(lambda: write_all(self.fd, offset, data), lambda _: self._wrote(offset, data))
         write_all(self.fd, offset, data)
+        now = time.monotonic()
+        if now - begun > SLOW_WRITE_S:
+            draft.congested_until = now + CONGESTED_S
         return self._wrote(offset, data)
 
     def _wrote(self, offset: int, data: bytes) -> int:

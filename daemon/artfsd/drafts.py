@@ -55,6 +55,7 @@ class LiveDraft:
         self.base_ns = base_ns  # the times of inherited entries that the draft has not touched
         self.sealed = False
         self.dead = False
+        self.congested_until = 0.0  # see draftfiles.CONGESTED_S
         self.unsettled = is_unsettled(staged)
         self.by_inode: dict[int, DraftFile] = {}
         self.writers: dict[int, DraftHandle] = {}

@@ -24,6 +24,7 @@ from artfs.api import reserve
 from artfs.api.session import open_session
 from artfs.errors import MountpointError, StorageError
 from artfs.settings import Settings
+from artfs.store.linux import keep_large_buffers
 from artfs.store.staging import DraftArea
 from artfs.wire.control import MountRecord
 from artfsd import mountpoint as place
@@ -67,6 +68,7 @@ def serve(settings: Settings, options: MountOptions) -> None:
     settings.make_home()
     os.chdir("/")  # hold no directory busy; and mount(8) would show a file of the name `artfs` here as the source
     _raise_limits()
+    keep_large_buffers()
     with ExitStack() as stack:
         lock = place.lock(settings.run_path, mountpoint)
         stack.callback(os.close, lock)
