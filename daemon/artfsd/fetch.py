@@ -15,7 +15,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from artfs.errors import ArtfsError, BadBlobError, BlobMissingError, CorruptError
+from artfs.errors import ArtfsError, BadBlobError, BlobMissingError, CorruptError, StorageError
 from artfs.model.digests import BLOCK_SIZE, BLOCKS_ABOVE
 from artfs.model.entry import FileEntry
 from artfs.store.base import LocalStore
@@ -36,11 +36,12 @@ _NOWAIT = getattr(os, "RWF_NOWAIT", 0)
 
 class OpenBlob(FileHandle):
     """One blob that is open, or was a moment ago: all who open it share it. `checker` None: all of it was
-    found right. `fd` -1: it was closed for good."""
+    found right. `bad`: what is wrong with all of it; `damaged`: blocks that are, while the others can be read.
+    `fd` -1: it was closed for good."""
 
     shared = True
 
-    __slots__ = ("_blobs", "_checked", "_fingerprint", "_label", "bad", "checker", "entry", "fd", "users")
+    __slots__ = ("_blobs", "_checked", "_fingerprint", "_label", "bad", "checker", "damaged", "entry", "fd", "users")
 
     def __init__(self, blobs: Blobs, entry: FileEntry, fd: int, label: Callable[[], str]) -> None:
         super().__init__()
@@ -48,7 +49,8 @@ class OpenBlob(FileHandle):
         self.entry = entry
         self.fd = fd
         self.users = 0
-        self.bad = ""  # what is wrong with it
+        self.bad = ""
+        self.damaged: dict[int, str] = {}
         self._label = label
         self._fingerprint = (-1, -1)
         self._checked = bytearray()
@@ -70,6 +72,7 @@ class OpenBlob(FileHandle):
             self._condemn(f"the file has {status.st_size} bytes instead of {self.entry.size}")
             return
         self.bad = ""
+        self.damaged.clear()
         self.checker = BlobChecker(self.entry.digest, self.entry.size, self._blobs.blocks_of(self.entry), self._blobs.load_object)
         self._checked = bytearray(self.checker.block_count)
         try:
@@ -80,8 +83,12 @@ class OpenBlob(FileHandle):
             self._condemn(str(error))
 
     def _condemn(self, why: str) -> None:
-        self.bad = f"{self._label()} is damaged: {why}; `artfs verify --store` tests all (blob {self.entry.digest})"
-        log.error("%s", self.bad)
+        self.bad = self._tell(why)
+
+    def _tell(self, why: str) -> str:
+        said = f"{self._label()} is damaged: {why}; `artfs verify --store` tests all (blob {self.entry.digest})"
+        log.error("%s", said)
+        return said
 
     def read(self, offset: int, size: int) -> bytes | memoryview:
         self._trust_or_restart()
@@ -148,11 +155,13 @@ class OpenBlob(FileHandle):
 
     def _guard(self, index: int, block: memoryview) -> None:
         assert self.checker is not None
+        if index in self.damaged:
+            raise BadBlobError(self.damaged[index], self.entry.digest)
         try:
             self.checker.check_block(index, block)
         except (CorruptError, BlobMissingError) as error:
-            self._condemn(str(error))
-            raise BadBlobError(self.bad, self.entry.digest) from error
+            self.damaged[index] = self._tell(str(error))
+            raise BadBlobError(self.damaged[index], self.entry.digest) from error
 
     def take(self) -> None:
         """One more has it open."""
@@ -201,6 +210,12 @@ class Blobs:
 
     def _descriptor(self, digest: str, label: Callable[[], str]) -> int:
         try:
+            try:
+                return self._store.open_blob(digest)
+            except StorageError as error:
+                if error.errno not in (errno.EMFILE, errno.ENFILE) or not self._idle:
+                    raise
+            self.drop_idle()  # theirs are the ones that nobody needs
             return self._store.open_blob(digest)
         except ArtfsError as error:
             log.error("cannot open %s: %s", label(), error)
@@ -213,8 +228,8 @@ class Blobs:
     def released(self, blob: OpenBlob) -> None:
         """Nobody has it open any more."""
         self._idle += 1
-        if blob.bad:
-            self._drop(blob)
+        if blob.bad or blob.damaged:
+            self._drop(blob)  # who opens it next looks again
         elif self._idle > 2 * IDLE_DESCRIPTORS:
             self.drop_idle(keep=IDLE_DESCRIPTORS)
 
