@@ -13,23 +13,24 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from operator import itemgetter
 from pathlib import Path
 
 import msgspec
 
 from artfs.catalog.base import Catalog
 from artfs.errors import ConflictError, NotFoundError, SourceChangedError, StorageError
-from artfs.model.digests import BLOCKS_ABOVE
 from artfs.model.records import Content
 from artfs.settings import Settings
 from artfs.store.base import LocalStore, StoreBatch
 from artfs.store.folder import FolderStore
 from artfs.store.linux import make_folder, sync_path
-from artfs.transfer.ahead import Ahead
+from artfs.store.verify import OnBytes
+from artfs.transfer.ahead import Ahead, in_groups
 from artfs.transfer.progress import Meter, OnProgress
 
 MARKER = "backup.json"
@@ -37,7 +38,6 @@ MARKER = "backup.json"
 
 _RESTORING = ".restoring"
 _FORMAT = 1
-_GROUP = 32
 
 
 class Marker(msgspec.Struct, frozen=True):
@@ -160,21 +160,16 @@ def _copy_blobs(
     copied = copied_nbytes = 0
     damaged: list[str] = []
     with Meter(on_progress, phase, blobs, nbytes) as meter, target.begin() as batch:
-        on_bytes = ahead.count(meter)
 
-        def tasks() -> Iterator[Callable[[], list[tuple[int, str]]]]:
-            group: list[tuple[str, int]] = []
+        def wanted() -> Iterator[tuple[str, int]]:
             for digest, size in source.blobs():
                 if target.try_size(digest) == size:
                     meter.advance(1, size)
-                    continue
-                group.append((digest, size))
-                if len(group) == _GROUP or size > BLOCKS_ABOVE:
-                    yield partial(_copy_group, source, batch, group, meter, on_bytes)
-                    group = []
-            yield partial(_copy_group, source, batch, group, meter, on_bytes)
+                else:
+                    yield digest, size
 
-        with closing(ahead.run(tasks())) as results:
+        copy = partial(_copy_group, source, batch, meter, ahead.count(meter))
+        with closing(ahead.run(in_groups(wanted(), itemgetter(1), copy))) as results:
             for part in results:
                 for size, digest in part:
                     if digest:
@@ -187,7 +182,7 @@ def _copy_blobs(
 
 
 def _copy_group(
-    source: LocalStore, batch: StoreBatch, group: list[tuple[str, int]], meter: Meter, on_bytes: Callable[[int], None]
+    source: LocalStore, batch: StoreBatch, meter: Meter, on_bytes: OnBytes, group: list[tuple[str, int]]
 ) -> list[tuple[int, str]]:
     """(bytes copied, "") or (0, digest of a damaged blob) for each."""
     done = []

@@ -7,7 +7,7 @@ import itertools
 import os
 import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,12 +19,10 @@ from artfs.model.manifest import Manifest
 from artfs.store.base import BlobStore
 from artfs.store.linux import try_reflink
 from artfs.store.verify import OnBytes, copy_digesting, digest_file, read_small, write_all
-from artfs.transfer.ahead import Ahead
+from artfs.transfer.ahead import HEAVY_ABOVE, Ahead, Light
 from artfs.transfer.progress import Meter, OnProgress
 
-# Large groups: workers that create files in one directory wait for each other.
-_GROUP = 256
-_GROUP_NBYTES = 8 * 1024 * 1024
+_GROUP = 64
 
 
 @dataclass(slots=True)
@@ -63,7 +61,8 @@ def pull(
     with Meter(on_progress, "pull", files, nbytes) as meter, _open_dest(dest) as (dest_fd, dest_path, fresh):
         writer = _Writer(store, dest_fd, dest_path, fresh, ahead.count(meter))
         groups = _groups(manifest, prefix, writer, result)
-        with closing(ahead.run(partial(writer.write_group, group) for group in groups)) as done:
+        tasks = (_task(writer, group) for group in groups)
+        with closing(ahead.run(tasks)) as done:
             for part in done:
                 result.written += part.written
                 result.nbytes += part.nbytes
@@ -75,18 +74,23 @@ def pull(
 
 @dataclass(frozen=True, slots=True)
 class _Group:
-    """Entries of one directory. `fresh`: the pull made the directory, so nothing else is in it."""
+    """Entries of one directory. `fresh`: the pull made the directory, so nothing else is in it. `heavy`: one large file."""
 
     directory: str
     fresh: bool
     entries: list[FileEntry | LinkEntry]
+    heavy: bool
+
+
+def _task(writer: _Writer, group: _Group) -> Light[Pulled] | Callable[[], Pulled]:
+    task = partial(writer.write_group, group)
+    return task if group.heavy else Light(task)
 
 
 def _groups(manifest: Manifest, prefix: str, writer: _Writer, result: Pulled) -> Iterator[_Group]:
     directory: str | None = None
     fresh = False
     entries: list[FileEntry | LinkEntry] = []
-    nbytes = 0
     for path, entry in _wanted(manifest, prefix):
         if isinstance(entry, RefEntry):
             result.references.append(path)
@@ -96,18 +100,20 @@ def _groups(manifest: Manifest, prefix: str, writer: _Writer, result: Pulled) ->
             writer.make_directory(path)
             continue
         above = path.rpartition("/")[0]
-        if entries and (above != directory or len(entries) == _GROUP or nbytes > _GROUP_NBYTES):
+        if entries and (above != directory or len(entries) == _GROUP):
             assert directory is not None
-            yield _Group(directory, fresh, entries)
-            entries, nbytes = [], 0
+            yield _Group(directory, fresh, entries, False)
+            entries = []
         if above != directory:
             directory = above
             fresh = writer.make_directory(above)
-        entries.append(entry)
-        nbytes += entry.size if isinstance(entry, FileEntry) else 0
+        if isinstance(entry, FileEntry) and entry.size > HEAVY_ABOVE:
+            yield _Group(directory, fresh, [entry], True)
+        else:
+            entries.append(entry)
     if entries:
         assert directory is not None
-        yield _Group(directory, fresh, entries)
+        yield _Group(directory, fresh, entries, False)
 
 
 def _wanted(manifest: Manifest, prefix: str) -> Iterator[tuple[str, Entry]]:
@@ -183,8 +189,7 @@ class _Writer:
                 if digest_bytes(data) != entry.digest:
                     raise _damaged(entry, path)
                 self._on_bytes(entry.size)
-                with self._temporary(entry, dir_fd) as target:
-                    write_all(target, data, 0)
+                self._write_small(data, entry, dir_fd)
             else:
                 with self._temporary(entry, dir_fd) as target:
                     if self._copy(blob, target, entry.size) != entry.digest:
@@ -193,6 +198,20 @@ class _Writer:
             raise _damaged(entry, path) from None
         finally:
             os.close(blob)
+
+    def _write_small(self, data: bytes, entry: FileEntry, dir_fd: int) -> None:
+        temp = self._temp_name()
+        fd = os.open(temp, _CREATE, 0o755 if entry.executable else 0o644, dir_fd=dir_fd)
+        try:
+            try:
+                write_all(fd, data, 0)
+            finally:
+                os.close(fd)
+            os.rename(temp, entry.name, src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
+        except BaseException:
+            with suppress(OSError):
+                os.unlink(temp, dir_fd=dir_fd)
+            raise
 
     def _copy(self, blob: int, target: int, size: int) -> str:
         if self._can_reflink:
@@ -208,9 +227,7 @@ class _Writer:
     def _temporary(self, entry: FileEntry, dir_fd: int) -> Iterator[int]:
         """A new file that gets the entry's name when the `with` ends well, and is gone otherwise."""
         temp = self._temp_name()
-        mode = 0o755 if entry.executable else 0o644
-        flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
-        fd = os.open(temp, flags, mode, dir_fd=dir_fd)
+        fd = os.open(temp, _CREATE, 0o755 if entry.executable else 0o644, dir_fd=dir_fd)
         try:
             try:
                 yield fd
@@ -298,6 +315,7 @@ class _Writer:
         return f"{self._dest_path}/{path}"
 
 
+_CREATE = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
 
 

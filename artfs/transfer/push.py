@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import os
 import stat
-import threading
-from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 
 from artfs.errors import NotFoundError, SourceChangedError, StorageError
 from artfs.model.digests import to_raw
@@ -23,13 +22,12 @@ from artfs.model.manifest import BuiltManifest, build_manifest
 from artfs.model.pages import BuiltTree, Totals
 from artfs.model.records import Content
 from artfs.store.base import StoreBatch
+from artfs.transfer.ahead import Ahead, Light, Ready
 from artfs.transfer.progress import Meter, OnProgress
 from artfs.transfer.scan import Kind, Listing, Place, check_bad, list_directory, read_rules, root_place, scan
 from artfs.transfer.treewriter import TreeWriter
 
 _GROUP = 32
-_WINDOW = 8
-_STEPS = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +63,7 @@ def push_directory(
     with Meter(on_progress, "scan") as meter:
         found = scan(place, rules, meter)
     with Meter(on_progress, "push", found.file_count, found.size) as meter:
-        push = _Push(batch, rules, found.listings, meter, workers or len(os.sched_getaffinity(0)))
-        tree = push.run(place)
+        tree = _Push(batch, rules, found.listings, meter, workers).run(place)
     return Pushed(tree.digest, tree.totals, tuple(found.ignored), tuple(sorted(found.collisions)))
 
 
@@ -107,10 +104,6 @@ def file_entry(name: bytes, content: Content, mode: int) -> FileEntry:
     return FileEntry(name, content.size, to_raw(content.digest), blocks, bool(mode & stat.S_IXUSR))
 
 
-class _Cancelled(Exception):
-    pass
-
-
 @dataclass(frozen=True, slots=True)
 class _Begin:
     name: bytes
@@ -121,11 +114,12 @@ class _End:
     pass
 
 
-_Step = _Begin | _End | LinkEntry | Future[list[FileEntry]]
+_Step = _Begin | _End | LinkEntry | list[FileEntry]
+_Task = Ready[_Step] | Light[_Step] | Callable[[], _Step]
 
 
 class _Push:
-    """One walk. The walk produces steps in order; files are put by workers meanwhile; steps are consumed in that order."""
+    """One walk. It makes steps in order; the files of some are put by workers; they are taken in that order."""
 
     def __init__(
         self, batch: StoreBatch, rules: IgnoreRules, listings: dict[str, Listing], meter: Meter, workers: int
@@ -134,104 +128,75 @@ class _Push:
         self._rules = rules
         self._listings = listings
         self._meter = meter
-        self._workers = workers
-        self._stopped = threading.Event()
+        self._ahead = Ahead(workers)
+        self._on_bytes = self._ahead.count(meter)
 
     def run(self, root: Place) -> BuiltTree:
-        with ThreadPoolExecutor(self._workers, "artfs-push") as pool:
-            try:
-                return self._run(root, pool)
-            except BaseException:
-                self._stopped.set()
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
-
-    def _run(self, root: Place, pool: ThreadPoolExecutor) -> BuiltTree:
-        window: deque[_Step] = deque()
-        groups = 0
         # (name, writer) of the directories that are being written
         open_trees: list[tuple[bytes, TreeWriter]] = []
         result: BuiltTree | None = None
-
-        def consume(step: _Step) -> None:
-            nonlocal result
-            if isinstance(step, _Begin):
-                open_trees.append((step.name, TreeWriter(self._batch.put_bytes)))
-            elif isinstance(step, LinkEntry):
-                open_trees[-1][1].add((step,))
-            elif isinstance(step, Future):
-                open_trees[-1][1].add(step.result())
-            else:
-                name, writer = open_trees.pop()
-                result = writer.finish()
-                if open_trees:
-                    open_trees[-1][1].add((result.as_entry(name),))
-
-        for step in self._steps(root, pool):
-            window.append(step)
-            groups += isinstance(step, Future)
-            while window and (
-                groups > _WINDOW * self._workers or len(window) > _STEPS or not isinstance(window[0], Future)
-            ):
-                groups -= isinstance(window[0], Future)
-                consume(window.popleft())
-        while window:
-            consume(window.popleft())
+        with closing(self._ahead.run(self._tasks(root))) as steps:
+            for step in steps:
+                if isinstance(step, _Begin):
+                    open_trees.append((step.name, TreeWriter(self._batch.put_bytes)))
+                elif isinstance(step, LinkEntry):
+                    open_trees[-1][1].add((step,))
+                elif isinstance(step, _End):
+                    name, writer = open_trees.pop()
+                    result = writer.finish()
+                    if open_trees:
+                        open_trees[-1][1].add((result.as_entry(name),))
+                else:
+                    open_trees[-1][1].add(step)
         assert result is not None
         return result
 
-    def _steps(self, root: Place, pool: ThreadPoolExecutor) -> Iterator[_Step]:
+    def _tasks(self, root: Place) -> Iterator[_Task]:
         todo = [(root, self._items(root))]
-        yield _Begin(b"")
+        yield Ready(_Begin(b""))
         while todo:
             place, items = todo[-1]
             group: list[tuple[bytes, bool]] = []
-            for name, kind in items:
-                if kind is Kind.FILE or kind is Kind.PROGRAM:
-                    group.append((name, kind is Kind.PROGRAM))
-                    if len(group) == _GROUP:
-                        yield pool.submit(self._put_group, place.path, group)
-                        group = []
-                    continue
-                if group:
-                    yield pool.submit(self._put_group, place.path, group)
+            for name, kind, heavy in items:
+                is_file = kind is Kind.FILE or kind is Kind.PROGRAM
+                if group and (heavy or not is_file or len(group) == _GROUP):
+                    yield Light(partial(self._put_group, place.path, group))
                     group = []
-                if kind is Kind.LINK:
-                    yield _read_link(place, name)
+                if heavy:
+                    yield partial(self._put_group, place.path, [(name, kind is Kind.PROGRAM)])
+                elif is_file:
+                    group.append((name, kind is Kind.PROGRAM))
+                elif kind is Kind.LINK:
+                    yield Ready(_read_link(place, name))
                 else:
                     child = place.child(name)
                     todo.append((child, self._items(child)))
-                    yield _Begin(name)
+                    yield Ready(_Begin(name))
                     break
             else:
                 if group:
-                    yield pool.submit(self._put_group, place.path, group)
+                    yield Light(partial(self._put_group, place.path, group))
                 todo.pop()
-                yield _End()
+                yield Ready(_End())
 
-    def _items(self, place: Place) -> Iterator[tuple[bytes, Kind]]:
+    def _items(self, place: Place) -> Iterator[tuple[bytes, Kind, bool]]:
         found = self._listings.pop(place.relative, None)
         if found is None:
             found = list_directory(place, self._rules)
             check_bad(place, found.bad)
-        return found.items()
+        return found.weighed_items()
 
     def _put_group(self, directory: str, files: list[tuple[bytes, bool]]) -> list[FileEntry]:
         entries = []
         for name, executable in files:
             path = f"{directory}/{os.fsdecode(name)}"
             try:
-                content = self._batch.put_file(path, on_bytes=self._advance)
+                content = self._batch.put_file(path, on_bytes=self._on_bytes)
             except NotFoundError:
                 raise SourceChangedError(f"{path} was removed while it was pushed") from None
             entries.append(file_entry(name, content, stat.S_IXUSR if executable else 0))
         self._meter.advance(len(entries))
         return entries
-
-    def _advance(self, nbytes: int) -> None:
-        if self._stopped.is_set():
-            raise _Cancelled
-        self._meter.advance(0, nbytes)
 
 
 def _read_link(place: Place, name: bytes) -> LinkEntry:

@@ -17,11 +17,11 @@ from artfs.model.collide import case_collisions, folded
 from artfs.model.entry import link_stays_inside
 from artfs.model.ignore import IGNORE_FILE, IgnoreRules
 from artfs.model.pages import MAX_DEPTH
+from artfs.transfer.ahead import HEAVY_ABOVE
 from artfs.transfer.progress import Meter
 
 _TOLD = 20
 _REMEMBERED = 100_000
-_PACKED = (b"\0\0", b"\0\1", b"\0\2", b"\0\3")
 _WHAT = {
     stat.S_IFSOCK: "a socket",
     stat.S_IFIFO: "a named pipe",
@@ -41,6 +41,8 @@ class Kind(IntEnum):
 
 
 _KINDS = tuple(Kind)
+_HEAVY = 4
+_PACKED = tuple(bytes((0, flags)) for flags in range(8))
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +81,9 @@ class Place:
 
 @dataclass(slots=True)
 class Listing:
-    """One directory. `names`: each name with b"\\0" and a byte of its Kind behind it, sorted; that is smaller than pairs,
-    and sorts like the names, as no name holds a NUL. `bad`: (relative path, why) of what no version can hold."""
+    """One directory. `names`: each name with b"\\0" and a byte behind it (its Kind, + 4 for a file worth a thread),
+    sorted; that is smaller than tuples, and sorts like the names, as no name holds a NUL.
+    `bad`: (relative path, why) of what no version can hold."""
 
     names: list[bytes] = field(default_factory=list)
     size: int = 0
@@ -91,7 +94,13 @@ class Listing:
     def items(self) -> Iterator[tuple[bytes, Kind]]:
         """(name, kind) in the order of names."""
         for packed in self.names:
-            yield packed[:-2], _KINDS[packed[-1]]
+            yield packed[:-2], _KINDS[packed[-1] & ~_HEAVY]
+
+    def weighed_items(self) -> Iterator[tuple[bytes, Kind, bool]]:
+        """(name, kind, whether it is a file of more than HEAVY_ABOVE bytes) in the order of names."""
+        for packed in self.names:
+            flags = packed[-1]
+            yield packed[:-2], _KINDS[flags & ~_HEAVY], flags >= _HEAVY
 
 
 def root_place(root: str | os.PathLike[str]) -> Place:
@@ -135,13 +144,16 @@ def list_directory(place: Place, rules: IgnoreRules) -> Listing:
                 elif isinstance(kind, str):
                     found.bad.append((relative, kind))
                 else:
+                    flags = int(kind)
                     if kind is Kind.FILE:
                         status = entry.stat()
                         found.file_count += 1
                         found.size += status.st_size
                         if status.st_mode & stat.S_IXUSR:
-                            kind = Kind.PROGRAM
-                    found.names.append(entry.name + _PACKED[kind])
+                            flags = int(Kind.PROGRAM)
+                        if status.st_size > HEAVY_ABOVE:
+                            flags += _HEAVY
+                    found.names.append(entry.name + _PACKED[flags])
     except OSError as error:
         raise StorageError.wrap(error, f"reading the folder {place.path}") from error
     found.names.sort()

@@ -5,14 +5,14 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
 from artfs.errors import BlobMissingError, CorruptError, NotFoundError, SourceChangedError, StorageError
-from artfs.model.digests import BLOCKS_ABOVE, digest_bytes
+from artfs.model.digests import digest_bytes
 from artfs.model.entry import DirEntry, Entry, FileEntry, LinkEntry, RefEntry, link_stays_inside
 from artfs.model.manifest import Manifest
 from artfs.model.pages import MAX_DEPTH
@@ -20,10 +20,9 @@ from artfs.model.records import Content
 from artfs.model.tree import Directory, PageCache, PageSource
 from artfs.store.base import BlobStore
 from artfs.store.verify import OnBytes, digest_file, hash_file
-from artfs.transfer.ahead import Ahead
+from artfs.transfer.ahead import Ahead, in_groups
 from artfs.transfer.progress import Meter, OnProgress
 
-_GROUP = 16
 _REMEMBERED_ABOVE = 64 * 1024
 
 
@@ -68,8 +67,7 @@ def verify_version(
     with Meter(on_progress, "verify", files, nbytes) as meter:
         check = _Check(store, meter, ahead.count(meter))
 
-        def tasks() -> Iterator[Callable[[], list[Problem]]]:
-            group: list[tuple[str, Content]] = []
+        def wanted() -> Iterator[tuple[str, Content]]:
             for path, entry in _files(source, root, problems):
                 if entry.size > _REMEMBERED_ABOVE:
                     # Small ones may be read twice; remembering a million of them costs more.
@@ -77,13 +75,9 @@ def verify_version(
                         meter.advance(1, entry.size)
                         continue
                     seen.add(entry.digest)
-                group.append((path, Content(entry.digest, entry.size, entry.blocks.hex())))
-                if len(group) == _GROUP or entry.size > BLOCKS_ABOVE:
-                    yield partial(check.blobs, group)
-                    group = []
-            yield partial(check.blobs, group)
+                yield path, Content(entry.digest, entry.size, entry.blocks.hex())
 
-        with closing(ahead.run(tasks())) as done:
+        with closing(ahead.run(in_groups(wanted(), _size_of, check.blobs))) as done:
             for found in done:
                 problems += found
     return sorted(problems)
@@ -101,18 +95,9 @@ def verify_store(
     ahead = Ahead(workers)
     with Meter(on_progress, "verify") as meter:
         check = _Check(store, meter, ahead.count(meter))
-
-        def tasks() -> Iterator[Callable[[], list[Problem]]]:
-            group: list[tuple[str, Content]] = []
-            for digest, size in store.blobs():
-                group.append(("", Content(digest, size)))
-                if len(group) == _GROUP or size > BLOCKS_ABOVE:
-                    yield partial(check.blobs, group)
-                    group = []
-            yield partial(check.blobs, group)
-
+        wanted = (("", Content(digest, size)) for digest, size in store.blobs())
         # The batch is for its lock, and for the recovery when it begins.
-        with store.begin(), closing(ahead.run(tasks())) as done:
+        with store.begin(), closing(ahead.run(in_groups(wanted, _size_of, check.blobs))) as done:
             for found in done:
                 problems += found
     return sorted(problems)
@@ -133,21 +118,16 @@ def verify_directory(
     manifest = Manifest(PageCache(store.read), root)
     top = os.path.abspath(path)
     with Meter(on_progress, "verify", manifest.totals.file_count, manifest.totals.size) as meter:
-        on_bytes = ahead.count(meter)
-
-        def tasks() -> Iterator[Callable[[], list[Problem]]]:
-            group: list[tuple[str, FileEntry]] = []
-            for item in _present(manifest, top, problems):
-                group.append(item)
-                if len(group) == _GROUP or item[1].size > BLOCKS_ABOVE:
-                    yield partial(_compare_files, top, group, meter, on_bytes)
-                    group = []
-            yield partial(_compare_files, top, group, meter, on_bytes)
-
-        with closing(ahead.run(tasks())) as done:
+        compare = partial(_compare_files, top, meter, ahead.count(meter))
+        wanted = _present(manifest, top, problems)
+        with closing(ahead.run(in_groups(wanted, _size_of, compare))) as done:
             for found in done:
                 problems += found
     return sorted(problems)
+
+
+def _size_of(item: tuple[str, Content | FileEntry]) -> int:
+    return item[1].size
 
 
 class _Check:
@@ -292,7 +272,7 @@ def _difference(entry: Entry, there: os.DirEntry[bytes]) -> str | None:
 
 
 def _compare_files(
-    top: str, group: list[tuple[str, FileEntry]], meter: Meter, on_bytes: OnBytes
+    top: str, meter: Meter, on_bytes: OnBytes, group: list[tuple[str, FileEntry]]
 ) -> list[Problem]:
     problems = []
     for path, entry in group:
