@@ -18,7 +18,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 APT := fuse3 libfuse3-dev pkg-config gcc libc6-dev python3 python3-dev python3-venv
-APT_TEST := attr rsync fio systemd e2fsprogs util-linux procps
+APT_TEST := attr rsync systemd e2fsprogs util-linux procps
 APT_WANTED = $(APT) $(APT_TEST)
 
 STAGES := ruff mypy imports unit mounted fault peer
@@ -86,7 +86,8 @@ unit mounted fault peer: setup
 	@$(BIN)/python -m pytest tests/$@
 
 bench: setup
-	@$(BIN)/python bench/run.py
+	@for script in $(filter-out bench/demo.py,$(wildcard bench/*.py)); do \
+	    echo "── $$script"; $(BIN)/python $$script || exit 1; done
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
