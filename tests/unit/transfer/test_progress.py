@@ -1,11 +1,13 @@
+import itertools
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from functools import partial
 
 import pytest
 
-from artfs.transfer.ahead import Ahead
+from artfs.transfer.ahead import HEAVY_ABOVE, Ahead, Light, Ready, in_groups
 from artfs.transfer.progress import Meter
 from artfs.wire.control import Progress
 
@@ -93,3 +95,43 @@ def test_leaving_early_ends_the_rest() -> None:
     with closing(ahead.run(partial(done.append, number) for number in range(10_000))) as results:
         next(results)
     assert len(done) < 100
+
+
+def test_light_tasks_run_on_the_callers_thread_as_long_as_they_compute() -> None:
+    def compute() -> str:
+        end = time.thread_time() + 0.002
+        while time.thread_time() < end:
+            pass
+        return threading.current_thread().name
+
+    with closing(Ahead(4).run(Light(compute) for _ in range(30))) as names:
+        assert set(names) == {threading.current_thread().name}
+
+
+def test_light_tasks_that_wait_run_side_by_side() -> None:
+    begun = threading.Barrier(3)
+    calls = itertools.count()
+
+    def wait() -> None:
+        if next(calls) < 8:
+            time.sleep(0.002)
+        else:
+            begun.wait(20)
+
+    with closing(Ahead(3).run(Light(wait) for _ in range(8 + 9))) as results:
+        assert len(list(results)) == 17
+
+
+def test_results_known_beforehand_keep_their_place() -> None:
+    tasks = [Ready(0), partial(int, 1), Ready(2), Light(partial(int, 3)), Ready(4)]
+    with closing(Ahead(2).run(tasks)) as results:
+        assert list(results) == [0, 1, 2, 3, 4]
+
+
+def test_large_items_are_tasks_of_their_own() -> None:
+    sizes = [1, HEAVY_ABOVE + 1, 2, 3, HEAVY_ABOVE, 4, 2 * HEAVY_ABOVE]
+    tasks = list(in_groups(sizes, int, tuple, 3))
+    light = [task.task() for task in tasks if isinstance(task, Light)]
+    heavy = [task() for task in tasks if not isinstance(task, Light)]
+    assert light == [(1, 2, 3), (HEAVY_ABOVE, 4)]
+    assert heavy == [(HEAVY_ABOVE + 1,), (2 * HEAVY_ABOVE,)]
