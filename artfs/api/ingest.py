@@ -7,7 +7,6 @@ import stat
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from functools import partial
 
 from artfs.api.draft import DraftArtifact, Item, Pending, Policy, StrPath, check_policy
 from artfs.api.manifest import ManifestEntry
@@ -22,7 +21,7 @@ from artfs.model.names import check_alias, check_path, check_tag
 from artfs.model.pages import EMPTY_TREE, build_tree
 from artfs.model.records import Committed, Content, NewVersion
 from artfs.store.base import StoreBatch
-from artfs.transfer.ahead import Ahead
+from artfs.transfer.ahead import Ahead, in_groups
 from artfs.transfer.progress import Meter
 from artfs.transfer.push import push_directory, push_file
 from artfs.transfer.scan import Kind, check_bad, list_directory, root_place
@@ -249,8 +248,12 @@ def _settle(draft: DraftArtifact, batch: StoreBatch, workers: int) -> dict[str, 
         item.check()
         return path, item.entry(path, content)
 
-    with closing(ahead.run(partial(put, path, item) for path, item in pending)) as done:
-        entries.update(done)
+    def put_group(group: list[tuple[str, Pending]]) -> list[tuple[str, FileEntry]]:
+        return [put(path, item) for path, item in group]
+
+    with closing(ahead.run(in_groups(pending, lambda pair: pair[1].size, put_group))) as done:
+        for part in done:
+            entries.update(part)
     return entries
 
 
