@@ -86,8 +86,7 @@ unit mounted fault peer: setup
 	@$(BIN)/python -m pytest tests/$@
 
 bench: setup
-	@for script in $(filter-out bench/demo.py,$(wildcard bench/*.py)); do \
-	    echo "── $$script"; $(BIN)/python $$script || exit 1; done
+	@$(BIN)/python bench/run.py
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
