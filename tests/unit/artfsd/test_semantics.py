@@ -1,0 +1,83 @@
+"""docs/semantics.md against the tests that it names and the daemon's table of errors."""
+
+from __future__ import annotations
+
+import ast
+import errno
+import re
+from pathlib import Path
+
+import pytest
+
+from artfs.errors import StorageError, all_kinds
+from artfsd.errnos import ERRNO_BY_KIND, errno_of
+
+ROOT = Path(__file__).resolve().parents[3]
+TEXT = (ROOT / "docs" / "semantics.md").read_text(encoding="utf-8")
+
+
+def tables(heading: str) -> list[list[str]]:
+    """The cells of the rows of the tables below a heading, without their headers."""
+    section = TEXT.split(f"\n## {heading}\n", 1)[1].split("\n## ", 1)[0]
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in section.splitlines()
+        if line.startswith("|")
+    ]
+    return [row for row in rows[1:] if not set(row[0]) <= {"-"}]
+
+
+def all_tests() -> set[str]:
+    found = set()
+    for path in (ROOT / "tests").rglob("test_*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
+                found.add(node.name)
+    return found
+
+
+def test_every_test_that_is_named_exists() -> None:
+    named = set(re.findall(r"`(test_\w+)`", TEXT))
+    assert named
+    assert named - all_tests() == set()
+
+
+@pytest.mark.parametrize(
+    "heading",
+    [
+        "Versions",
+        "Names",
+        "Visibility and staleness",
+        "Caching",
+        "Drafts",
+        "Commits",
+        "Durability",
+        "Coming and going",
+    ],
+)
+def test_every_promise_has_a_test(heading: str) -> None:
+    rows = tables(heading)
+    assert rows
+    for row in rows:
+        assert re.fullmatch(r"(`test_\w+`(, )?)+", row[-1]), row
+
+
+def test_the_table_of_errors_is_that_of_the_daemon() -> None:
+    shown: dict[str, int] = {}
+    for name, kinds in tables("Errors"):
+        for kind in re.findall(r"`([a-z-]+)`", kinds):
+            assert kind not in shown
+            shown[kind] = getattr(errno, name)
+    assert shown == ERRNO_BY_KIND
+
+
+def test_the_table_of_errors_is_total() -> None:
+    assert set(ERRNO_BY_KIND) == set(all_kinds())
+
+
+def test_errors_of_the_operating_system_keep_their_number() -> None:
+    assert errno_of(StorageError("full", errno.ENOSPC)) == errno.ENOSPC
+    assert errno_of(OSError(errno.EDQUOT, "quota")) == errno.EDQUOT
+    assert errno_of(ValueError("a defect")) is None
+    for kind, cls in all_kinds().items():
+        assert errno_of(cls("x")) == ERRNO_BY_KIND[kind]
