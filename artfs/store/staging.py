@@ -199,18 +199,14 @@ class StagedDraft:
             raise DraftBusyError(f"the draft {self.label} is being committed by another process") from None
 
     def remove(self) -> None:
-        """Takes the draft away: out of sight in one step, then its files. The caller holds the lock."""
-        remove_tree(self.take_away())
-
-    def take_away(self) -> bytes:
-        """Puts the draft out of sight, in one step, and removes what killed processes left of theirs. Returns where its files
-        are now; `remove_tree` of that is all that is left to do. The caller holds the lock."""
+        """Takes the draft away: out of sight in one step, then its files, and what killed processes left of theirs. The
+        caller holds the lock."""
         trash = self.path.parent.parent.parent / TRASH
         trash.mkdir(mode=0o700, exist_ok=True)
         _clear_dead(trash)
         aside = trash / f"{os.getpid()}-{self.path.name}-{self.path.stat().st_ino}"
         self.path.rename(aside)
-        return os.fsencode(aside)
+        remove_tree(os.fsencode(aside))
 
     def abandon(self) -> None:
         """Throws the draft away. Raises DraftBusyError, StorageError."""

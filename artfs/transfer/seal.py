@@ -20,14 +20,12 @@ import contextlib
 import logging
 import os
 import stat
-from collections.abc import Callable
 
 from artfs.catalog.base import Catalog
 from artfs.errors import DraftBusyError, LatestMovedError, NotFoundError, SourceChangedError, StorageError
 from artfs.model.records import NewVersion
 from artfs.store.base import LocalStore, StoreBatch
 from artfs.store.staging import StagedDraft
-from artfs.store.standins import remove_tree
 from artfs.transfer.journal import Row, append_rows, latest_of, moved_since, recover
 from artfs.transfer.progress import Meter, OnProgress
 from artfs.transfer.staged import SHOWN, StagedScan, page_source, some_of
@@ -46,7 +44,6 @@ def commit_draft(
     on_progress: OnProgress | None = None,
     workers: int = 2,
     run_id: str | None = None,
-    dispose: Callable[[bytes], None] = remove_tree,
 ) -> CommitReply:
     """Makes the draft the next version of its collection, durable when this returns; the draft is gone then.
 
@@ -55,7 +52,6 @@ def commit_draft(
         busy: files that are open for writing (a daemon knows); not empty: DraftBusyError.
         on_progress: called with phases "hashing", "moving", "trees", "syncing", "catalog".
         run_id: the run that logs it.
-        dispose: removes the folder that the draft was; nothing depends on when.
     Raises DraftBusyError, DraftInvalidError, LatestMovedError, TypeConflictError, InvalidNameError, StorageError,
     CatalogError, and SourceChangedError; then the draft is there, whole, and no version was made.
     """
@@ -77,7 +73,7 @@ def commit_draft(
                     recover(store, draft)
                 raise
         try:
-            dispose(draft.take_away())
+            draft.remove()
         except OSError as error:
             log.warning("the committed draft %s could not be removed: %s", draft.label, error)
         return reply

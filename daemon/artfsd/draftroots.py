@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import logging
 import os
-import threading
 from collections.abc import Callable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -13,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from artfs.errors import ArtfsError, DraftBusyError, InvalidNameError, NotFoundError
 from artfs.model.names import check_alias
 from artfs.store.staging import DraftArea, StagedDraft
-from artfs.store.standins import remove_tree
 from artfs.transfer.begin import begin_draft
 from artfs.transfer.journal import recover
 from artfs.transfer.seal import commit_draft
@@ -43,11 +41,6 @@ MV_UNHASHED = 256 * 1024 * 1024
 
 SHORT_S = 1.0
 """How long the kernel may keep names here: another process may begin or abandon a draft while no daemon owns them."""
-
-
-def dispose_aside(folder: bytes) -> None:
-    """Removes what a committed draft leaves, on a thread that nobody waits for: the next start removes what it did not."""
-    threading.Thread(target=remove_tree, args=(folder,), name="dispose", daemon=True).start()
 
 
 class Drafts:
@@ -117,13 +110,7 @@ class Drafts:
         """In a thread, after `seal`: waits for the hashes under way, then commits."""
         self.pool.wait_idle(draft.hashes)
         return commit_draft(
-            self.ctx.catalog,
-            self.store,
-            draft.staged,
-            options,
-            busy=draft.open_paths(),
-            on_progress=on_progress,
-            dispose=dispose_aside,
+            self.ctx.catalog, self.store, draft.staged, options, busy=draft.open_paths(), on_progress=on_progress
         )
 
     def ended(self, draft: LiveDraft) -> list[Invalidation]:
