@@ -240,7 +240,7 @@ class StagedDraft:
 
 def _clear_dead(trash: Path) -> None:
     """Removes what processes that are gone were just making or removing. Others may do the same at the same time."""
-    for name in os.listdir(trash):
+    for name in os.listdir(trash) if trash.exists() else ():
         maker = name.removeprefix("new-").partition("-")[0]
         if maker.isdecimal() and not os.path.exists(f"/proc/{maker}"):
             with contextlib.suppress(OSError):
@@ -255,10 +255,14 @@ class DraftArea:
         self._owner: int | None = None
 
     def own(self) -> bool:
-        """Tries to become the one process that serves these drafts, until it ends or `disown`. True when it is."""
+        """Tries to become the one process that serves these drafts, until it ends or `disown`. True when it is.
+        Raises StorageError."""
         if self._owner is None:
-            self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
-            descriptor = os.open(self.root / ".owner", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+                descriptor = os.open(self.root / ".owner", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            except OSError as error:
+                raise StorageError.wrap(error, "locking the drafts") from error
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -323,6 +327,7 @@ class DraftArea:
         try:
             info = msgspec.json.decode((path / "draft.json").read_bytes(), type=DraftInfo)
         except (FileNotFoundError, NotADirectoryError):
+            _clear_dead(self.root / TRASH)  # it may be gone because a process was killed while it removed it
             return None
         except (OSError, msgspec.DecodeError) as error:
             raise CorruptError(f"{path}/draft.json cannot be read ({error}); the files are in {path}/files") from error
