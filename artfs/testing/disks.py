@@ -97,6 +97,10 @@ class SmallDisk:
         """Gives back what `fill` took."""
         self._ballast.unlink()
 
+    def remount_read_only(self) -> None:
+        """Nobody may have a file open for writing."""
+        _run("mount", "-o", "remount,ro", str(self.mountpoint))
+
     def fail(self) -> None:
         """As after an error of the device: from now on every write is refused (EROFS), also through descriptors that
         were open before, and reads go on."""

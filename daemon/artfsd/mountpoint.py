@@ -13,7 +13,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from artfs.errors import AlreadyMountedError, MountpointError
+from artfs.errors import AlreadyMountedError, MountpointError, StorageError
 
 log = logging.getLogger(__name__)
 
@@ -60,8 +60,12 @@ def find_mount(mountpoint: str) -> Mounted | None:
 
 
 def lock(run_path: Path, mountpoint: str) -> int:
-    """One daemon a mountpoint: holds until the process ends. AlreadyMountedError when another one has it."""
-    descriptor = os.open(run_path / f"{mount_id(mountpoint)}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    """One daemon a mountpoint: holds until the process ends. AlreadyMountedError when another one has it; StorageError."""
+    path = run_path / f"{mount_id(mountpoint)}.lock"
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise StorageError.wrap(error, "locking the mountpoint") from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

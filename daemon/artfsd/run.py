@@ -196,7 +196,7 @@ async def _main(
         _notify(options.notify_socket, "STOPPING=1")
         watcher.close()
         for path in (record_path, socket_path):
-            with suppress(FileNotFoundError):
+            with suppress(OSError):  # gone already, or the disk has failed: dead records are passed over
                 path.unlink()
 
 
