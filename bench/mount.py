@@ -1,16 +1,18 @@
-"""How fast the mount is, beside ext4 on the same disk and a file system that does nothing, in the same run.
+"""How fast the mount and `artfs log` are, beside ext4 on the same disk and a file system that does nothing, in the same run.
 
-    python bench/mount.py [--small FOLDER] [--big FILE] [--work FOLDER] [--rounds N] [--only copy,read,list,floor]
+    python bench/mount.py [--small FOLDER] [--big FILE] [--work FOLDER] [--rounds N] [--only copy,read,list,floor,tree]
+                          [--json FILE]
 
 As root (it drops caches and pins processes). Parts:
 
-    copy    cp -r + sync on ext4 against cp -r into a draft + `artfs commit`, of 20,000 files of 20 KB and of one of 2 GiB,
-            in turn; each round has a state folder of its own
+    copy    20,000 files of 20 KB, and one file of 2 GiB, durable, in turn: `cp -r` + `sync` on ext4; `cp -r` into a draft +
+            `artfs commit`; `artfs log`. Each round has a state folder of its own
     read    the first and the second sequential read of the 2 GiB file, its blob in the page cache; READ requests of each
     list    the first `find -ls` of 100,000 files, inode caches dropped, against ext4; requests of a second one; the
             daemon's resident memory
     floor   µs (median) of getattr, open+close and a 4 KiB read, client and daemon pinned to one CPU, against a pyfuse3
-            file system over the same loop whose handlers return constants
+            file system over the same loop whose handlers return constants, and against docs' figures of a quiet machine
+    tree    the 20,000 files as a version: `diff -r` through `latest` and `v0`; requests of a second `find` and `ls -lR`
 
 Copies are removed at the very end only: for minutes after files were deleted, ext4 passes their inodes over one by one
 when it makes new ones, which slows whoever comes next.
@@ -20,6 +22,7 @@ from __future__ import annotations
 
 import argparse
 import ctypes
+import mmap
 import os
 import shutil
 import statistics
@@ -27,12 +30,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from common import Record, drop_caches, enough_space, process_cpu_s, timed, warm
 from floor_fs import serve_constants
 from ingest import make_big, make_small
 
@@ -41,55 +46,62 @@ from artfs.testing.mount import Daemon, Workspace
 AT_EMPTY_PATH = 0x1000
 AT_STATX_FORCE_SYNC = 0x2000
 FLOOR_REQUESTS = 4000
+FLOOR = {"getattr": 10.5, "open + close": 18.5, "read of 4 KiB": 11.1}
+"""µs of constant handlers behind the polling shim, measured when the project began (its notes on FUSE, 5.8)."""
 
 
-def timed(*command: str | os.PathLike[str]) -> float:
-    begin = time.perf_counter()
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    return time.perf_counter() - begin
-
-
-def drop_caches(which: int) -> None:
-    os.sync()
-    Path("/proc/sys/vm/drop_caches").write_text(str(which))
-
-
-def report(name: str, ours: list[float], theirs: list[float], unit: str = "s") -> None:
-    ratios = [a / b for a, b in zip(ours, theirs, strict=True)]
-    print(
-        f"{name:34} {statistics.median(ours):9.2f} {unit}  against {statistics.median(theirs):9.2f} {unit}"
-        f"   ratio {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})",
-        flush=True,
-    )
+def new_workspace(made: list[Workspace]) -> Workspace:
+    workspace = Workspace()
+    made.append(workspace)
+    return workspace
 
 
 def new_daemon(made: list[Workspace]) -> Daemon:
-    workspace = Workspace()
-    made.append(workspace)
-    return Daemon(workspace).start()
+    return Daemon(new_workspace(made)).start()
 
 
-def copy_in(source: Path, work: Path, rounds: int, made: list[Workspace], label: str) -> None:
-    ours, theirs = [], []
+def copy_in(
+    source: Path, work: Path, rounds: int, made: list[Workspace], label: str, limits: tuple[float, float], record: Record
+) -> None:
+    """`limits`: for the mount and for `artfs log`."""
+    times: dict[str, list[float]] = {"cp": [], "mount": [], "log": []}
+    cpu: list[float] = []
+    warm(source)
     for number in range(rounds):
-        os.sync()
-        begin = time.perf_counter()
-        subprocess.run(["cp", "-r", source, work / f"{label}-{number}"], check=True)
-        os.sync()
-        theirs.append(time.perf_counter() - begin)
         daemon = new_daemon(made)
+        workspace = new_workspace(made)
+        workspace.artfs("ls")  # makes the state folder
         draft = daemon.mountpoint / "drafts" / "bench" / "c"
         draft.mkdir(parents=True)
-        os.sync()
-        begin = time.perf_counter()
-        subprocess.run(["cp", "-r", source, draft / "x"], check=True)
-        daemon.workspace.artfs("commit", "bench/c")
-        ours.append(time.perf_counter() - begin)
+
+        def copy() -> None:
+            subprocess.run(["cp", "-r", source, work / f"{label}-{number}"], check=True)  # noqa: B023
+            subprocess.run(["sync"], check=True)
+
+        def mount() -> None:
+            subprocess.run(["cp", "-r", source, draft / "x"], check=True)  # noqa: B023
+            daemon.workspace.artfs("commit", "bench/c")  # noqa: B023
+
+        def log() -> None:
+            workspace.artfs("log", source, "bench/c")  # noqa: B023
+
+        turns = [("cp", copy), ("mount", mount), ("log", log)]
+        turns = turns[number % 3 :] + turns[: number % 3]  # whoever comes first has another disk than who comes last
+        for name, action in turns:
+            os.sync()
+            before = process_cpu_s(daemon.pid)
+            begin = time.perf_counter()
+            action()
+            times[name].append(time.perf_counter() - begin)
+            if name == "mount":
+                cpu.append(process_cpu_s(daemon.pid) - before)
         daemon.terminate()
-    report(f"copy {label}: cp + commit / cp + sync", ours, theirs)
+    used = "the daemon used " + ", ".join(f"{value:.1f}" for value in cpu) + " s of CPU"
+    record.ratio(f"{label}, cp into a draft and commit", times["mount"], times["cp"], limit=limits[0], note=used)
+    record.ratio(f"{label}, artfs log", times["log"], times["cp"], limit=limits[1])
 
 
-def read_big(big: Path, made: list[Workspace]) -> None:
+def read_big(big: Path, made: list[Workspace], record: Record) -> None:
     daemon = new_daemon(made)
     daemon.workspace.artfs("log", big, "bench/big")
     blob = max((daemon.workspace.home / "store" / "blobs").rglob("*"), key=lambda path: path.stat().st_size)
@@ -97,18 +109,18 @@ def read_big(big: Path, made: list[Workspace]) -> None:
     size = blob.stat().st_size
     drop_caches(1)
     plain = [timed("dd", f"if={blob}", "of=/dev/null", "bs=1M", "status=none") for _ in range(2)][1]
+    record.value(f"its blob of {size >> 20} MiB, read directly from the page cache", size / plain / 1e9, "GB/s")
     for turn in ("first", "second"):
         with daemon.counting() as during:
             seconds = timed("dd", f"if={path}", "of=/dev/null", "bs=1M", "status=none")
-        print(
-            f"{turn} read of {size >> 20} MiB: {size / seconds / 1e9:.2f} GB/s, {during['read']} READ requests"
-            f"   (its blob, directly: {size / plain / 1e9:.2f} GB/s)",
-            flush=True,
-        )
+        least = 1.2 if turn == "first" else None
+        record.value(f"{turn} sequential read through the mount", size / seconds / 1e9, "GB/s", least=least)
+        most = None if turn == "first" else 0
+        record.value(f"READ requests of the {turn} read", during["read"], "requests", most=most)
     daemon.terminate()
 
 
-def list_many(work: Path, made: list[Workspace]) -> None:
+def list_many(work: Path, rounds: int, made: list[Workspace], record: Record) -> None:
     tree = work / "many"
     for number in range(100_000):
         path = tree / f"dir{number % 100:03}" / f"file{number:06}"
@@ -117,17 +129,40 @@ def list_many(work: Path, made: list[Workspace]) -> None:
     daemon = new_daemon(made)
     daemon.workspace.artfs("log", tree, "bench/many")
     ours, theirs = [], []
-    for _ in range(3):
+    for _ in range(rounds):
         daemon.terminate()
         daemon.start()
         drop_caches(2)
         theirs.append(timed("find", tree, "-ls"))
         drop_caches(2)
         ours.append(timed("find", daemon.mountpoint / "bench" / "many" / "latest", "-ls"))
-    report("first find -ls of 100,000 files", ours, theirs)
+    record.ratio("first find -ls of 100,000 files", ours, theirs, limit=2)
     with daemon.counting() as during:
         timed("find", daemon.mountpoint / "bench" / "many" / "latest", "-ls")
-    print(f"second find -ls: requests {dict(during)}; daemon RSS {daemon.status()['rss'] / 1e6:.0f} MB", flush=True)
+    tell_requests("a second find of 100,000 files", during, record)
+    record.value("resident memory of the daemon with 100,000 files listed", daemon.status()["rss"] / 1e6, "MB", most=150)
+    daemon.terminate()
+
+
+def tell_requests(name: str, during: Counter[str], record: Record) -> None:
+    """What should not be asked a second time; the kernel and `ls` ask once a command for the folder that it names (a GETATTR
+    after each listing of it, for the atime; two GETXATTR by `ls`)."""
+    print(f"requests of {name}: {dict(during)}", flush=True)
+    asked = sum(during[kind] for kind in ("lookup", "getattr", "getxattr", "read"))
+    record.value(f"LOOKUP, GETATTR, GETXATTR and READ of {name}", asked, "requests", most=3 if "ls" in name else 1)
+
+
+def use_tree(small: Path, made: list[Workspace], record: Record) -> None:
+    daemon = new_daemon(made)
+    daemon.workspace.artfs("log", small, "bench/small")
+    collection = daemon.mountpoint / "bench" / "small"
+    for name in ("latest", "v0"):
+        record.value(f"diff -r of {small} through {name} (clean)", timed("diff", "-r", small, collection / name), "s")
+    for command in (["find"], ["ls", "-lR"]):
+        timed(*command, collection / "latest")
+        with daemon.counting() as during:
+            timed(*command, collection / "latest")
+        tell_requests(f"a second {' '.join(command)} of 20,000 files", during, record)
     daemon.terminate()
 
 
@@ -146,11 +181,12 @@ def requests_us(path: Path, pid: int) -> tuple[float, float, float]:
     libc = ctypes.CDLL(None)
     buffer = ctypes.create_string_buffer(256)
     fd = os.open(path, os.O_RDONLY)
-    os.read(fd, 4096)
+    # O_DIRECT: each read is one request of exactly this size, whatever the page cache holds and reads ahead.
+    direct = os.open(path, os.O_RDONLY | os.O_DIRECT)
+    page = mmap.mmap(-1, 4096)
 
     def read() -> None:
-        os.posix_fadvise(fd, 0, 4096, os.POSIX_FADV_DONTNEED)
-        os.pread(fd, 4096, 0)
+        os.preadv(direct, [page], 4096)
 
     found = (
         median_us(lambda: libc.statx(fd, b"", AT_EMPTY_PATH | AT_STATX_FORCE_SYNC, 0x7FF, buffer)),
@@ -158,10 +194,11 @@ def requests_us(path: Path, pid: int) -> tuple[float, float, float]:
         median_us(read),
     )
     os.close(fd)
+    os.close(direct)
     return found
 
 
-def floor(work: Path, made: list[Workspace]) -> None:
+def floor(work: Path, made: list[Workspace], record: Record) -> None:
     folder = work / "floor"
     folder.mkdir()
     (folder / "f").write_bytes(b"x" * 20_480)
@@ -174,8 +211,10 @@ def floor(work: Path, made: list[Workspace]) -> None:
             (requests_us(daemon.mountpoint / "bench/floor/latest/f", daemon.pid), requests_us(path, pid)) for _ in range(5)
         ]
         os.sched_setaffinity(0, affinity)
-    for at, name in enumerate(("getattr", "open + close", "read 4 KiB (and fadvise)")):
-        report(name, [ours[at] for ours, _ in rounds], [theirs[at] for _, theirs in rounds], "µs")
+    for at, (name, quiet) in enumerate(FLOOR.items()):
+        ours, theirs = [ours[at] for ours, _ in rounds], [theirs[at] for _, theirs in rounds]
+        record.ratio(f"{name}, against handlers that return constants", ours, theirs, unit="µs")
+        record.ratio(f"{name}, against the figure of a quiet machine", ours, [quiet] * len(ours), limit=1.5, unit="µs")
     daemon.terminate()
 
 
@@ -185,28 +224,34 @@ def main() -> None:
     parser.add_argument("--big", type=Path)
     parser.add_argument("--work", type=Path)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--only", default="copy,read,list,floor")
+    parser.add_argument("--only", default="copy,read,list,floor,tree")
+    parser.add_argument("--json", type=Path, help="where all numbers go besides")
     args = parser.parse_args()
     parts = args.only.split(",")
     work = Path(tempfile.mkdtemp(prefix="artfs-bench-", dir=args.work or "/tmp"))
     made: list[Workspace] = []
+    record = Record.begin(work)
     try:
         small, big = args.small, args.big
-        if small is None and "copy" in parts:
+        enough_space(work, 8_000_000_000 * args.rounds if "copy" in parts else 6_000_000_000)
+        if small is None and {"copy", "tree"} & set(parts):
             small = work / "small"
             make_small(small)
         if big is None and {"copy", "read"} & set(parts):
             big = work / "big"
             make_big(big)
         if "copy" in parts:
-            copy_in(small, work, args.rounds, made, "20,000 files of 20 KB")
-            copy_in(big, work, args.rounds, made, "one file of 2 GiB")
+            copy_in(small, work, args.rounds, made, "20,000 files of 20 KB", (6, 2.5), record)
+            copy_in(big, work, args.rounds, made, "one file of 2 GiB", (3, 1.4), record)
         if "read" in parts:
-            read_big(big, made)
+            read_big(big, made, record)
         if "list" in parts:
-            list_many(work, made)
+            list_many(work, args.rounds, made, record)
         if "floor" in parts:
-            floor(work, made)
+            floor(work, made, record)
+        if "tree" in parts:
+            use_tree(small, made, record)
+        record.write(args.json)
     finally:
         for workspace in made:
             workspace.remove()
