@@ -173,6 +173,6 @@ def test_killed_clients_never_freeze_the_daemon(
             assert daemon.status()["pid"] == daemon.pid  # times out when it is frozen
             for reader in readers:
                 assert reader.wait(30) == -signal.SIGKILL
-    assert daemon.requests()["read"] > 500, "the readers were not at work when they were killed"
+    assert daemon.requests()["read"] > 60, "the readers were not at work when they were killed"  # one for each kill
     assert (latest / "f0").read_bytes() == (source / "f0").read_bytes()
     assert daemon.status()["in_flight"] == 0
