@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import os
 import stat
-from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import IntEnum
-from itertools import pairwise
 
 from xxhash import xxh3_64_intdigest
 
@@ -233,12 +231,21 @@ def scan(root: Place, rules: IgnoreRules, meter: Meter) -> Scan:
 
 
 def _collisions(found: Listing) -> list[tuple[str, ...]]:
-    # case_collisions keeps every name twice; of a million names only those that share a hash are given to it.
-    hashes = array("Q", (_folded_hash(packed) for packed in found.names))
-    shared = {one for one, other in pairwise(sorted(hashes)) if one == other}
+    # case_collisions keeps every name twice, too much for a million of them. So it is given only those that share a bit
+    # of a bitmap with another one: by chance one in sixteen.
+    bits = 16 * len(found.names) + 1
+    bitmap = bytearray(bits // 8 + 1)
+    shared: set[int] = set()
+    for packed in found.names:
+        bit = _folded_hash(packed) % bits
+        mask = 1 << (bit & 7)
+        if bitmap[bit >> 3] & mask:
+            shared.add(bit)
+        bitmap[bit >> 3] |= mask
     if not shared:
         return []
-    return case_collisions(os.fsdecode(packed[:-2]) for packed in found.names if _folded_hash(packed) in shared)
+    names = (packed[:-2] for packed in found.names if _folded_hash(packed) % bits in shared)
+    return case_collisions(map(os.fsdecode, names))
 
 
 def _folded_hash(packed: bytes) -> int:
