@@ -52,7 +52,7 @@ class DraftFile(Node):
         self.inode = 0
         self.names: list[tuple[DraftDir, bytes]] = [(parent, name)]
         self.handles: set[DraftHandle] = set()
-        self.hashing: FileHash | None = None
+        self.hashing: FileHash | None = None  # while it is open for writing
         draft.trees.table.add(self)
 
     # where it is
@@ -82,13 +82,13 @@ class DraftFile(Node):
         with contextlib.suppress(ValueError):
             self.names.remove((parent, name))
         if not self.names and self.inode:
+            self.draft.pool.supersede(self.draft.hashes, self.inode)
             self.draft.by_inode.pop(self.inode, None)
             self.draft.hashes.drop(self.inode)
 
     def forgotten(self) -> None:
         for parent, name in self.names:
-            if parent.children.get(name) is self:
-                del parent.children[name]
+            parent.forget_child(name, self)
         if self.inode and self.draft.by_inode.get(self.inode) is self:
             del self.draft.by_inode[self.inode]
 
@@ -140,6 +140,7 @@ class DraftFile(Node):
             if self.hashing is not None:
                 self.hashing.disturbed()
             else:
+                self.draft.pool.supersede(self.draft.hashes, self.inode)
                 self.draft.hashes.drop(self.inode)
         if "mode" in changes:
             os.chmod(target, stat.S_IMODE(changes["mode"]))
@@ -172,6 +173,7 @@ class DraftFile(Node):
         """The recorded digest, while it holds."""
         if self.entry is not None or not self.inode:
             return None
+        self.draft.pool.drain()
         return self.draft.hashes.try_get(self._status())
 
     def refresh_record(self, known: HashRecord | None) -> None:
@@ -186,7 +188,7 @@ class DraftFile(Node):
         if not writing:
             if self.entry is not None:
                 return self._open_entry(self.entry)
-            return self.opened(open_backing(self.path, os.O_RDONLY), writing=False)
+            return self.opened(open_backing(self.path, os.O_RDONLY), flags)
         self.draft.check_settled()
         truncate = bool(flags & os.O_TRUNC)
         if self.entry is not None:
@@ -197,7 +199,7 @@ class DraftFile(Node):
         fd = open_backing(self.path, os.O_RDWR | (os.O_TRUNC if truncate else 0))
         if truncate and self.hashing is not None:
             self.hashing.disturbed()
-        return self.opened(fd, writing=True, fresh=truncate)
+        return self.opened(fd, flags, fresh=truncate)
 
     def _open_entry(self, entry: FileEntry) -> FileHandle:
         handle = DraftHandle(self, -1, False)
@@ -207,12 +209,18 @@ class DraftFile(Node):
         self.handles.add(handle)
         return handle
 
-    def opened(self, fd: int, *, writing: bool, fresh: bool = False) -> DraftHandle:
-        """A handle over `fd`. `fresh`: the file is empty now, so that its digest can be followed from the
-        start."""
+    def opened(self, fd: int, flags: int, *, fresh: bool = False) -> DraftHandle:
+        """A handle over `fd`. `flags`: what it was opened with. `fresh`: the file is empty now, so that its digest can be
+        followed from the start."""
+        access = flags & os.O_ACCMODE
+        writing = access != os.O_RDONLY or bool(flags & os.O_TRUNC)
         handle = DraftHandle(self, fd, writing)
+        # Whoever only writes gets no page cache: each write costs one request less (docs/decisions/0005-direct-writes.md).
+        # Whoever reads too may map the file, which needs it.
+        handle.direct = access == os.O_WRONLY
         self.handles.add(handle)
         if writing:
+            self.draft.pool.supersede(self.draft.hashes, self.inode)
             self.draft.writers[id(handle)] = handle
             if self.hashing is None:
                 self.hashing = FileHash(fresh)
@@ -229,8 +237,8 @@ class DraftFile(Node):
             hashing = self.hashing
             if hashing is not None and not any(other.writing for other in self.handles):
                 self.hashing = None
-                if self.names and (hashing.changes or not self.known_record()):
-                    self.draft.pool.finish(self.draft.hashes, hashing, handle.fd)
+                if self.names and (hashing.changed or not self.known_record()):
+                    self.draft.pool.finish(self.draft.hashes, self.inode, hashing, handle.fd)
                     return
         os.close(handle.fd)
 
@@ -290,6 +298,10 @@ class DraftFile(Node):
         os.utime(aside, ns=(self.time_ns, self.time_ns))
         os.rename(aside, self.path)
         status = os.lstat(self.path)
+        for handle in self.handles:
+            if handle.fd >= 0:  # of a commit that failed: what it has open is the store's now
+                os.close(handle.fd)
+                handle.fd = -1  # opens the new file when it is read
         self.entry = None
         self.inode = status.st_ino
         self.draft.by_inode[self.inode] = self
@@ -337,8 +349,8 @@ class DraftLink(Node):
         self.parent = None
 
     def forgotten(self) -> None:
-        if self.parent is not None and self.parent.children.get(self.name) is self:
-            del self.parent.children[self.name]
+        if self.parent is not None:
+            self.parent.forget_child(self.name, self)
 
     def setattr(self, changes: dict[str, int]) -> Attr:
         self.draft.check_writable()
@@ -354,11 +366,12 @@ class DraftLink(Node):
 class DraftHandle(FileHandle):
     """An open file of a draft. `fd` -1: its content was still the store's when it was opened (`blob`)."""
 
-    __slots__ = ("blob", "fd", "node", "writing")
+    __slots__ = ("blob", "direct", "fd", "node", "writing")
 
     def __init__(self, node: DraftFile, fd: int, writing: bool) -> None:
         super().__init__()
         self.node = node
+        self.direct = False
         self.fd = fd
         self.writing = writing
         self.blob: FileHandle | None = None

@@ -64,6 +64,7 @@ def rename(source: DraftDir, name: bytes, target: DraftDir, new_name: bytes, fla
             node.refresh_record(known)
     else:
         node.parent, node.name = target, new_name
+        node.draft.moves += 1
 
 
 def _move_file(source: DraftDir, node: DraftFile | DraftLink, name: bytes, target: DraftDir, new_name: bytes, hide: bool) -> None:

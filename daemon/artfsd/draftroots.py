@@ -105,6 +105,7 @@ class Drafts:
             raise NotFoundError(f"there is no draft {draft.staged.label}")
         draft.check_writable()
         draft.sealed = True
+        self.pool.drain()
 
     def commit_call(self, draft: LiveDraft, options: CommitOptions, on_progress: Any = None) -> CommitReply:
         """In a thread, after `seal`: waits for the hashes under way, then commits."""

@@ -35,7 +35,18 @@ from artfsd.draftfiles import DraftFile, DraftHandle, DraftLink
 from artfsd.draftinfo import info_xattrs, with_xattr
 from artfsd.draftmoves import rename
 from artfsd.hashing import HashPool
-from artfsd.inodes import DIR_MODE, NAME_MAX, Attr, DirHandle, FileHandle, Later, ListHandle, Node, refuse
+from artfsd.inodes import (
+    DIR_MODE,
+    NAME_MAX,
+    NO_SUCH_NAME,
+    Attr,
+    DirHandle,
+    FileHandle,
+    Later,
+    ListHandle,
+    Node,
+    refuse,
+)
 from artfsd.versions import DIR_SIZE, Trees, VersionFile
 
 if TYPE_CHECKING:
@@ -57,6 +68,7 @@ class LiveDraft:
         self.dead = False
         self.congested_until = 0.0  # see draftfiles.CONGESTED_S
         self.unsettled = is_unsettled(staged)
+        self.moves = 0  # of directories, so far: a path that was put together before the last one may be wrong
         self.by_inode: dict[int, DraftFile] = {}
         self.writers: dict[int, DraftHandle] = {}
         self.root = DraftDir(self, None, b"", Backing(True, read_base(staged.files)))
@@ -119,10 +131,29 @@ class Backing(NamedTuple):
 class DraftDir(Node):
     """A directory of a draft."""
 
-    __slots__ = ("_directory", "backed", "base", "children", "draft", "name", "parent")
+    __slots__ = (
+        "_directory",
+        "_path",
+        "_path_moves",
+        "backed",
+        "base",
+        "children",
+        "complete",
+        "draft",
+        "name",
+        "parent",
+    )
     is_dir = True
 
-    def __init__(self, draft: LiveDraft, parent: DraftDir | None, name: bytes, where: Backing) -> None:
+    def __init__(
+        self,
+        draft: LiveDraft,
+        parent: DraftDir | None,
+        name: bytes,
+        where: Backing,
+        *,
+        complete: bool = False,
+    ) -> None:
         super().__init__()
         self.draft = draft
         self.parent = parent
@@ -130,6 +161,9 @@ class DraftDir(Node):
         self.backed = where.backed
         self.base = where.base
         self.children: dict[bytes, DraftDir | DraftFile | DraftLink] = {}
+        self.complete = complete  # `children` is all that there is: it was made here, and no child was forgotten
+        self._path = b""
+        self._path_moves = -1
         self._directory: Directory | None = None
         draft.trees.table.add(self)
 
@@ -140,9 +174,10 @@ class DraftDir(Node):
     # where it is -------------------------------------------------------------------------------------------------
     @property
     def path(self) -> bytes:
-        if self.parent is None:
-            return self.draft.staged.files
-        return self.parent.path + b"/" + self.name
+        if self._path_moves != self.draft.moves:
+            self._path = self.draft.staged.files if self.parent is None else self.parent.path + b"/" + self.name
+            self._path_moves = self.draft.moves
+        return self._path
 
     def display_path(self, name: bytes = b"") -> bytes:
         parts = [name] if name else []
@@ -188,7 +223,12 @@ class DraftDir(Node):
         node = self.children.get(name)
         if node is not None:
             return node
-        if name == BASE_NAME or self.draft.dead:
+        if self.draft.dead or self.complete:
+            return None
+        return self._find_on_disk(name)
+
+    def _find_on_disk(self, name: bytes) -> DraftDir | DraftFile | DraftLink | None:
+        if name == BASE_NAME:
             return None
         slot = self.slot(name)
         if slot is None:
@@ -233,12 +273,20 @@ class DraftDir(Node):
             refuse(errno.ENAMETOOLONG)
         node = self.find(name)
         if node is None:
-            refuse(errno.ENOENT)
+            if self.draft.dead:
+                refuse(errno.ENOENT)
+            return NO_SUCH_NAME
         return node.attr()
 
     def forgotten(self) -> None:
-        if self.parent is not None and self.parent.children.get(self.name) is self:
-            del self.parent.children[self.name]
+        if self.parent is not None:
+            self.parent.forget_child(self.name, self)
+
+    def forget_child(self, name: bytes, node: Node) -> None:
+        """The kernel knows the child no more; it is found again when somebody asks for it."""
+        if self.children.get(name) is node:
+            del self.children[name]
+            self.complete = False
 
     def attr(self) -> Attr:
         trees = self.draft.trees
@@ -316,7 +364,7 @@ class DraftDir(Node):
         node.inode = status.st_ino
         self.draft.by_inode[status.st_ino] = node
         self.children[name] = node
-        handle = node.opened(fd, writing=(flags & os.O_ACCMODE) != os.O_RDONLY, fresh=True)
+        handle = node.opened(fd, flags, fresh=True)
         return handle, node.attr_from(status)
 
     def _only_whiteout(self, name: bytes) -> None:
@@ -334,7 +382,7 @@ class DraftDir(Node):
             os.mkdir(aside, mode & 0o7777)
             exchange(aside, path)
             os.unlink(aside)
-        node = DraftDir(self.draft, self, name, Backing(True, None))
+        node = DraftDir(self.draft, self, name, Backing(True, None), complete=True)
         self.children[name] = node
         return node.attr()
 
@@ -370,7 +418,7 @@ class DraftDir(Node):
             place(node.target, path)
         else:
             refuse(errno.EXDEV)
-        found = self.find(name)
+        found = self._find_on_disk(name)
         assert found is not None
         return found.attr()
 

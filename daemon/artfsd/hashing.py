@@ -1,10 +1,10 @@
 """Digests of a draft's files, computed while they are written and finished when they are closed, so that a commit has
 little to read.
 
-Sequential writers (cp, tar, rsync, most of all) are followed: small files are hashed on the spot from the bytes that
-pass, larger ones by a thread that reads what was written from the page cache. Whatever writes otherwise is read once
-more after its last close. A result is recorded with the file's fingerprint and the count of writes it saw; one that
-comes too late is thrown away.
+Sequential writers (cp, tar, rsync, most of all) are followed: small files are hashed from the bytes that passed, on the
+loop's thread when it has nothing else to do, larger ones by a thread that reads what was written from the page cache.
+Whatever writes otherwise is read once more after its last close. A result is recorded with the file's fingerprint; one
+that comes too late, because the file was opened for writing again, is thrown away.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ import os
 import queue
 import threading
 import time
-from typing import TYPE_CHECKING
+from collections import deque
+from typing import TYPE_CHECKING, NamedTuple
 
 from artfs.errors import SourceChangedError
 from artfs.model.digests import digest_bytes
@@ -34,8 +35,13 @@ INLINE_LIMIT = 128 * 1024
 FOLLOW_STEP = 4 * 1024 * 1024
 """A thread follows a larger file when this many bytes wait for it."""
 
+SMALL_LIMIT = 32
+"""Small files that were closed and wait for the loop to be idle (each holds its bytes and a descriptor)."""
+
 QUEUE_LIMIT = 512
 """Files waiting for a thread (each holds a descriptor); beyond it the commit hashes what is left."""
+
+NOT_HASHED = "a closed file could not be hashed yet (%s); the commit will read it"
 
 _CHUNK = 1024 * 1024
 _WRITE_BACK_STEP = 32 * 1024 * 1024
@@ -45,7 +51,18 @@ class FileHash:
     """What is known of the digest of one file that is, or was, open for writing. Changed on the loop's thread; a
     thread reads `end` and `broken` and owns `hasher` while `following`."""
 
-    __slots__ = ("_ahead", "broken", "changes", "done", "end", "following", "hasher", "inline", "parts")
+    __slots__ = (
+        "_ahead",
+        "broken",
+        "changed",
+        "done",
+        "end",
+        "following",
+        "hasher",
+        "inline",
+        "parts",
+        "superseded",
+    )
 
     def __init__(self, fresh: bool) -> None:
         self.hasher: StreamHasher | None = None  # made by the first thread that follows
@@ -55,11 +72,12 @@ class FileHash:
         self.inline = True
         self.broken = not fresh  # cannot be followed: read it all at the end
         self.following = False
-        self.changes = 0
+        self.changed = False
+        self.superseded = False
         self._ahead: dict[int, int] = {}
 
     def wrote(self, offset: int, data: bytes) -> None:
-        self.changes += 1
+        self.changed = True
         if self.broken:
             return
         if offset != self.end:
@@ -85,15 +103,28 @@ class FileHash:
 
     def disturbed(self) -> None:
         """The content changed in a way that cannot be followed (truncate)."""
-        self.changes += 1
+        self.changed = True
         self.broken = True
 
 
+class _Closed(NamedTuple):
+    """A file that was closed. `fd` is its own."""
+
+    owner: HashLog
+    inode: int
+    state: FileHash
+    fd: int
+
+
 class HashPool:
-    """Threads that hash. `busy_with(log)` tells whether something of a draft is still under way."""
+    """Threads that hash, and what the loop's thread hashes itself. All but `wait_idle` is for that thread alone."""
 
     def __init__(self, threads: int) -> None:
         self._queue: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._small: deque[_Closed] = deque()
+        self._unfinished: dict[
+            tuple[int, int], FileHash
+        ] = {}  # by (draft, inode): closed, and its digest not known yet
         self._pending: dict[int, int] = {}
         self._lock = threading.Lock()
         self._idle = threading.Condition(self._lock)
@@ -106,7 +137,7 @@ class HashPool:
             try:
                 job()
             except (OSError, SourceChangedError) as error:
-                log.info("a closed file could not be hashed yet (%s); the commit will read it", error)
+                log.info(NOT_HASHED, error)
             except Exception:
                 log.exception("hashing a closed file failed; the commit will read it again")
 
@@ -116,7 +147,7 @@ class HashPool:
 
     @property
     def pending(self) -> int:
-        return sum(self._pending.values())
+        return sum(self._pending.values()) + len(self._small)
 
     def _submit(self, owner: HashLog, job: Callable[[], None]) -> None:
         key = id(owner)
@@ -136,7 +167,8 @@ class HashPool:
         self._queue.put(counted)
 
     def wait_idle(self, owner: HashLog, timeout_s: float | None = None) -> bool:
-        """Waits until nothing of the draft is under way; None: as long as it takes. False: time is up."""
+        """Waits until no thread works for the draft; None: as long as it takes. False: time is up. (What waits for
+        the loop's own thread is done with `drain`.)"""
         with self._idle:
             return self._idle.wait_for(lambda: id(owner) not in self._pending, timeout_s)
 
@@ -176,27 +208,75 @@ class HashPool:
                 written_back = state.done
         return hasher
 
-    def finish(self, owner: HashLog, state: FileHash, fd: int) -> None:
-        """At the last close of a changed file: records its digest now or soon. Takes `fd` over."""
-        status = os.fstat(fd)
-        if state.inline and not state.broken and state.end == status.st_size:
-            os.close(fd)
-            owner.add(record_for(status, Content(digest_bytes(b"".join(state.parts)), state.end), ()))
+    def finish(self, owner: HashLog, inode: int, state: FileHash, fd: int) -> None:
+        """At the last close of a changed file: records its digest soon. Takes `fd` over."""
+        closed = _Closed(owner, inode, state, fd)
+        with self._lock:
+            self._unfinished[id(owner), inode] = state
+        if not state.inline or state.broken:
+            self._finish_in_thread(closed)
             return
+        self._small.append(closed)
+        if len(self._small) > SMALL_LIMIT:
+            self.hash_small()
+
+    def supersede(self, owner: HashLog, inode: int) -> None:
+        """The file's content may change from here on: a digest of what it was when it was closed comes too late."""
+        with self._lock:
+            state = self._unfinished.pop((id(owner), inode), None)
+        if state is not None:
+            state.superseded = True
+
+    def hash_small(self) -> bool:
+        """Hashes one small file that was closed. False: there was none."""
+        if not self._small:
+            return False
+        closed = self._small.popleft()
+        state = closed.state
+        try:
+            if state.superseded:
+                os.close(closed.fd)
+                return True
+            status = os.fstat(closed.fd)
+            if state.end != status.st_size:
+                self._finish_in_thread(closed)
+                return True
+            os.close(closed.fd)
+        except OSError as error:
+            log.info(NOT_HASHED, error)
+        else:
+            content = Content(digest_bytes(b"".join(state.parts)), state.end)
+            closed.owner.add(record_for(status, content, ()))
+        self._finished(closed)
+        return True
+
+    def drain(self) -> None:
+        """Hashes all of them."""
+        while self.hash_small():
+            pass
+
+    def _finished(self, closed: _Closed) -> None:
+        key = (id(closed.owner), closed.inode)
+        with self._lock:
+            if self._unfinished.get(key) is closed.state:
+                del self._unfinished[key]
+
+    def _finish_in_thread(self, closed: _Closed) -> None:
         if self.pending >= QUEUE_LIMIT:
-            os.close(fd)
+            os.close(closed.fd)
+            self._finished(closed)
             return
-        changes = state.changes
 
         def job() -> None:
             try:
-                self._finish_large(owner, state, fd, changes)
+                self._finish_large(closed.owner, closed.state, closed.fd)
             finally:
-                os.close(fd)
+                os.close(closed.fd)
+                self._finished(closed)
 
-        self._submit(owner, job)
+        self._submit(closed.owner, job)
 
-    def _finish_large(self, owner: HashLog, state: FileHash, fd: int, changes: int) -> None:
+    def _finish_large(self, owner: HashLog, state: FileHash, fd: int) -> None:
         while state.following:
             time.sleep(0.001)
         before = os.fstat(fd)
@@ -207,5 +287,5 @@ class HashPool:
             content, objects = hash_file(fd, before.st_size)
         after = os.fstat(fd)
         same = (before.st_size, before.st_mtime_ns) == (after.st_size, after.st_mtime_ns)
-        if same and state.changes == changes and content.size == after.st_size:
+        if same and not state.superseded and content.size == after.st_size:
             owner.add(record_for(after, content, objects))

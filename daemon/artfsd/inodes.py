@@ -100,6 +100,10 @@ def negative(timeout_s: float) -> Attr:
     return Attr(0, 0, 0, 0, 0, 0, entry_timeout=timeout_s, attr_timeout=timeout_s)
 
 
+NO_SUCH_NAME = negative(FOREVER_S)
+"""The same where names change through the kernel alone, or never."""
+
+
 class Node:
     """One inode. The defaults refuse everything as a read-only file system does; kinds override what they can.
 

@@ -11,6 +11,7 @@ import errno
 import functools
 import logging
 import os
+import stat
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -29,11 +30,14 @@ from pyfuse3 import (
 )
 
 from artfsd.errnos import errno_of
-from artfsd.inodes import Attr, Later
+from artfsd.inodes import NO_SUCH_NAME, Attr, Later
 from artfsd.shim import LoopShim
 from artfsd.vfs import Vfs
 
 log = logging.getLogger(__name__)
+
+BLOCK_LARGE = 1024 * 1024
+"""st_blksize of large files, and of empty ones, because who has just made a file (cp, stdio) writes in pieces of that size."""
 
 MAX_RETRIES = 1000
 """How often an operation may ask for one thing more (a tree page each time) before it counts as stuck."""
@@ -65,7 +69,7 @@ class Operations(pyfuse3.Operations):
     """See the module. `counts`: requests by handler since the start."""
 
     supports_dot_lookup = True
-    enable_writeback_cache = True
+    enable_writeback_cache = False  # docs/decisions/0005-direct-writes.md
     enable_acl = False
 
     def __init__(self, vfs: Vfs, shim: LoopShim, deadline_s: float, limiter: trio.CapacityLimiter) -> None:
@@ -77,6 +81,7 @@ class Operations(pyfuse3.Operations):
         self._deadline_s = deadline_s
         self._limiter = limiter
         self._entry = EntryAttributes()  # reused by readdir: copied into the reply at once
+        self._no_such_name = self._fill(NO_SUCH_NAME)
 
     @property
     def requests(self) -> int:
@@ -154,7 +159,7 @@ class Operations(pyfuse3.Operations):
         size = attr.size
         entry.st_size = size
         entry.st_blocks = (size + 511) >> 9
-        entry.st_blksize = 1048576 if size > 1048576 else 4096
+        entry.st_blksize = BLOCK_LARGE if size > BLOCK_LARGE or not size else 4096
         entry.st_atime_ns = attr.atime_ns
         entry.st_mtime_ns = attr.mtime_ns
         entry.st_ctime_ns = attr.ctime_ns
@@ -178,7 +183,8 @@ class Operations(pyfuse3.Operations):
     # names -----------------------------------------------------------------------------------------------------------
     @handler
     def lookup(self, parent: int, name: bytes, ctx: RequestContext) -> EntryAttributes:
-        return self._known(self.vfs.lookup(parent, name))
+        attr = self.vfs.lookup(parent, name)
+        return self._known(attr) if attr is not NO_SUCH_NAME else self._no_such_name
 
     def forget(self, inode_list: Sequence[tuple[int, int]]) -> Any:
         self.counts["forget"] += 1
@@ -295,7 +301,8 @@ class Operations(pyfuse3.Operations):
 
     @handler
     def access(self, ino: int, mode: int, ctx: RequestContext) -> bool:
-        return True  # the kernel checks modes (default_permissions)
+        # Asked only when the kernel does not check modes, which is when root alone can come here (run.py).
+        return not mode & os.X_OK or stat.S_ISDIR(found := self.vfs.table.get(ino).attr().mode) or bool(found & 0o111)
 
     @handler
     def statfs(self, ctx: RequestContext) -> StatvfsData:

@@ -24,8 +24,8 @@ from artfsd.fetch import Blobs, OpenBlob
 from artfsd.inodes import (
     DIR_MODE,
     FILE_MODE,
-    FOREVER_S,
     LINK_MODE,
+    NO_SUCH_NAME,
     Attr,
     DirHandle,
     Emit,
@@ -34,7 +34,6 @@ from artfsd.inodes import (
     InodeTable,
     Later,
     Node,
-    negative,
     refuse,
 )
 
@@ -307,7 +306,7 @@ class VersionDir(Node):
     def lookup(self, name: bytes) -> Attr:
         found = self.content().directory.lookup(name)
         if found is None:
-            return negative(FOREVER_S)
+            return NO_SUCH_NAME
         return self.attr_of(*found)
 
     def open_dir(self) -> DirHandle:

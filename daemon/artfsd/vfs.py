@@ -192,6 +192,7 @@ class Vfs:
         self.files.clear()
         self._dirs.clear()
         if self.drafts is not None:
+            self.pool.drain()
             for draft in self.drafts.live.values():
                 self.pool.wait_idle(draft.hashes, 5.0)
                 draft.hashes.flush()

@@ -31,9 +31,9 @@ FOLDERS = 41
 
 @pytest.fixture(scope="module")
 def corner(served: Daemon, tmp_path_factory: pytest.TempPathFactory) -> Corner:
-    """A project whose collection c has 1,500 small files, some nested, and one of 6 MB."""
+    """A project whose collection c has 800 small files, some nested, and one of 6 MB."""
     made = Corner(served, "requests")
-    source = random_tree(tmp_path_factory.mktemp("requests") / "source", files=1500, folders=FOLDERS - 1)
+    source = random_tree(tmp_path_factory.mktemp("requests") / "source", files=800, folders=FOLDERS - 1)
     (source / "large").write_bytes(os.urandom(6_000_000))
     (source / "small").write_bytes(b"words")
     made.log(source)
@@ -69,7 +69,7 @@ def test_a_second_look_costs_only_the_reading_of_directories(
 
 def test_the_first_look_asks_nothing_for_each_file(corner: Corner, tmp_path: Path) -> None:
     """Attributes come with the listing, and `ls` learns once that there are neither labels nor access lists."""
-    corner.log(random_tree(tmp_path / "source", files=1500, folders=FOLDERS - 1, seed=1), "fresh")
+    corner.log(random_tree(tmp_path / "source", files=800, folders=FOLDERS - 1, seed=1), "fresh")
     with corner.daemon.counting() as counts:
         run("ls", "-lR", corner.path / "fresh" / "v0")
     assert counts["opendir"] == FOLDERS
@@ -125,17 +125,15 @@ def test_names_that_are_not_there_are_asked_once(corner: Corner) -> None:
 
 
 def test_opening_a_known_file_asks_little(corner: Corner) -> None:
-    """OPEN and RELEASE; and one GETATTR when it is looked at after a close, because the write-back cache that drafts need
-    makes the kernel doubt a closed file's st_blocks."""
+    """OPEN and RELEASE, nothing else."""
     path = corner.path / "c" / "latest" / "small"
     assert path.read_bytes() == b"words"
     with corner.daemon.counting() as counts:
         for _ in range(20):
             assert path.stat().st_size == 5
             assert path.read_bytes() == b"words"
-    assert set(counts) <= {"open", "release", "getattr"}
+    assert set(counts) <= {"open", "release"}
     assert counts["open"] == 20
-    assert counts["getattr"] <= 20
 
 
 def test_xattrs_are_asked_each_time(corner: Corner) -> None:

@@ -15,7 +15,7 @@ from artfs.cli.output import emit_json, escape, say
 
 
 @artfs_command("mount")
-@click.argument("mountpoint", type=click.Path())
+@click.argument("mountpoint", type=click.Path(readable=False))
 @click.option("-f", "--foreground", is_flag=True, help="Stay in the foreground and log to stderr.")
 @click.option(
     "--allow-other", is_flag=True, help="Let other users in (needs user_allow_other in /etc/fuse.conf)."

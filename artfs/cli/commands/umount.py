@@ -12,7 +12,7 @@ from artfs.errors import NotFoundError
 
 
 @artfs_command("umount")
-@click.argument("mountpoint", type=click.Path(), required=False)
+@click.argument("mountpoint", type=click.Path(readable=False), required=False)
 @click.option("--all", "all_", is_flag=True, help="End every mount of this state folder.")
 @click.option(
     "-l",
