@@ -6,6 +6,7 @@ It holds nothing but which of the two it is. Logging replaces the draft by the v
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from typing import IO, Any
@@ -14,9 +15,11 @@ from artfs.api import checkout, ingest
 from artfs.api.ambient import current_run, current_session, session_for
 from artfs.api.draft import DraftArtifact, Policy, StrPath
 from artfs.api.facts import ArtifactFacts, warn_use_as
+from artfs.api.files import ArtifactFiles, single_file
 from artfs.api.ingest import LogTarget
 from artfs.api.manifest import ManifestEntry
 from artfs.api.newfile import new_file
+from artfs.api.redraft import new_draft
 from artfs.api.session import Session
 from artfs.api.tracking import auto_run
 from artfs.api.version import LoggedArtifact
@@ -154,6 +157,15 @@ class Artifact(ArtifactFacts):
         """
         return new_file(self._draft("new_file"), name, mode, encoding)
 
+    def new_draft(self) -> Artifact:
+        """A draft with the same content, to be changed and logged as the next version of the collection that this
+        one was logged to (of a link: of its source). Logged unchanged, it makes no new version.
+
+        It has this one's type, description and metadata, not its aliases and tags. No file is read or copied.
+        Raises ArtifactNotLoggedError; NotFoundError when the version was deleted.
+        """
+        return _behind(new_draft(self._logged("new_draft")))
+
     def remove(self, item: StrPath | ManifestEntry) -> None:
         """Removes a file, or a directory with all below it.
 
@@ -165,6 +177,11 @@ class Artifact(ArtifactFacts):
         """From now on nothing can be added or removed. Logging does this by itself."""
         if isinstance(self._state, DraftArtifact):
             self._state.finalized = True
+
+    def get_added_local_path_name(self, local_path: StrPath) -> str | None:
+        """The path in this artifact of a file of this machine that was added to it by `add_file` or `add_dir`, also
+        after it was logged; None for any other file, and always for an artifact that was fetched."""
+        return self._state.added.name_of(local_path)
 
     # logging --------------------------------------------------------------------------------------
 
@@ -181,7 +198,7 @@ class Artifact(ArtifactFacts):
         description and metadata are dropped.
 
         Arguments:
-            project: for a draft outside a run; None: the settings'.
+            project: for a draft outside a run; None: the settings' (of `new_draft`: where its version was logged).
             settings: for the run that is made; None: from the config file and the environment.
         Raises SourceChangedError for a file that was added with policy "immutable" and changed;
         TypeConflictError when the collection has another type; NotFoundError for a logged artifact that was
@@ -193,8 +210,10 @@ class Artifact(ArtifactFacts):
         elif run := current_run():
             log(self, run.target())
         else:
-            session = session_for(settings)
-            with auto_run(session, project or session.settings.project) as made:
+            base = state.base
+            session = state.deposit.session if base and state.deposit and not settings else session_for(settings)
+            place = base.project if base else session.settings.project
+            with auto_run(session, project or place, base.entity if base else None) as made:
                 log(self, made.target())
 
     def wait(self, timeout: float | None = None) -> Artifact:
@@ -211,6 +230,37 @@ class Artifact(ArtifactFacts):
         """The entry at the path `name`. Raises ArtifactNotLoggedError, PathNotFoundError (a KeyError),
         InvalidNameError."""
         return self._logged("get_entry").manifest.entries[check_path(name)]
+
+    def get_path(self, name: StrPath) -> ManifestEntry:
+        """Deprecated: `get_entry`."""
+        self._logged("get_path")
+        warnings.warn("get_path is deprecated; use get_entry", DeprecationWarning, stacklevel=2)
+        return self.get_entry(name)
+
+    def files(
+        self, names: list[str] | None = None, per_page: int = 50, start: str | None = None
+    ) -> ArtifactFiles:
+        """The files and references, to iterate over, index, slice and count; each has a name, size, digest and
+        `download`. Symbolic links are not among them (`manifest.entries` has all).
+
+        Arguments:
+            names: only those with these paths, in this order; None: all, in the order of directories. Paths
+                that are not in the artifact are left out.
+            per_page: how many are read from the store at a time.
+            start: goes on after a list that ended early: its `cursor`.
+        Raises ArtifactNotLoggedError; InvalidArgumentError for a `per_page` below 1 and a `start` that is not of
+        this artifact; InvalidNameError.
+        """
+        return ArtifactFiles(self._logged("files"), names, per_page=per_page, start=start)
+
+    def file(self, root: StrPath | None = None) -> str:
+        """Downloads the one file that the artifact holds; returns the path of the copy.
+
+        `root`: a directory, made when missing; None: `name` in the settings' artifact_dir (`./artifacts`).
+        Raises ArtifactNotLoggedError; InvalidArgumentError (a ValueError) when there is more than one file, or none;
+        what `download` raises.
+        """
+        return single_file(self._logged("file"), root)
 
     def download(
         self,
@@ -251,7 +301,23 @@ class Artifact(ArtifactFacts):
         """
         checkout.verify(self._logged("verify"), root)
 
+    def json_encode(self) -> dict[str, Any]:
+        """What stands for the artifact in a run's config: a dict of JSON values. Raises ArtifactNotLoggedError."""
+        return self._logged("json_encode").json()
+
     # its place in the catalog ---------------------------------------------------------------------
+
+    @property
+    def source_artifact(self) -> Artifact:
+        """Of a link: the artifact as it was logged, fetched at each access; of anything else: itself."""
+        state = self._logged("source_artifact")
+        source = state.source()
+        return self if source is state else _behind(source)
+
+    @property
+    def linked_artifacts(self) -> list[Artifact]:
+        """The links of a version, the oldest first, at most 500, fetched at each access; none for a link."""
+        return [_behind(link) for link in self._logged("linked_artifacts").links()]
 
     def delete(self, delete_aliases: bool = False) -> None:
         """Deletes the version and its links; of a link, only the link. `artfs gc` frees what nothing else
@@ -287,11 +353,15 @@ class Artifact(ArtifactFacts):
         self._logged("unlink").unlink()
 
 
-def logged(state: LoggedArtifact) -> Artifact:
-    """The user's side of a logged artifact."""
+def _behind(state: DraftArtifact | LoggedArtifact) -> Artifact:
     artifact = Artifact.__new__(Artifact)
     artifact._state = state
     return artifact
+
+
+def logged(state: LoggedArtifact) -> Artifact:
+    """The user's side of a logged artifact."""
+    return _behind(state)
 
 
 def logged_state(artifact: Artifact, asked: str) -> LoggedArtifact:
@@ -308,17 +378,26 @@ def log(
     """Logs a draft, as `ingest.log_draft` does; the object becomes the version. One that is logged keeps its
     content: it gets the aliases and tags, and its unsaved changes are saved.
 
-    Raises ConflictError for an artifact that is logged elsewhere than in the target's project.
+    Raises ConflictError for an artifact that is logged elsewhere than in the target's project, and for a draft of
+    such a one.
     """
     state = artifact._state
     if isinstance(state, DraftArtifact):
+        base = state.base
+        if base and (base.entity, base.project) != (target.entity, target.project):
+            raise ConflictError(
+                f"this draft of {state.name} began with a version of {base.entity}/{base.project}; a run of "
+                f"{target.entity}/{target.project} cannot log it"
+            )
         committed = ingest.log_draft(target, state, aliases, tags)
-        artifact._state = LoggedArtifact(target.session, committed.member)
+        version = LoggedArtifact(target.session, committed.member)
+        version.added = state.added
+        artifact._state = version
         return
-    version = state.member.version
-    if (version.entity, version.project) != (target.entity, target.project):
+    source = state.member.version
+    if (source.entity, source.project) != (target.entity, target.project):
         raise ConflictError(
-            f"{state.member.qualified_name} is logged in {version.entity}/{version.project} already; a run "
+            f"{state.member.qualified_name} is logged in {source.entity}/{source.project} already; a run "
             f"of {target.entity}/{target.project} cannot log it (it can link it)"
         )
     check_home(state, target.session)

@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+from artfs.api.added import AddedPaths
 from artfs.api.manifest import ArtifactManifest, Entries, ManifestEntry, entry_view
 from artfs.api.pathmap import PathMap
 from artfs.api.session import Session
@@ -32,7 +33,7 @@ from artfs.errors import (
     StorageError,
 )
 from artfs.model.edit import BuiltManifest, build_manifest
-from artfs.model.entry import FileEntry, LinkEntry
+from artfs.model.entry import FileEntry, LinkEntry, RefEntry
 from artfs.model.metadata import check_metadata
 from artfs.model.names import check_collection_name, check_path, check_type
 from artfs.model.records import Committed, Content
@@ -113,18 +114,34 @@ class Pending:
         return self.content
 
 
-Item = FileEntry | LinkEntry | Pending
+Item = FileEntry | LinkEntry | RefEntry | Pending
 
 
 def _digest_of(item: FileEntry | Pending) -> str:
     return item.hashed().digest if isinstance(item, Pending) else item.digest
 
 
+def _source(item: RefEntry) -> tuple[str, int | None, str, str]:
+    return item.uri, item.size, item.checksum, item.version_id
+
+
 def _same(old: Item, new: Item) -> bool:
     """Whether both hold the same bytes (or point at the same place)."""
     if isinstance(old, LinkEntry) or isinstance(new, LinkEntry):
         return isinstance(old, LinkEntry) and isinstance(new, LinkEntry) and old.target == new.target
+    if isinstance(old, RefEntry) or isinstance(new, RefEntry):
+        return isinstance(old, RefEntry) and isinstance(new, RefEntry) and _source(old) == _source(new)
     return old.size == new.size and _digest_of(old) == _digest_of(new)
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """The version that a draft began with. `id`: as Artifact.id; `entity`, `project`: where it was logged, and
+    so where the draft is going to be."""
+
+    id: str
+    entity: str
+    project: str
 
 
 class Deposit:
@@ -158,6 +175,7 @@ class DraftArtifact:
         metadata: object,
         incremental: bool,
         sessions: Callable[[], Session],
+        base: Base | None = None,
     ) -> None:
         """`sessions` gives the session whose store takes the bytes; it is called when the first bytes come.
 
@@ -168,6 +186,8 @@ class DraftArtifact:
         self.description = check_description(description)
         self.metadata: dict[str, Any] = check_metadata(metadata)
         self.incremental = incremental
+        self.base = base
+        self.added = AddedPaths()
         self.finalized = False
         self.committed: Committed | None = None
         self.lock = threading.RLock()
@@ -198,7 +218,7 @@ class DraftArtifact:
     def size(self) -> int:
         """Bytes of all files."""
         with self.lock:
-            return sum(item.size for _, item in self.items.items() if not isinstance(item, LinkEntry))
+            return sum(item.size or 0 for _, item in self.items.items() if not isinstance(item, LinkEntry))
 
     def view(self, path: str, item: Item) -> ManifestEntry:
         if isinstance(item, Pending):

@@ -113,6 +113,11 @@ class ArtifactFacts:
         """Whether it was fetched from a collection that it is linked to, not logged to."""
         return isinstance(self._state, LoggedArtifact) and self._state.member.is_link
 
+    @property
+    def url(self) -> str:
+        """`artfs://ENTITY/PROJECT/COLLECTION:vN`, by which fsspec opens it; `/` and a path after it are a file."""
+        return self._logged("url").url
+
     # what it is -----------------------------------------------------------------------------------
 
     @property

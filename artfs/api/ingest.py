@@ -61,7 +61,9 @@ def add_file(
         folder, _, last = path.rpartition("/")
         last = digest[:_IS_TMP_DIGITS] + "".join(last.partition(".")[1:])
         path = f"{folder}/{last}" if folder else last
-    return draft.put(path, item, overwrite=overwrite)
+    entry = draft.put(path, item, overwrite=overwrite)
+    draft.added.file(local, path)
+    return entry
 
 
 def _use_add_dir(status: os.stat_result) -> str:
@@ -84,6 +86,7 @@ def add_dir(
         [(prefix + path).rstrip("/") for path in empty_dirs if prefix or path],
         overwrite=merge,
     )
+    draft.added.directory(local_path, prefix, [path for path, _ in items])
 
 
 _Found = tuple[list[tuple[str, Item]], list[str]]

@@ -21,7 +21,7 @@ from artfs.errors import (
     PathNotFoundError,
     StorageError,
 )
-from artfs.model.entry import LinkEntry
+from artfs.model.entry import LinkEntry, RefEntry
 from artfs.model.names import check_path
 from artfs.transfer.push import push_file
 
@@ -44,8 +44,9 @@ def new_file(
         raise ConflictError(
             f"{path!r} was added already; open it with mode 'w' to replace it, 'a' to add to it"
         )
-    elif how in _BEGIN_WITH_WHAT_IS_THERE and isinstance(there, LinkEntry):
-        raise InvalidArgumentError(f"{path!r} is a symbolic link; open it with mode 'w' to replace it")
+    elif how in _BEGIN_WITH_WHAT_IS_THERE and isinstance(there, LinkEntry | RefEntry):
+        what = "a symbolic link" if isinstance(there, LinkEntry) else "a reference"
+        raise InvalidArgumentError(f"{path!r} is {what}; open it with mode 'w' to replace it")
     text = None if "b" in mode else encoding or "utf-8"
     return _new_file(draft, path, how, mode.replace("x", "w"), text)
 
@@ -88,7 +89,7 @@ def _copy_item(session: Session, item: Item, target: IO[bytes]) -> None:
         item.check()
         source: str | int = item.path
     else:
-        assert not isinstance(item, LinkEntry)
+        assert not isinstance(item, LinkEntry | RefEntry)
         source = session.store.open_blob(item.digest)
     try:
         with open(source, "rb") as stream:

@@ -87,10 +87,13 @@ def begin_run(
 
 
 @contextmanager
-def auto_run(session: Session, project: str) -> Iterator[Tracker]:
-    """A run of type "auto" around one act of logging."""
+def auto_run(session: Session, project: str, entity: str | None = None) -> Iterator[Tracker]:
+    """A run of type "auto" around one act of logging. `entity` None: the settings'."""
     tracker = begin_run(
-        session, entity=session.settings.entity, project=check_project_name(project), job_type="auto"
+        session,
+        entity=entity or session.settings.entity,
+        project=check_project_name(project),
+        job_type="auto",
     )
     try:
         yield tracker

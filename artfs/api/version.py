@@ -8,7 +8,9 @@ import copy
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import quote
 
+from artfs.api.added import AddedPaths
 from artfs.api.ingest import as_names
 from artfs.api.manifest import ArtifactManifest, VersionEntries
 from artfs.api.session import Session
@@ -23,6 +25,10 @@ def time_text(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
+MAX_LINKS = 500
+"""So many links of a version are listed at most, as the reference has it."""
+
+
 class LoggedArtifact:
     """One membership of one version.
 
@@ -35,6 +41,7 @@ class LoggedArtifact:
         """`alias`: the name by which it was fetched, None when by none."""
         self.session = session
         self._alias = alias if alias is not None and not is_version(alias) else None
+        self.added = AddedPaths()
         self._load(member)
         version = member.version
         self.manifest = ArtifactManifest(VersionEntries(session.pages, version.digest, version.size))
@@ -68,6 +75,35 @@ class LoggedArtifact:
     @property
     def source_name(self) -> str:
         return f"{self.member.version.collection}:{self.source_version}"
+
+    @property
+    def url(self) -> str:
+        member = self.member
+        return f"artfs://{quote(member.entity)}/{quote(member.project)}/{member.name}"
+
+    def json(self) -> dict[str, Any]:
+        """See Artifact.json_encode."""
+        return {
+            "_type": "artifactVersion",
+            "_version": "v0",
+            "id": self.id,
+            "version": self.source_version,
+            "sequenceName": self.member.version.collection,
+            "usedAs": None,
+        }
+
+    def source(self) -> LoggedArtifact:
+        """Of a link: the version as seen where it was logged. Of anything else: itself."""
+        if not self.member.is_link:
+            return self
+        return LoggedArtifact(self.session, self.session.catalog.memberships(self.member.version.id)[0])
+
+    def links(self) -> list[LoggedArtifact]:
+        """The links of the version, the oldest ones first, at most MAX_LINKS; of a link: none."""
+        if self.member.is_link:
+            return []
+        members = self.session.catalog.memberships(self.member.version.id)
+        return [LoggedArtifact(self.session, member) for member in members[1 : MAX_LINKS + 1]]
 
     def check_type(self, expected: str | None) -> None:
         """Raises TypeConflictError when it is not of the type `expected` (None: any)."""

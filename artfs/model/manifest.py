@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from artfs.errors import BadObjectError
+from artfs.errors import BadObjectError, PathNotFoundError
 from artfs.model.blocklist import decode_block_list, has_lower_list
 from artfs.model.digests import Digest
 from artfs.model.edit import BuiltManifest, build_manifest, edit_tree
@@ -85,7 +85,35 @@ class Manifest:
             if include_dirs:
                 yield below, entry
             top, prefix, depth = Directory.of(self.source, entry), below + "/", below.count("/") + 1
-        todo = [(prefix, top, top.entries())]
+        yield from self._walk([(prefix, top, top.entries())], depth, include_dirs)
+
+    def walk_after(self, path: str) -> Iterator[tuple[str, Entry]]:
+        """What `walk()` tells after `path`, which is in the manifest, without reading what comes before.
+
+        Raises PathNotFoundError.
+        """
+        directory, prefix = self._top, ""
+        todo: list[tuple[str, Directory, Iterator[tuple[int, Entry]]]] = []
+        *parents, name = os.fsencode(path).split(b"/")
+        for part in [*parents, name]:
+            found = directory.lookup(part)
+            if found is None:
+                raise PathNotFoundError(f"there is no {path!r} in this artifact")
+            at, entry = found
+            todo.append((prefix, directory, directory.entries(at + 1)))
+            if len(todo) <= len(parents):
+                if not isinstance(entry, DirEntry):
+                    raise PathNotFoundError(f"there is no {path!r} in this artifact")
+                directory, prefix = Directory.of(self.source, entry), f"{prefix}{os.fsdecode(part)}/"
+        yield from self._walk(todo, 0, False)
+
+    def _walk(
+        self,
+        todo: list[tuple[str, Directory, Iterator[tuple[int, Entry]]]],
+        depth: int,
+        include_dirs: bool,
+    ) -> Iterator[tuple[str, Entry]]:
+        """`todo`: of each directory from `depth` down to where it begins, what is left of it."""
         while todo:
             prefix, directory, entries = todo[-1]
             for _, entry in entries:

@@ -142,8 +142,8 @@ def test_making_a_draft_touches_nothing(tmp_path: Path) -> None:
 
 ONLY_LOGGED = (
     "entity", "project", "qualified_name", "version", "source_entity", "source_project",
-    "source_qualified_name", "source_version", "aliases", "tags", "commit_hash", "file_count", "created_at",
-    "updated_at", "history_step",
+    "source_qualified_name", "source_version", "linked_artifacts", "source_artifact", "url", "aliases", "tags",
+    "commit_hash", "file_count", "created_at", "updated_at", "history_step",
 )  # fmt: skip
 
 

@@ -156,6 +156,7 @@ def test_history_step(session: Session) -> None:
                 stream.write(str(number))
             run.log_artifact(artifact)
             steps.append(artifact.history_step)
+            assert Api().artifact("ds").history_step == steps[-1]
             assert session.catalog.run(run.id).history_steps == number
             run.log({"loss": 1.0})
     assert steps == [None, 0, 1]

@@ -377,6 +377,39 @@ def test_changes_through_a_link(session: Session, log_files: Any) -> None:
     assert Api().artifact("best:own").version == "v0"
 
 
+def test_source_artifact(session: Session, log_files: Any) -> None:
+    source = log_files("ds", {"f": "1"})
+    source.aliases.append("good")
+    source.save()
+    link = source.link("team/other/best", "own")
+    assert source.source_artifact is source
+    found = link.source_artifact
+    assert (found.qualified_name, found.is_link) == ("local/uncategorized/ds:v0", False)
+    assert (found.id, sorted(found.aliases)) == (link.id, ["good", "latest"])
+
+
+def test_linked_artifacts(session: Session, log_files: Any) -> None:
+    other = log_files("ds", {"f": "0"})
+    source = log_files("ds", {"f": "1"})
+    assert source.linked_artifacts == []
+    other.link("best")
+    first = source.link("best", "own")
+    source.link("team/p/more")
+    found = source.linked_artifacts
+    assert [link.qualified_name for link in found] == ["local/uncategorized/best:v1", "team/p/more:v0"]
+    assert [sorted(link.aliases) for link in found] == [["latest", "own"], ["latest"]]
+    assert all(link.is_link and link.id == source.id and link.linked_artifacts == [] for link in found)
+    first.unlink()
+    assert [link.name for link in Api().artifact("ds").linked_artifacts] == ["more:v0"]
+
+
+def test_url(session: Session, log_files: Any) -> None:
+    source = log_files("ds", {"f": "1"})
+    link = source.link("te am/p/best")
+    assert source.url == "artfs://local/uncategorized/ds:v0"
+    assert link.url == "artfs://te%20am/p/best:v0"
+
+
 @pytest.mark.parametrize("how", ["unlink", "delete", "delete with aliases"])
 def test_unlink(session: Session, log_files: Any, how: str) -> None:
     source = log_files("ds", {"f": "1"})

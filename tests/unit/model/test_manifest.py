@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from artfs.errors import BadObjectError, BlobMissingError
+from artfs.errors import BadObjectError, BlobMissingError, PathNotFoundError
 from artfs.model.blocklist import HASHES_PER_BLOCK, encode_block_list
 from artfs.model.digests import BLOCK_SIZE, digest_bytes
 from artfs.model.entry import DirEntry, Entry, FileEntry, LinkEntry, RefEntry, entry_totals
@@ -56,6 +56,16 @@ def test_a_version_is_walked_directory_by_directory():
     ]
     assert [path for path, _ in manifest.files()] == ["README", "data/a", "data.txt"]
     assert manifest.totals == Totals(4, 112, 4)  # the link counts as no file
+
+
+def test_a_walk_goes_on_after_a_path():
+    _, manifest = opened(build_manifest(FILES, ["empty", "data/none"]))
+    everything = list(manifest.walk())
+    for seen, (path, _) in enumerate(everything):
+        assert list(manifest.walk_after(path)) == everything[seen + 1 :]
+    for path in ("nothing", "README/x", "data/nothing", "data/none/x"):
+        with pytest.raises(PathNotFoundError):
+            list(manifest.walk_after(path))
 
 
 def test_a_part_is_walked():
