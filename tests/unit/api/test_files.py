@@ -202,7 +202,7 @@ def test_get_path_is_deprecated(artifact: Artifact) -> None:
         entry = artifact.get_path("b/e")
     assert found[0].filename == __file__
     assert entry == artifact.get_entry("b/e")
-    with pytest.warns(DeprecationWarning), pytest.raises(KeyError):
+    with pytest.warns(DeprecationWarning, match="get_entry"), pytest.raises(KeyError):
         artifact.get_path("nothing")
 
 

@@ -71,7 +71,7 @@ def test_the_data_is_what_the_reference_says() -> None:
 
 def test_members_that_are_there_are_not_expected_to_be_missing() -> None:
     assert sorted(name for name in NOT_YET if hasattr(Artifact, name)) == [], "take them out of NOT_YET"
-    assert NOT_YET <= {*REFERENCE["properties"], *REFERENCE["methods"]}
+    assert {*REFERENCE["properties"], *REFERENCE["methods"]} >= NOT_YET
 
 
 def parameters_of(function: Any) -> Parameters:
