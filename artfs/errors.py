@@ -14,7 +14,8 @@ daemon's errno values (daemon/artfsd/errnos.py). Nothing here derives from Attri
     │   └── PathNotFoundError           no such path in an artifact (also a FileNotFoundError and a KeyError)
     ├── ConflictError                   the state of things forbids it (also a ValueError)
     │   ├── TypeConflictError           a collection has another type
-    │   ├── AliasInUseError             aliases (or protection) forbid a deletion
+    │   ├── AliasInUseError             aliases forbid a deletion
+    │   ├── AliasProtectedError         a protected alias would be given, moved or removed
     │   ├── DraftBusyError              files of a draft are open for writing, or somebody commits it now
     │   ├── DraftInvalidError           a draft holds something that no version can hold (a socket, a link to outside)
     │   ├── LatestMovedError            `latest` moved since the draft began
@@ -90,6 +91,10 @@ class TypeConflictError(ConflictError):
 
 class AliasInUseError(ConflictError):
     kind = "alias-in-use"
+
+
+class AliasProtectedError(ConflictError):
+    kind = "alias-protected"
 
 
 class DraftBusyError(ConflictError):

@@ -14,16 +14,19 @@ from pathlib import Path
 from types import EllipsisType
 from typing import Any, Protocol
 
+from artfs.model.paging import Page, PageRequest
 from artfs.model.records import (
     Collection,
     CollectionKind,
     Committed,
+    HistoryRow,
     Member,
     NewVersion,
     Project,
     RunRecord,
     Version,
 )
+from artfs.model.ttl import Ttl
 
 
 class Catalog(Protocol):
@@ -67,19 +70,67 @@ class Catalog(Protocol):
 
     def update_collection(
         self, collection_id: int, *, name: str | None = None, description: str | None = None,
-        tags: Iterable[str] | None = None,
+        tags: Iterable[str] | None = None, type: str | None = None,
     ) -> Collection:
         """None leaves a thing as it is. A description of "" removes it; `tags` replace all. ConflictError when another
-        collection has the name."""
+        collection has the name, and for the type of a portfolio."""
         ...
 
-    def delete_collection(self, collection_id: int) -> None:
-        """A sequence deletes all its versions (state DELETED) and their links, a portfolio only its links."""
+    def delete_collection(self, collection_id: int, *, allow_protected: bool = False) -> None:
+        """A sequence deletes all its versions (state DELETED) and their links, a portfolio only its links.
+        AliasProtectedError when a protected alias would go, unless that is allowed."""
+        ...
+
+    def page_of_collections(
+        self, entity: str, project: str, request: PageRequest, *, type: str | None = None
+    ) -> Page[Collection]:
+        """Orders: name, created_at, updated_at. For all pages: InvalidArgumentError for another order or a cursor of
+        another list."""
+        ...
+
+    # policies ---------------------------------------------------------------------------------------------------
+    def protected_aliases(self, entity: str, project: str) -> list[str]:
+        """By name."""
+        ...
+
+    def protect_aliases(
+        self, entity: str, project: str, *, add: Iterable[str] = (), remove: Iterable[str] = ()
+    ) -> list[str]:
+        """Which aliases are protected in all collections of the project (made when missing), after this. A protected alias
+        is given, moved and removed only by calls with `allow_protected`; the others raise AliasProtectedError and change
+        nothing. What has one can be neither deleted nor unlinked by them, and does not expire. InvalidArgumentError for
+        `latest`."""
+        ...
+
+    def default_ttl(self, entity: str, project: str | None = None) -> Ttl:
+        """How long versions of the project live that have no policy of their own (INHERIT: as the entity says); without
+        `project` those of the entity's other projects (None: for ever, which is so for unknown entities too)."""
+        ...
+
+    def set_default_ttl(self, entity: str, project: str | None, ttl: Ttl) -> None:
+        """Makes the project when it is missing. INHERIT for an entity means None. InvalidArgumentError for a policy that
+        is none. It counts at once for all versions that inherit it, old ones too."""
+        ...
+
+    def next_expiry(self) -> datetime | None:
+        """When the next version expires (it may be past); None: never, as things are."""
+        ...
+
+    def expire(self, limit: int = 500) -> list[Member]:
+        """Deletes versions whose time is up (their commit is longer ago than their policy says), with their links and
+        aliases, at most `limit` of them in one transaction: fewer came back, then nothing is due. Those that stay: with a
+        protected alias, or linked to a registry. Returns their source members as they were before."""
         ...
 
     # versions ---------------------------------------------------------------------------------------------------
     def members(self, collection_id: int) -> list[Member]:
         """The memberships whose versions are COMMITTED, by index ascending."""
+        ...
+
+    def page_of_members(
+        self, collection_id: int, request: PageRequest, *, tags: Iterable[str] = ()
+    ) -> Page[Member]:
+        """As `members`, with all of `tags`. Orders: index, created_at, updated_at, size."""
         ...
 
     def resolve(self, entity: str, project: str, collection: str, alias: str) -> Member:
@@ -102,31 +153,38 @@ class Catalog(Protocol):
         either."""
         ...
 
-    def set_aliases(self, member_id: int, *, add: Iterable[str] = (), remove: Iterable[str] = ()) -> Member:
+    def set_aliases(
+        self, member_id: int, *, add: Iterable[str] = (), remove: Iterable[str] = (), allow_protected: bool = False
+    ) -> Member:
         """An alias names at most one member of a collection: adding it here takes it from there. Removing one that this
         member has not is fine. One that is both added and removed stays."""
         ...
 
     def update_version(
         self, version_id: int, *, description: str | EllipsisType | None = ..., metadata: dict[str, Any] | None = None,
-        add_tags: Iterable[str] = (), remove_tags: Iterable[str] = (),
+        add_tags: Iterable[str] = (), remove_tags: Iterable[str] = (), ttl: Ttl | EllipsisType = ...,
     ) -> Version:
-        """`description` Ellipsis and `metadata` None leave them as they are."""
+        """`description` and `ttl` Ellipsis and `metadata` None leave them as they are."""
         ...
 
-    def delete_version(self, member_id: int, *, delete_aliases: bool = False) -> None:
+    def delete_version(
+        self, member_id: int, *, delete_aliases: bool = False, allow_protected: bool = False
+    ) -> None:
         """A source member: the version becomes DELETED and its links go; AliasInUseError when any membership of it has
         aliases and `delete_aliases` is False. A link member: only the link goes, with its aliases. Wherever `latest`
         named what goes, it moves to the newest member that stays (the largest index), if there is one."""
         ...
 
-    def link(self, version_id: int, entity: str, project: str, collection: str, aliases: Iterable[str] = ()) -> Member:
+    def link(
+        self, version_id: int, entity: str, project: str, collection: str, aliases: Iterable[str] = (), *,
+        allow_protected: bool = False,
+    ) -> Member:
         """Adds the version to a portfolio (made when missing, with the version's type); `latest` moves to it there.
         Linking again keeps the index, adds the aliases and moves `latest` as well. ConflictError when the target is a
         sequence, TypeConflictError when it has another type."""
         ...
 
-    def unlink(self, member_id: int) -> None:
+    def unlink(self, member_id: int, *, allow_protected: bool = False) -> None:
         """Removes the link with its aliases; `latest` moves as in delete_version. ValueError-derived ConflictError when
         the member is not a link."""
         ...
@@ -150,12 +208,33 @@ class Catalog(Protocol):
         """In the order in which they began."""
         ...
 
-    def update_run(self, run_id: str, *, state: str | None = None, history_steps: int | None = None) -> RunRecord:
-        """The first state other than "running" sets `finished_at`. UsageError for an unknown state."""
+    def page_of_runs(self, entity: str, project: str, request: PageRequest) -> Page[RunRecord]:
+        """Orders: created_at, name."""
+        ...
+
+    def update_run(
+        self, run_id: str, *, state: str | None = None, history_steps: int | None = None,
+        summary: dict[str, Any] | None = None, config: dict[str, Any] | None = None,
+    ) -> RunRecord:
+        """The first state other than "running" sets `finished_at`. UsageError for an unknown state. What is in `summary`
+        and `config` is added to what is there, name by name."""
+        ...
+
+    def add_history(self, run_id: str, history: Iterable[HistoryRow]) -> RunRecord:
+        """Adds what a run logged, to its steps and to its summary. A row for a step that is there adds its values to that
+        one's. UsageError for a negative step, InvalidMetadataError for values that are not JSON."""
+        ...
+
+    def history(self, run_id: str, *, after: int = -1, limit: int = 1000) -> list[HistoryRow]:
+        """At most `limit` rows by step, of steps greater than `after`."""
         ...
 
     def record_use(self, run_id: str, version_id: int) -> None:
         """Idempotent."""
+        ...
+
+    def logged_by(self, version_id: int) -> list[RunRecord]:
+        """The run that made it first, then those that logged the same content again."""
         ...
 
     def used_by(self, version_id: int) -> list[RunRecord]: ...
@@ -163,6 +242,10 @@ class Catalog(Protocol):
     def versions_of_run(self, run_id: str, *, used: bool) -> list[Member]:
         """Source members that the run logged (`used` False; also where the content was there already) or used, in the
         order of their commits, without deleted ones."""
+        ...
+
+    def page_of_run_versions(self, run_id: str, request: PageRequest, *, used: bool) -> Page[Member]:
+        """As `versions_of_run`. Order: created_at."""
         ...
 
     # upkeep -----------------------------------------------------------------------------------------------------

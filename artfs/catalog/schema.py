@@ -30,7 +30,7 @@ from sqlalchemy import (
 
 # Alembic revisions, oldest first. The last is what this program reads and writes. A database at a revision that is not
 # here was made by a newer program. Compared by SQL when a catalog is opened, so that Alembic need not be imported.
-REVISIONS = ("0001",)
+REVISIONS = ("0001", "0002")
 
 # `PRAGMA application_id` of a catalog ("artf" in ASCII): tells our file from any other SQLite database.
 APPLICATION_ID = 0x61727466
@@ -62,6 +62,12 @@ def _ref(name: str, target: str, *, nullable: bool = False, primary_key: bool = 
     return Column(name, _Id, ForeignKey(target), nullable=nullable, primary_key=primary_key)
 
 
+def _ttl() -> Column[Any]:
+    """A policy of how long versions live, in whole seconds counted from their commit. NULL: what is above decides (the
+    project, then the entity, then: for ever). 0: for ever. See model.ttl."""
+    return Column("ttl_s", BigInteger, CheckConstraint("ttl_s >= 0", name="ttl_s"), nullable=True)
+
+
 def _time(name: str, *, nullable: bool = False) -> Column[Any]:
     return Column(name, _Time, nullable=nullable)
 
@@ -78,8 +84,27 @@ projects = Table(
     _time("created_at"),
     # NULL: it lives. Its runs stay readable by their ids after that.
     _time("deleted_at", nullable=True),
+    # For its versions that have none of their own.
+    _ttl(),
     Index("uq_projects_living", "entity", "name", unique=True, sqlite_where=_LIVING),
     sqlite_autoincrement=True,
+)
+
+entity_ttls = Table(
+    "entity_ttls",
+    metadata,
+    # The default of an entity, for projects that have none. No row: versions live for ever.
+    Column("entity", String(128), primary_key=True),
+    Column("ttl_s", BigInteger, CheckConstraint("ttl_s > 0", name="ttl_s"), nullable=False),
+)
+
+protected_aliases = Table(
+    "protected_aliases",
+    metadata,
+    _ref("project_id", "projects.id", primary_key=True),
+    # model.names.check_alias, never "latest". In all collections of the project this alias is given, moved and removed
+    # only by who is allowed to; what has it can neither be deleted nor unlinked nor expire.
+    Column("alias", String(128), primary_key=True),
 )
 
 collections = Table(
@@ -144,6 +169,8 @@ runs = Table(
     _time("created_at"),
     # NULL: it is running.
     _time("finished_at", nullable=True),
+    # A JSON object as text: the last value that was logged of each name, and what the run put there. NULL: nothing.
+    Column("summary", Text, nullable=True),
     Index("ix_runs_project_id", "project_id", "created_at"),
 )
 
@@ -182,9 +209,12 @@ versions = Table(
     _time("updated_at"),
     # NULL: not deleted. Set exactly when state is 'DELETED'.
     _time("deleted_at", nullable=True),
+    _ttl(),
     UniqueConstraint("collection_id", "source_index"),
     # For the mark of a sweep and the listing by state.
     Index("ix_versions_state", "state"),
+    # For "which have a policy of their own": few.
+    Index("ix_versions_ttl_s", "ttl_s", sqlite_where=text("ttl_s IS NOT NULL")),
     CheckConstraint("(state = 'DELETED') = (deleted_at IS NOT NULL)", name="deleted_at"),
     sqlite_autoincrement=True,
 )
@@ -260,4 +290,17 @@ run_versions = Table(
     # The first time.
     _time("at"),
     Index("ix_run_versions_version_id", "version_id"),
+)
+
+run_history = Table(
+    "run_history",
+    metadata,
+    Column("run_id", String(64), ForeignKey("runs.id"), primary_key=True),
+    # 0 is the first; < runs.history_steps. Steps may be left out.
+    Column("step", BigInteger, CheckConstraint("step >= 0", name="step"), primary_key=True),
+    # When the step was first logged to.
+    _time("at"),
+    # A JSON object as text: the values of the step by their names. NaN and the infinities are the texts "NaN",
+    # "Infinity" and "-Infinity".
+    Column("data", Text, nullable=False),
 )

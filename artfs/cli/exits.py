@@ -61,6 +61,7 @@ BY_KIND: dict[str, int] = {
     "conflict": CONFLICT,
     "type-conflict": CONFLICT,
     "alias-in-use": CONFLICT,
+    "alias-protected": CONFLICT,
     "draft-busy": BUSY,
     "draft-invalid": CONFLICT,
     "latest-moved": LATEST_MOVED,

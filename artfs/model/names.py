@@ -37,6 +37,9 @@ __all__ = [
 MAX_NAME = 128
 """Longest name, alias, tag or type, in characters."""
 
+REGISTRY_PREFIX = "wandb-registry-"
+"""What a project's name begins with when it is a registry: a place for linked collections."""
+
 MAX_NAME_BYTES = 255
 """Longest name or alias in bytes of UTF-8: it is a directory of the mount."""
 
@@ -125,7 +128,7 @@ def check_project_name(name: str) -> str:
         raise InvalidNameError(
             "bad project name 'drafts': that is the writable folder of the mount; choose another"
         )
-    if name == "wandb-registry-":
+    if name == REGISTRY_PREFIX:
         raise InvalidNameError(
             "bad project name 'wandb-registry-': the name of the registry is missing after it"
         )

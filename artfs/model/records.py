@@ -4,8 +4,10 @@ beyond naming. Times are aware datetimes in UTC; sizes are bytes."""
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Literal
+
+from artfs.model.ttl import INHERIT, ArtifactTTL, Ttl
 
 CollectionKind = Literal["sequence", "portfolio"]
 VersionState = Literal["PENDING", "COMMITTED", "DELETED"]
@@ -50,7 +52,8 @@ class Collection:
 class Version:
     """An artifact version. `digest`: its root tree. `size`, `file_count`: totals over the tree, references included.
     `run_id`: the run that logged it, None when none did. `history_step`: None before the run logged anything.
-    `source_index`: its number in the sequence that it was logged to."""
+    `source_index`: its number in the sequence that it was logged to. `ttl`: its own policy; `inherited_ttl`: what
+    INHERIT means now, by its project or else its entity (None: it does not expire)."""
 
     id: int
     entity: str
@@ -69,10 +72,22 @@ class Version:
     updated_at: datetime
     run_id: str | None
     history_step: int | None
+    ttl: Ttl = INHERIT
+    inherited_ttl: timedelta | None = None
 
     @property
     def commit_hash(self) -> str:
         return self.digest
+
+    @property
+    def lifetime(self) -> timedelta | None:
+        """How long it lives, counted from its commit; None: for ever."""
+        return self.inherited_ttl if isinstance(self.ttl, ArtifactTTL) else self.ttl
+
+    @property
+    def expires_at(self) -> datetime | None:
+        """When its time is up; it goes a little later, or stays (Catalog.expire says which)."""
+        return None if self.lifetime is None else self.created_at + self.lifetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +124,8 @@ class NewVersion:
 
     `aliases` are added to `latest`, which a commit always moves. `type` "" means: the collection's own type (or
     "dataset" for a new collection). `expect_latest`: the member index that `latest` must still name (-1: none must
-    exist); None does not check. `run_id`: the run that logs it.
+    exist); None does not check. `run_id`: the run that logs it. `ttl`: its policy. `allow_protected`: `aliases` may hold
+    protected ones.
     """
 
     entity: str
@@ -126,6 +142,8 @@ class NewVersion:
     run_id: str | None = None
     history_step: int | None = None
     expect_latest: int | None = None
+    ttl: Ttl = INHERIT
+    allow_protected: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +157,8 @@ class Committed:
 
 @dataclass(frozen=True, slots=True)
 class RunRecord:
-    """A run: what logged or used versions. `state`: "running", "finished", "failed" or "crashed"."""
+    """A run: what logged or used versions. `state`: "running", "finished", "failed" or "crashed". `summary`: the last value
+    that it logged of each name, and what it put there itself."""
 
     id: str
     entity: str
@@ -151,3 +170,13 @@ class RunRecord:
     history_steps: int
     created_at: datetime
     finished_at: datetime | None
+    summary: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryRow:
+    """What a run logged at one step: JSON values by name."""
+
+    step: int
+    at: datetime
+    values: dict[str, Any]

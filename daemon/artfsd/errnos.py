@@ -19,6 +19,7 @@ ERRNO_BY_KIND: dict[str, int] = {
     "conflict": errno.EEXIST,
     "type-conflict": errno.EEXIST,
     "alias-in-use": errno.EBUSY,
+    "alias-protected": errno.EPERM,
     "draft-busy": errno.EBUSY,
     "draft-invalid": errno.EINVAL,
     "latest-moved": errno.EBUSY,

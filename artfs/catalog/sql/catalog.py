@@ -9,18 +9,21 @@ from pathlib import Path
 from types import EllipsisType
 from typing import Any
 
-from artfs.catalog.sql import commits, labels, names, rows, runs, versions
+from artfs.catalog.sql import commits, labels, names, pages, policies, rows, runs, versions
 from artfs.catalog.sql.engine import Database
+from artfs.model.paging import Page, PageRequest
 from artfs.model.records import (
     Collection,
     CollectionKind,
     Committed,
+    HistoryRow,
     Member,
     NewVersion,
     Project,
     RunRecord,
     Version,
 )
+from artfs.model.ttl import Ttl
 
 
 class SqlCatalog:
@@ -90,20 +93,60 @@ class SqlCatalog:
 
     def update_collection(
         self, collection_id: int, *, name: str | None = None, description: str | None = None,
-        tags: Iterable[str] | None = None,
+        tags: Iterable[str] | None = None, type: str | None = None,
     ) -> Collection:
         with self._db.write() as tx:
-            return names.update_collection(tx, collection_id, name, description, tags)
+            return names.update_collection(tx, collection_id, name, description, tags, type)
 
-    def delete_collection(self, collection_id: int) -> None:
+    def page_of_collections(
+        self, entity: str, project: str, request: PageRequest, *, type: str | None = None
+    ) -> Page[Collection]:
+        with self._db.read() as conn:
+            return pages.collections(conn, entity, project, request, type)
+
+    def delete_collection(self, collection_id: int, *, allow_protected: bool = False) -> None:
         with self._db.write() as tx:
-            names.delete_collection(tx, collection_id)
+            names.delete_collection(tx, collection_id, allow_protected)
+
+    # policies ---------------------------------------------------------------------------------------------------
+
+    def protected_aliases(self, entity: str, project: str) -> list[str]:
+        with self._db.read() as conn:
+            return policies.protected_aliases(conn, entity, project)
+
+    def protect_aliases(
+        self, entity: str, project: str, *, add: Iterable[str] = (), remove: Iterable[str] = ()
+    ) -> list[str]:
+        with self._db.write() as tx:
+            return policies.protect_aliases(tx, entity, project, add, remove)
+
+    def default_ttl(self, entity: str, project: str | None = None) -> Ttl:
+        with self._db.read() as conn:
+            return policies.default_ttl(conn, entity, project)
+
+    def set_default_ttl(self, entity: str, project: str | None, ttl: Ttl) -> None:
+        with self._db.write() as tx:
+            policies.set_default_ttl(tx, entity, project, ttl)
+
+    def next_expiry(self) -> datetime | None:
+        with self._db.read() as conn:
+            return policies.next_expiry(conn)
+
+    def expire(self, limit: int = 500) -> list[Member]:
+        with self._db.write() as tx:
+            return policies.expire(tx, limit)
 
     # versions ---------------------------------------------------------------------------------------------------
 
     def members(self, collection_id: int) -> list[Member]:
         with self._db.read() as conn:
             return versions.members(conn, collection_id)
+
+    def page_of_members(
+        self, collection_id: int, request: PageRequest, *, tags: Iterable[str] = ()
+    ) -> Page[Member]:
+        with self._db.read() as conn:
+            return pages.members(conn, collection_id, request, tags)
 
     def resolve(self, entity: str, project: str, collection: str, alias: str) -> Member:
         with self._db.read() as conn:
@@ -117,30 +160,35 @@ class SqlCatalog:
         with self._db.write() as tx:
             return commits.commit(tx, new)
 
-    def set_aliases(self, member_id: int, *, add: Iterable[str] = (), remove: Iterable[str] = ()) -> Member:
+    def set_aliases(
+        self, member_id: int, *, add: Iterable[str] = (), remove: Iterable[str] = (), allow_protected: bool = False
+    ) -> Member:
         with self._db.write() as tx:
-            return labels.set_aliases(tx, member_id, add, remove)
+            return labels.set_aliases(tx, member_id, add, remove, allow_protected)
 
     def update_version(
         self, version_id: int, *, description: str | EllipsisType | None = ..., metadata: dict[str, Any] | None = None,
-        add_tags: Iterable[str] = (), remove_tags: Iterable[str] = (),
+        add_tags: Iterable[str] = (), remove_tags: Iterable[str] = (), ttl: Ttl | EllipsisType = ...,
     ) -> Version:
         with self._db.write() as tx:
-            return versions.update_version(tx, version_id, description, metadata, add_tags, remove_tags)
+            return versions.update_version(tx, version_id, description, metadata, add_tags, remove_tags, ttl)
 
-    def delete_version(self, member_id: int, *, delete_aliases: bool = False) -> None:
+    def delete_version(
+        self, member_id: int, *, delete_aliases: bool = False, allow_protected: bool = False
+    ) -> None:
         with self._db.write() as tx:
-            versions.delete_version(tx, member_id, delete_aliases)
+            versions.delete_version(tx, member_id, delete_aliases, allow_protected)
 
     def link(
-        self, version_id: int, entity: str, project: str, collection: str, aliases: Iterable[str] = ()
+        self, version_id: int, entity: str, project: str, collection: str, aliases: Iterable[str] = (), *,
+        allow_protected: bool = False,
     ) -> Member:
         with self._db.write() as tx:
-            return commits.link(tx, version_id, entity, project, collection, aliases)
+            return commits.link(tx, version_id, entity, project, collection, aliases, allow_protected)
 
-    def unlink(self, member_id: int) -> None:
+    def unlink(self, member_id: int, *, allow_protected: bool = False) -> None:
         with self._db.write() as tx:
-            versions.unlink(tx, member_id)
+            versions.unlink(tx, member_id, allow_protected)
 
     def memberships(self, version_id: int) -> list[Member]:
         with self._db.read() as conn:
@@ -163,15 +211,32 @@ class SqlCatalog:
         with self._db.read() as conn:
             return runs.runs(conn, entity, project)
 
+    def page_of_runs(self, entity: str, project: str, request: PageRequest) -> Page[RunRecord]:
+        with self._db.read() as conn:
+            return pages.runs(conn, entity, project, request)
+
     def update_run(
-        self, run_id: str, *, state: str | None = None, history_steps: int | None = None
+        self, run_id: str, *, state: str | None = None, history_steps: int | None = None,
+        summary: dict[str, Any] | None = None, config: dict[str, Any] | None = None,
     ) -> RunRecord:
         with self._db.write() as tx:
-            return runs.update_run(tx, run_id, state, history_steps)
+            return runs.update_run(tx, run_id, state, history_steps, summary, config)
+
+    def add_history(self, run_id: str, history: Iterable[HistoryRow]) -> RunRecord:
+        with self._db.write() as tx:
+            return runs.add_history(tx, run_id, history)
+
+    def history(self, run_id: str, *, after: int = -1, limit: int = 1000) -> list[HistoryRow]:
+        with self._db.read() as conn:
+            return runs.history(conn, run_id, after, limit)
 
     def record_use(self, run_id: str, version_id: int) -> None:
         with self._db.write() as tx:
             runs.record_use(tx, run_id, version_id)
+
+    def logged_by(self, version_id: int) -> list[RunRecord]:
+        with self._db.read() as conn:
+            return runs.logged_by(conn, version_id)
 
     def used_by(self, version_id: int) -> list[RunRecord]:
         with self._db.read() as conn:
@@ -180,6 +245,10 @@ class SqlCatalog:
     def versions_of_run(self, run_id: str, *, used: bool) -> list[Member]:
         with self._db.read() as conn:
             return runs.versions_of_run(conn, run_id, used)
+
+    def page_of_run_versions(self, run_id: str, request: PageRequest, *, used: bool) -> Page[Member]:
+        with self._db.read() as conn:
+            return pages.versions_of_run(conn, run_id, used, request)
 
     # upkeep -----------------------------------------------------------------------------------------------------
 

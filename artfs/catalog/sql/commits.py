@@ -15,6 +15,7 @@ from artfs.model.digests import MAX_SIZE, check_digest
 from artfs.model.metadata import check_metadata
 from artfs.model.names import check_type
 from artfs.model.records import Collection, Committed, Member, NewVersion
+from artfs.model.ttl import check_ttl
 
 DEFAULT_TYPE = "dataset"
 
@@ -31,6 +32,7 @@ def commit(tx: Writing, new: NewVersion) -> Committed:
     if not (0 <= new.size <= MAX_SIZE and 0 <= new.file_count <= MAX_SIZE):
         raise UsageError(f"impossible totals of a version: {new.size} bytes, {new.file_count} files")
     metadata = check_metadata(new.metadata)
+    ttl = queries.from_ttl(check_ttl(new.ttl))
     aliases = labels.check_aliases(new.aliases)
     tags = labels.check_tags(new.tags)
     collection = _sequence(tx, new)
@@ -38,8 +40,9 @@ def commit(tx: Writing, new: NewVersion) -> Committed:
         rows.need_run(tx.conn, new.run_id)
     latest = queries.MEMBER_NAMED.first(tx.conn, collection_id=collection.id, alias=LATEST)
     if latest is not None and latest.version.digest == new.digest:
-        return Committed(_same_again(tx, latest, aliases, tags, new.run_id), created=False)
+        return Committed(_same_again(tx, latest, aliases, tags, new), created=False)
     _check_latest(collection, latest, new.expect_latest)
+    labels.check_protected(tx, collection.id, aliases, new.allow_protected)
     index = tx.conn.execute(select(_c.c.next_index).where(_c.c.id == collection.id)).scalar_one()
     stamp = labels.touch(tx, collection.id)
     version_id = tx.conn.execute(
@@ -47,7 +50,7 @@ def commit(tx: Writing, new: NewVersion) -> Committed:
         .values(
             collection_id=collection.id, source_index=index, state="COMMITTED", digest=new.digest, size=new.size,
             file_count=new.file_count, description=new.description, metadata=queries.to_json(metadata),
-            run_id=new.run_id, history_step=new.history_step, created_at=stamp, updated_at=stamp,
+            run_id=new.run_id, history_step=new.history_step, created_at=stamp, updated_at=stamp, ttl_s=ttl,
         )
         .returning(_v.c.id)
     ).scalar_one()
@@ -85,14 +88,14 @@ def _check_latest(collection: Collection, latest: Member | None, expected: int |
 
 
 def _same_again(
-    tx: Writing, latest: Member, aliases: tuple[str, ...], tags: tuple[str, ...], run_id: str | None
+    tx: Writing, latest: Member, aliases: tuple[str, ...], tags: tuple[str, ...], new: NewVersion
 ) -> Member:
-    labels.set_aliases(tx, latest.id, aliases, ())
+    labels.set_aliases(tx, latest.id, aliases, (), new.allow_protected)
     if labels.tag_version(tx, latest.version.id, tags):
         stamp = labels.touch(tx, latest.collection_id)
         tx.conn.execute(update(_v).where(_v.c.id == latest.version.id).values(updated_at=stamp))
-    if run_id is not None:
-        runs.relate(tx, run_id, latest.version.id, "logged")
+    if new.run_id is not None:
+        runs.relate(tx, new.run_id, latest.version.id, "logged")
     return rows.need_member(tx.conn, latest.id)
 
 
@@ -111,7 +114,8 @@ def _join(
 
 
 def link(
-    tx: Writing, version_id: int, entity: str, project: str, collection: str, given: Iterable[str]
+    tx: Writing, version_id: int, entity: str, project: str, collection: str, given: Iterable[str],
+    allow_protected: bool,
 ) -> Member:
     """See Catalog.link. Linking again what is linked moves `latest` to it as well, and makes no new index."""
     aliases = labels.check_aliases(given)
@@ -128,6 +132,7 @@ def link(
         target = names.settle_type(tx, found, source.version.type)
     here = queries.MEMBERSHIP_IN.first(tx.conn, version_id=version_id, collection_id=target.id)
     if here is not None:
-        return labels.set_aliases(tx, here.id, (LATEST, *aliases), ())
+        return labels.set_aliases(tx, here.id, (LATEST, *aliases), (), allow_protected)
+    labels.check_protected(tx, target.id, aliases, allow_protected)
     index = tx.conn.execute(select(_c.c.next_index).where(_c.c.id == target.id)).scalar_one()
     return _join(tx, target.id, version_id, index, labels.touch(tx, target.id), aliases)

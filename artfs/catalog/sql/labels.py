@@ -13,7 +13,7 @@ from sqlalchemy import Column, Table, delete, insert, select, update
 from artfs.catalog import schema
 from artfs.catalog.sql import queries, rows
 from artfs.catalog.sql.engine import Writing
-from artfs.errors import AliasInUseError
+from artfs.errors import AliasInUseError, AliasProtectedError
 from artfs.model import names
 from artfs.model.records import Member
 
@@ -106,7 +106,31 @@ def _record(tx: Writing, collection_id: int, stamp: int, alias: str, index: int 
     tx.conn.execute(insert(_events).values(row))
 
 
-def set_aliases(tx: Writing, member_id: int, add: Iterable[str], remove: Iterable[str]) -> Member:
+def check_protected(tx: Writing, collection_id: int, changed: Iterable[str], allowed: bool) -> None:
+    """Raises AliasProtectedError when one of the aliases is protected in the collection's project, and this is not
+    `allowed`."""
+    others = [alias for alias in changed if alias != LATEST]
+    if allowed or not others:
+        return
+    c, protected = schema.collections, schema.protected_aliases
+    query = (
+        select(protected.c.alias)
+        .join(c, protected.c.project_id == c.c.project_id)
+        .where(c.c.id == collection_id, protected.c.alias.in_(others))
+        .order_by(protected.c.alias)
+    )
+    if found := list(tx.conn.execute(query).scalars()):
+        collection = rows.need_collection_id(tx.conn, collection_id)
+        raise AliasProtectedError(
+            f"{rows.some([f'{collection.name}:{alias}' for alias in found])} is protected in "
+            f"{collection.entity}/{collection.project}: it can be given, moved or removed only with --allow-protected "
+            f"(ARTFS_ALLOW_PROTECTED=1)"
+        )
+
+
+def set_aliases(
+    tx: Writing, member_id: int, add: Iterable[str], remove: Iterable[str], allow_protected: bool = False
+) -> Member:
     """See Catalog.set_aliases. An alias both removed and added stays. When nothing changes, nothing is written."""
     wanted = check_aliases(add)
     unwanted = as_names(remove, "aliases")
@@ -115,6 +139,7 @@ def set_aliases(tx: Writing, member_id: int, add: Iterable[str], remove: Iterabl
     new = [alias for alias in wanted if alias not in member.aliases]
     if not gone and not new:
         return member
+    check_protected(tx, member.collection_id, [*gone, *new], allow_protected)
     stamp = touch(tx, member.collection_id)
     drop(tx, member.collection_id, stamp, gone)
     place(tx, member.collection_id, stamp, new, member.id, member.index)

@@ -93,7 +93,8 @@ def settle_type(tx: Writing, collection: Collection, type: str) -> Collection:
 
 
 def update_collection(
-    tx: Writing, collection_id: int, name: str | None, description: str | None, tags: Iterable[str] | None
+    tx: Writing, collection_id: int, name: str | None, description: str | None, tags: Iterable[str] | None,
+    type: str | None,
 ) -> Collection:
     """See Catalog.update_collection. None leaves a thing as it is, a description "" removes it, `tags` replace all."""
     collection = rows.need_collection_id(tx.conn, collection_id)
@@ -105,6 +106,11 @@ def update_collection(
         changes["name"] = name
     if description is not None and (description or None) != collection.description:
         changes["description"] = description or None
+    if type is not None and type != collection.type:
+        if collection.kind == "portfolio":
+            raise ConflictError(f"{collection.name} is a portfolio: its type is that of the versions it links to")
+        names.check_type(type, changes.get("name") or collection.name)
+        changes["type"] = type
     tagged = False
     if tags is not None:
         wanted = labels.check_tags(tags)
@@ -121,18 +127,20 @@ def update_collection(
     return rows.need_collection_id(tx.conn, collection_id)
 
 
-def delete_collection(tx: Writing, collection_id: int) -> None:
+def delete_collection(tx: Writing, collection_id: int, allow_protected: bool) -> None:
     """See Catalog.delete_collection. A few statements, however many versions there are: others wait for the lock."""
     collection = rows.need_collection_id(tx.conn, collection_id)
     stamp = labels.touch(tx, collection_id)
     aliases = schema.aliases
     there = select(aliases.c.alias).where(aliases.c.collection_id == collection_id)
-    labels.drop(tx, collection_id, stamp, tx.conn.execute(there).scalars().all())
+    gone = tx.conn.execute(there).scalars().all()
+    labels.check_protected(tx, collection_id, gone, allow_protected)
+    labels.drop(tx, collection_id, stamp, gone)
     if collection.kind == "portfolio":
         tx.conn.execute(delete(_m).where(_m.c.collection_id == collection_id))
     else:
         for link in queries.LINKS_FROM.all(tx.conn, collection_id=collection_id):
-            versions.remove(tx, link)
+            versions.remove(tx, link, allow_protected=allow_protected)
         living = update(_v).where(_v.c.collection_id == collection_id, _v.c.state != "DELETED")
         tx.conn.execute(living.values(state="DELETED", updated_at=stamp, deleted_at=stamp))
     tx.conn.execute(update(_c).where(_c.c.id == collection_id).values(deleted_at=stamp))

@@ -19,6 +19,7 @@ from sqlalchemy import (
     Connection,
     Select,
     bindparam,
+    func,
     literal,
     select,
     union_all,
@@ -27,15 +28,21 @@ from sqlalchemy import (
 from artfs.catalog import schema
 from artfs.errors import InvalidMetadataError
 from artfs.model.records import Collection, Member, Project, RunRecord, Version
+from artfs.model.ttl import INHERIT, ArtifactTTL, Ttl
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
 _p, _c, _m, _v, _r = schema.projects, schema.collections, schema.memberships, schema.versions, schema.runs
 _aliases, _run_versions = schema.aliases, schema.run_versions
+_entity_ttls = schema.entity_ttls
 # The place that a version came from, beside the one that it is seen in.
 _source = schema.collections.alias("source")
 _source_project = schema.projects.alias("source_project")
+
+
+# What a version without a policy of its own has, by the project that it was logged to: NULL or 0 for "for ever".
+INHERITED_TTL = func.coalesce(_source_project.c.ttl_s, _entity_ttls.c.ttl_s)
 
 
 def to_time(stamp: int) -> datetime:
@@ -55,8 +62,24 @@ def to_json(value: dict[str, Any]) -> str:
         raise InvalidMetadataError(f"this is not a JSON object: {error}") from None
 
 
+def to_ttl(seconds: int | None) -> Ttl:
+    """What `ttl_s` means (see schema)."""
+    return INHERIT if seconds is None else timedelta(seconds=seconds) if seconds else None
+
+
+def from_ttl(ttl: Ttl) -> int | None:
+    """The `ttl_s` of a policy that was checked."""
+    if isinstance(ttl, ArtifactTTL):
+        return None
+    return 0 if ttl is None else ttl // timedelta(seconds=1)
+
+
 def _given(name: str) -> BindParameter[Any]:
     return bindparam(name, required=True)
+
+
+def _several(name: str) -> BindParameter[Any]:
+    return bindparam(name, required=True, expanding=True)
 
 
 class ProjectQuery:
@@ -134,7 +157,7 @@ class MemberQuery:
                 _source_project.c.entity.label("source_entity"), _source_project.c.name.label("source_project"),
                 _source.c.name.label("source_collection"), _source.c.type, _v.c.source_index, _v.c.state, _v.c.digest,
                 _v.c.size, _v.c.file_count, _v.c.description, _v.c.metadata, _v.c.run_id, _v.c.history_step,
-                _v.c.created_at, _v.c.updated_at,
+                _v.c.created_at, _v.c.updated_at, _v.c.ttl_s, INHERITED_TTL.label("inherited_ttl_s"),
             )
             .select_from(_m)
             .join(_c, _m.c.collection_id == _c.c.id)
@@ -142,6 +165,7 @@ class MemberQuery:
             .join(_v, _m.c.version_id == _v.c.id)
             .join(_source, _v.c.collection_id == _source.c.id)
             .join(_source_project, _source.c.project_id == _source_project.c.id)
+            .outerjoin(_entity_ttls, _entity_ttls.c.entity == _source_project.c.entity)
             .where(*self._conditions)
             .order_by(*self._order)
         )
@@ -192,7 +216,8 @@ def _to_version(row: Any, tags: tuple[str, ...]) -> Version:
         source_index=row.source_index, type=row.type, state=row.state, digest=row.digest, size=row.size,
         file_count=row.file_count, description=row.description, metadata=json.loads(row.metadata), tags=tags,
         created_at=to_time(row.created_at), updated_at=to_time(row.updated_at), run_id=row.run_id,
-        history_step=row.history_step,
+        history_step=row.history_step, ttl=to_ttl(row.ttl_s),
+        inherited_ttl=timedelta(seconds=row.inherited_ttl_s) if row.inherited_ttl_s else None,
     )
 
 
@@ -219,6 +244,7 @@ class RunQuery:
                 config=json.loads(row.config), state=row.state, history_steps=row.history_steps,
                 created_at=to_time(row.created_at),
                 finished_at=None if row.finished_at is None else to_time(row.finished_at),
+                summary=json.loads(row.summary) if row.summary else {},
             )
             for row in conn.execute(self._rows, given)
         ]
@@ -233,6 +259,7 @@ _IN_PLACE = (
 )
 COLLECTION = CollectionQuery(*_IN_PLACE)
 COLLECTION_BY_ID = CollectionQuery(_c.c.id == _given("collection_id"))
+COLLECTIONS_BY_ID = CollectionQuery(_c.c.id.in_(_several("ids")))
 COLLECTIONS = CollectionQuery(_c.c.project_id == _given("project_id"))
 COLLECTIONS_OF_TYPE = CollectionQuery(_c.c.project_id == _given("project_id"), _c.c.type == _given("type"))
 
@@ -251,6 +278,7 @@ def _named(collection_id: ColumnElement[int], alias: ColumnElement[str]) -> Colu
 BY_ALIAS = MemberQuery(*_IN_PLACE, IS_COMMITTED, _named(_c.c.id, _given("alias")))
 BY_INDEX = MemberQuery(*_IN_PLACE, IS_COMMITTED, _m.c.member_index == _given("index"))
 MEMBER = MemberQuery(_m.c.id == _given("member_id"))
+MEMBERS_BY_ID = MemberQuery(_m.c.id.in_(_several("ids")))
 MEMBERS = MemberQuery(_m.c.collection_id == _given("collection_id"), IS_COMMITTED)
 MEMBER_AT = MemberQuery(
     _m.c.collection_id == _given("collection_id"), _m.c.member_index == _given("index"), IS_COMMITTED
@@ -278,6 +306,8 @@ SOURCES_OF_RUN = MemberQuery(
 )
 
 RUN = RunQuery(_r.c.id == _given("run_id"))
+RUNS_BY_ID = RunQuery(_r.c.id.in_(_several("ids")))
 RUNS = RunQuery(_r.c.project_id == _given("project_id"))
-# In the order of their first use.
+# In the order of their first time.
+LOGGERS_OF = RunQuery(_run_versions.c.version_id == _given("version_id"), relation="logged")
 USERS_OF = RunQuery(_run_versions.c.version_id == _given("version_id"), relation="used")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 import string
+from collections.abc import Iterable
 from typing import Any, Literal
 
 from sqlalchemy import Connection, insert, select, update
@@ -12,12 +14,12 @@ from artfs.catalog import schema
 from artfs.catalog.sql import names, queries, rows
 from artfs.catalog.sql.engine import Writing
 from artfs.errors import UsageError
-from artfs.model.records import Member, RunRecord
+from artfs.model.records import HistoryRow, Member, RunRecord
 
 STATES = ("running", "finished", "failed", "crashed")
 _LETTERS = string.ascii_lowercase + string.digits
 
-_r, _rv = schema.runs, schema.run_versions
+_r, _rv, _h = schema.runs, schema.run_versions, schema.run_history
 
 
 def create_run(
@@ -48,7 +50,10 @@ def runs(conn: Connection, entity: str, project: str) -> list[RunRecord]:
     return queries.RUNS.all(conn, project_id=place.id)
 
 
-def update_run(tx: Writing, run_id: str, state: str | None, history_steps: int | None) -> RunRecord:
+def update_run(
+    tx: Writing, run_id: str, state: str | None, history_steps: int | None, summary: dict[str, Any] | None = None,
+    config: dict[str, Any] | None = None,
+) -> RunRecord:
     """See Catalog.update_run. A state other than "running" sets finished_at (the first time), "running" clears it."""
     run = rows.need_run(tx.conn, run_id)
     changes: dict[str, Any] = {}
@@ -64,6 +69,9 @@ def update_run(tx: Writing, run_id: str, state: str | None, history_steps: int |
         if history_steps < 0:
             raise UsageError(f"a run cannot have logged {history_steps} steps")
         changes["history_steps"] = history_steps
+    for name, values, now in (("summary", summary, run.summary), ("config", config, run.config)):
+        if values and (merged := {**now, **values}) != now:
+            changes[name] = queries.to_json(merged)
     if changes:
         tx.conn.execute(update(_r).where(_r.c.id == run_id).values(changes))
     return rows.need_run(tx.conn, run_id)
@@ -88,6 +96,45 @@ def used_by(conn: Connection, version_id: int) -> list[RunRecord]:
     """In the order of their first use."""
     rows.need_version(conn, version_id)
     return queries.USERS_OF.all(conn, version_id=version_id)
+
+
+def logged_by(conn: Connection, version_id: int) -> list[RunRecord]:
+    """In the order of their first time."""
+    rows.need_version(conn, version_id)
+    return queries.LOGGERS_OF.all(conn, version_id=version_id)
+
+
+def add_history(tx: Writing, run_id: str, history: Iterable[HistoryRow]) -> RunRecord:
+    """See Catalog.add_history."""
+    rows.need_run(tx.conn, run_id)
+    summary: dict[str, Any] = {}
+    steps = 0
+    for row in history:
+        if row.step < 0:
+            raise UsageError(f"a run has no step {row.step}; the first is 0")
+        here = (_h.c.run_id == run_id, _h.c.step == row.step)
+        there = tx.conn.execute(select(_h.c.data).where(*here)).scalar()
+        if there is None:
+            tx.conn.execute(
+                insert(_h).values(
+                    run_id=run_id, step=row.step, at=queries.to_stamp(row.at), data=queries.to_json(row.values)
+                )
+            )
+        else:
+            merged = {**json.loads(there), **row.values}
+            tx.conn.execute(update(_h).where(*here).values(data=queries.to_json(merged)))
+        summary.update(row.values)
+        steps = max(steps, row.step + 1)
+    run = rows.need_run(tx.conn, run_id)
+    return update_run(tx, run_id, None, max(steps, run.history_steps), summary)
+
+
+def history(conn: Connection, run_id: str, after: int, limit: int) -> list[HistoryRow]:
+    rows.need_run(conn, run_id)
+    query = select(_h).where(_h.c.run_id == run_id, _h.c.step > after).order_by(_h.c.step).limit(limit)
+    return [
+        HistoryRow(step=row.step, at=queries.to_time(row.at), values=json.loads(row.data)) for row in conn.execute(query)
+    ]
 
 
 def versions_of_run(conn: Connection, run_id: str, used: bool) -> list[Member]:

@@ -17,6 +17,7 @@ from artfs.errors import ConflictError, NotFoundError
 from artfs.model import names
 from artfs.model.metadata import check_metadata
 from artfs.model.records import Collection, Member, Version
+from artfs.model.ttl import Ttl, check_ttl
 
 _m, _v, _aliases, _events = schema.memberships, schema.versions, schema.aliases, schema.alias_events
 
@@ -131,12 +132,13 @@ def alias_history(conn: Connection, collection_id: int) -> list[tuple[datetime, 
 
 def update_version(
     tx: Writing, version_id: int, description: str | EllipsisType | None, metadata: dict[str, Any] | None,
-    add_tags: Iterable[str], remove_tags: Iterable[str],
+    add_tags: Iterable[str], remove_tags: Iterable[str], ttl: Ttl | EllipsisType,
 ) -> Version:
     """See Catalog.update_version. A tag both removed and added stays. When nothing changes, nothing is written."""
     wanted = labels.check_tags(add_tags)
     unwanted = labels.as_names(remove_tags, "tags")
     detached = None if metadata is None else check_metadata(metadata)
+    policy = ttl if isinstance(ttl, EllipsisType) else check_ttl(ttl)
     source = rows.need_living_version(tx.conn, version_id)
     version = source.version
     changes: dict[str, Any] = {}
@@ -144,6 +146,8 @@ def update_version(
         changes["description"] = description
     if detached is not None and detached != version.metadata:
         changes["metadata"] = queries.to_json(detached)
+    if not isinstance(policy, EllipsisType) and policy != version.ttl:
+        changes["ttl_s"] = queries.from_ttl(policy)
     tagged = labels.tag_version(tx, version_id, wanted, unwanted)
     if not changes and not tagged:
         return version
@@ -152,30 +156,32 @@ def update_version(
     return rows.need_living_version(tx.conn, version_id).version
 
 
-def delete_version(tx: Writing, member_id: int, delete_aliases: bool) -> None:
+def delete_version(tx: Writing, member_id: int, delete_aliases: bool, allow_protected: bool) -> None:
     """See Catalog.delete_version. Wherever this was `latest`, the newest member that stays becomes it."""
     member = rows.need_living_member(tx.conn, member_id)
     if not member.is_link and not delete_aliases:
         labels.refuse_if_aliased(queries.MEMBERSHIPS_OF.all(tx.conn, version_id=member.version.id))
-    remove(tx, member)
+    remove(tx, member, allow_protected=allow_protected)
 
 
-def unlink(tx: Writing, member_id: int) -> None:
+def unlink(tx: Writing, member_id: int, allow_protected: bool) -> None:
     member = rows.need_member(tx.conn, member_id)
     if not member.is_link:
         raise ConflictError(f"{member.qualified_name} is not a link, so it cannot be unlinked; delete it instead")
-    remove(tx, member)
+    remove(tx, member, allow_protected=allow_protected)
 
 
-def remove(tx: Writing, member: Member) -> None:
-    """Takes a committed member out of its collection: a link goes; a source takes its version and all links along."""
+def remove(tx: Writing, member: Member, *, allow_protected: bool) -> None:
+    """Takes a committed member out of its collection: a link goes; a source takes its version and all links along.
+    Raises AliasProtectedError when something of it has a protected alias, unless they are allowed."""
+    labels.check_protected(tx, member.collection_id, member.aliases, allow_protected)
     if member.is_link:
         labels.vacate(tx, member, labels.touch(tx, member.collection_id))
         tx.conn.execute(delete(_m).where(_m.c.id == member.id))
         return
     for place in queries.MEMBERSHIPS_OF.all(tx.conn, version_id=member.version.id):
         if place.is_link:
-            remove(tx, place)
+            remove(tx, place, allow_protected=allow_protected)
     stamp = labels.touch(tx, member.collection_id)
     labels.vacate(tx, member, stamp)
     gone = {"state": "DELETED", "updated_at": stamp, "deleted_at": stamp}

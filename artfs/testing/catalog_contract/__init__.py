@@ -3,11 +3,12 @@ catalog. Only the interface (artfs.catalog.base.Catalog) is used."""
 
 from artfs.testing.catalog_contract.commits import CommitContract
 from artfs.testing.catalog_contract.names import NamesContract
+from artfs.testing.catalog_contract.policies import PoliciesContract
 from artfs.testing.catalog_contract.upkeep import UpkeepContract
 from artfs.testing.catalog_contract.versions import VersionsContract
 
 __all__ = ["CatalogContract"]
 
 
-class CatalogContract(NamesContract, CommitContract, VersionsContract, UpkeepContract):
+class CatalogContract(NamesContract, CommitContract, VersionsContract, PoliciesContract, UpkeepContract):
     """All of it."""

@@ -11,6 +11,7 @@ from sqlalchemy import event
 
 from artfs.catalog.sql.catalog import SqlCatalog
 from artfs.catalog.sql.engine import Database, connect
+from artfs.model.paging import PageRequest, make_cursor
 from artfs.testing.catalog_contract.making import C, E, P, at, digest, log
 
 MANY = 1000
@@ -62,6 +63,9 @@ def statements(database: Database) -> Iterator[list[tuple[str, Any]]]:
     event.remove(database.engine, "before_cursor_execute", note)
 
 
+PLACE = make_cursor(PageRequest("index"), 500, 500)
+NAMED = make_cursor(PageRequest("name"), "a", 1)
+
 QUESTIONS: dict[str, tuple[int, Callable[[SqlCatalog], object]]] = {
     "by alias": (2, lambda catalog: catalog.resolve(E, P, C, "a500")),
     "by version": (2, lambda catalog: catalog.resolve(E, P, C, "v500")),
@@ -71,6 +75,9 @@ QUESTIONS: dict[str, tuple[int, Callable[[SqlCatalog], object]]] = {
     "memberships": (2, lambda catalog: catalog.memberships(500)),
     "collection": (2, lambda catalog: catalog.try_collection(E, P, C)),
     "collections": (3, lambda catalog: catalog.collections(E, P)),
+    "page of members": (5, lambda catalog: catalog.page_of_members(2, PageRequest("index", 10, PLACE))),
+    "page of collections": (4, lambda catalog: catalog.page_of_collections(E, P, PageRequest("name", 10, NAMED))),
+    "protected aliases": (2, lambda catalog: catalog.protected_aliases(E, P)),
     "history": (3, lambda catalog: catalog.alias_history(2)),
 }
 

@@ -1,0 +1,143 @@
+"""Policies: how long versions live, and which aliases are protected."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Select, delete, func, insert, or_, select, update
+
+from artfs.catalog import schema
+from artfs.catalog.sql import labels, names, queries, rows, versions
+from artfs.catalog.sql.engine import Writing
+from artfs.errors import InvalidArgumentError
+from artfs.model.names import REGISTRY_PREFIX, check_entity_name
+from artfs.model.records import Member
+from artfs.model.ttl import Ttl, check_ttl
+
+_p, _c, _m, _v = schema.projects, schema.collections, schema.memberships, schema.versions
+_protected, _entity_ttls, _aliases = schema.protected_aliases, schema.entity_ttls, schema.aliases
+_MICROSECONDS = 1_000_000
+
+
+# protected aliases ------------------------------------------------------------------------------------------------
+
+
+def protected_aliases(conn: Connection, entity: str, project: str) -> list[str]:
+    place = rows.need_project(conn, entity, project)
+    query = select(_protected.c.alias).where(_protected.c.project_id == place.id).order_by(_protected.c.alias)
+    return list(conn.execute(query).scalars())
+
+
+def protect_aliases(tx: Writing, entity: str, project: str, add: Iterable[str], remove: Iterable[str]) -> list[str]:
+    """See Catalog.protect_aliases."""
+    wanted = labels.check_aliases(add)
+    unwanted = labels.as_names(remove, "aliases")
+    if labels.LATEST in wanted:
+        raise InvalidArgumentError("'latest' moves with every new version, so it cannot be protected")
+    place = names.create_project(tx, entity, project)
+    there = set(protected_aliases(tx.conn, entity, project))
+    gone = there.intersection(unwanted).difference(wanted)
+    new = [alias for alias in wanted if alias not in there]
+    if gone:
+        mine = _protected.c.project_id == place.id
+        tx.conn.execute(delete(_protected).where(mine, _protected.c.alias.in_(gone)))
+    if new:
+        tx.conn.execute(insert(_protected), [{"project_id": place.id, "alias": alias} for alias in new])
+    return protected_aliases(tx.conn, entity, project)
+
+
+# defaults ---------------------------------------------------------------------------------------------------------
+
+
+def default_ttl(conn: Connection, entity: str, project: str | None) -> Ttl:
+    if project is None:
+        seconds = conn.execute(select(_entity_ttls.c.ttl_s).where(_entity_ttls.c.entity == entity)).scalar()
+        return None if seconds is None else timedelta(seconds=seconds)
+    place = rows.need_project(conn, entity, project)
+    return queries.to_ttl(conn.execute(select(_p.c.ttl_s).where(_p.c.id == place.id)).scalar_one())
+
+
+def set_default_ttl(tx: Writing, entity: str, project: str | None, ttl: Ttl) -> None:
+    """See Catalog.set_default_ttl. The versions that inherit it are not touched: what they have is looked up."""
+    checked = check_ttl(ttl)
+    if project is None:
+        check_entity_name(entity)
+        if checked == default_ttl(tx.conn, entity, None):
+            return
+        tx.conn.execute(delete(_entity_ttls).where(_entity_ttls.c.entity == entity))
+        if isinstance(checked, timedelta):
+            tx.conn.execute(insert(_entity_ttls).values(entity=entity, ttl_s=queries.from_ttl(checked)))
+        return
+    place = names.create_project(tx, entity, project)
+    if checked != default_ttl(tx.conn, entity, project):
+        tx.conn.execute(update(_p).where(_p.c.id == place.id).values(ttl_s=queries.from_ttl(checked)))
+
+
+# expiry -----------------------------------------------------------------------------------------------------------
+
+
+def _stays() -> ColumnElement[bool]:
+    """Versions whose time may be up, and which stay: a protected alias names them, or a registry holds them."""
+    place, held, project = _m.alias(), _c.alias(), _p.alias()
+    shielded = (
+        select(place.c.id)
+        .join(held, place.c.collection_id == held.c.id)
+        .join(_protected, _protected.c.project_id == held.c.project_id)
+        .join(_aliases, (_aliases.c.membership_id == place.c.id) & (_aliases.c.alias == _protected.c.alias))
+        .where(place.c.version_id == _v.c.id)
+    )
+    place, held = _m.alias(), _c.alias()
+    registered = (
+        select(place.c.id)
+        .join(held, place.c.collection_id == held.c.id)
+        .join(project, held.c.project_id == project.c.id)
+        .where(
+            place.c.version_id == _v.c.id, place.c.collection_id != _v.c.collection_id,
+            project.c.name.startswith(REGISTRY_PREFIX, autoescape=True),
+        )
+    )
+    return or_(shielded.exists(), registered.exists())
+
+
+def _mortal(own: bool) -> tuple[Select[Any], ColumnElement[int]]:
+    """Versions that will expire (a select of them, and the stamp at which each does): by their `own` policy, or by one
+    that they inherit. Two queries, so that each goes by an index."""
+    if own:
+        query = select(_v.c.id).where(_v.c.ttl_s > 0)
+        seconds: ColumnElement[Any] = _v.c.ttl_s
+    else:
+        seconds = func.coalesce(_p.c.ttl_s, _entity_ttls.c.ttl_s)
+        query = (
+            select(_v.c.id)
+            .select_from(_p)
+            .outerjoin(_entity_ttls, _entity_ttls.c.entity == _p.c.entity)
+            .join(_c, _c.c.project_id == _p.c.id)
+            .join(_v, _v.c.collection_id == _c.c.id)
+            .where(_p.c.deleted_at.is_(None), _c.c.deleted_at.is_(None), seconds > 0, _v.c.ttl_s.is_(None))
+        )
+    at = _v.c.created_at + seconds * _MICROSECONDS
+    return query.where(queries.IS_COMMITTED, ~_stays()), at
+
+
+def next_expiry(conn: Connection) -> datetime | None:
+    found = []
+    for own in (True, False):
+        query, at = _mortal(own)
+        found.append(conn.execute(query.with_only_columns(func.min(at), maintain_column_froms=True)).scalar())
+    stamps = [stamp for stamp in found if stamp is not None]
+    return queries.to_time(min(stamps)) if stamps else None
+
+
+def expire(tx: Writing, limit: int) -> list[Member]:
+    """See Catalog.expire."""
+    gone: list[Member] = []
+    for own in (True, False):
+        query, at = _mortal(own)
+        due = query.where(at <= tx.now).order_by(at, _v.c.id).limit(limit - len(gone))
+        for version_id in tx.conn.execute(due).scalars().all():
+            member = rows.need_version(tx.conn, version_id)
+            versions.remove(tx, member, allow_protected=False)
+            gone.append(member)
+    return gone

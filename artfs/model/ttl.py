@@ -1,0 +1,42 @@
+"""How long versions live. Pure values; seconds are whole, as catalogs keep them."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from enum import Enum
+from typing import TypeAlias
+
+from artfs.errors import InvalidArgumentError
+
+MAX_TTL = timedelta(days=36_500)
+"""The longest, a hundred years: the moment of expiry must be one that a date can hold."""
+
+
+class ArtifactTTL(Enum):
+    """`INHERIT`: no policy of one's own, that of the project (or else of the entity) counts. The reference's name."""
+
+    INHERIT = 0
+
+
+Ttl: TypeAlias = timedelta | ArtifactTTL | None
+"""A policy: a duration (counted from the commit), None (never expires, whatever the defaults say), or INHERIT."""
+
+INHERIT = ArtifactTTL.INHERIT
+
+
+def check_ttl(ttl: Ttl) -> Ttl:
+    """Returns `ttl` if a version may have it, in whole seconds (the rest is cut off).
+
+    Raises InvalidArgumentError (a ValueError) for less than a second and for more than MAX_TTL, TypeError for what is no
+    policy.
+    """
+    if ttl is None or isinstance(ttl, ArtifactTTL):
+        return ttl
+    if not isinstance(ttl, timedelta):
+        raise TypeError(f"a ttl is a timedelta, None or ArtifactTTL.INHERIT, not {type(ttl).__name__}")
+    whole = timedelta(days=ttl.days, seconds=ttl.seconds)
+    if whole <= timedelta(0):
+        raise InvalidArgumentError(f"a ttl must be at least a second, not {ttl}; None means that nothing expires")
+    if whole > MAX_TTL:
+        raise InvalidArgumentError(f"a ttl of {ttl.days} days is too long; None means that nothing expires")
+    return whole
