@@ -176,6 +176,7 @@ class DraftArtifact:
         incremental: bool,
         sessions: Callable[[], Session],
         base: Base | None = None,
+        region: str | None = None,
     ) -> None:
         """`sessions` gives the session whose store takes the bytes; it is called when the first bytes come.
 
@@ -187,6 +188,7 @@ class DraftArtifact:
         self.metadata: dict[str, Any] = check_metadata(metadata)
         self.incremental = incremental
         self.base = base
+        self.region = region
         self.added = AddedPaths()
         self.finalized = False
         self.committed: Committed | None = None
