@@ -158,7 +158,7 @@ class Artifact(ArtifactFacts):
         """A draft with the same content, to be changed and logged as the next version of the collection that this
         one was logged to (of a link: of its source). Logged unchanged, it makes no new version.
 
-        It has this one's type, description and metadata, not its aliases and tags. No file is read or copied.
+        It has this one's type, description and metadata, not its aliases, tags and ttl. No file is read or copied.
         Raises ArtifactNotLoggedError; NotFoundError when the version was deleted.
         """
         return _behind(new_draft(self._logged("new_draft")))
@@ -187,12 +187,12 @@ class Artifact(ArtifactFacts):
         return isinstance(self._state, DraftArtifact)
 
     def save(self, project: str | None = None, settings: Settings | None = None) -> None:
-        """Logs a draft; persists changes of description, metadata, aliases and tags of a logged artifact.
+        """Logs a draft; persists changes of description, metadata, ttl, aliases and tags of a logged one.
 
         A draft is logged by the current run, else by one of type "auto" that is made for it. When this
         returns, the version is durable and this object is it; when it raises, there is no version. Content
         that `latest` has already makes no new version: this object becomes that one, and the draft's
-        description and metadata are dropped.
+        description, metadata and ttl are dropped.
 
         Arguments:
             project: for a draft outside a run; None: the settings' (of `new_draft`: where its version was logged).

@@ -204,6 +204,7 @@ def log_draft(
                             target.run_id,
                             target.history_step,
                             expect_latest,
+                            draft.ttl,
                         )
                     )
                     break
