@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from artfs.api.session import Session as Session
     from artfs.api.session import open_session as open_session
     from artfs.errors import ArtfsError as ArtfsError
-    from artfs.model.ttl import ArtifactTTL as ArtifactTTL
     from artfs.settings import Settings as Settings
     from artfs.settings import load_settings as load_settings
 
@@ -36,7 +35,6 @@ _HOMES = {
     "ArtfsError": "artfs.errors",
     "Artifact": "artfs.api.artifact",
     "ArtifactManifest": "artfs.api.manifest",
-    "ArtifactTTL": "artfs.model.ttl",
     "ManifestEntry": "artfs.api.manifest",
     "Run": "artfs.api.run",
     "Session": "artfs.api.session",

@@ -36,7 +36,6 @@ class Settings:
         free_floor: bytes that must stay free on the state folder's file system; stores below it get ENOSPC. 0: none;
             None (not given): 64 MiB, but at most a fiftieth of the file system.
         workers: threads or processes for hashing and copying; 0: one for each CPU.
-        storage_region: what the store of the state folder is called, for `Artifact(storage_region=…)`; not empty.
     """
 
     home: Path
@@ -48,7 +47,6 @@ class Settings:
     poll_s: float = 0.2
     free_floor: int | None = None
     workers: int = 0
-    storage_region: str = "default"
 
     @property
     def catalog_path(self) -> Path:

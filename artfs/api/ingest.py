@@ -204,7 +204,6 @@ def log_draft(
                             target.run_id,
                             target.history_step,
                             expect_latest,
-                            draft.ttl,
                         )
                     )
                     break

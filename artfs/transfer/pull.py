@@ -12,17 +12,24 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 
-from artfs.errors import BadBlobError, ConflictError, SourceChangedError, StorageError
+from artfs.errors import ArtfsError, BadBlobError, ConflictError, SourceChangedError, StorageError
 from artfs.model.digests import BLOCKS_ABOVE, digest_bytes
 from artfs.model.entry import DirEntry, Entry, FileEntry, LinkEntry, RefEntry
 from artfs.model.manifest import Manifest
 from artfs.store.base import BlobStore
-from artfs.store.linux import try_reflink
+from artfs.store.folder import FolderStore
 from artfs.store.verify import OnBytes, copy_digesting, digest_file, read_small, write_all
 from artfs.transfer.ahead import HEAVY_ABOVE, Ahead, Light
+from artfs.transfer.helpers import Helpers
+from artfs.transfer.landing import OPEN_DIRECTORY, Landing, move_file, not_a_directory, open_landing
 from artfs.transfer.progress import Meter, OnProgress
+from artfs.transfer.smallcopy import File, NotThatBlob, Reflinks, copy_files
 
 _GROUP = 64
+_HELPERS_AFTER = 4
+"""Groups of small files after which helpers are worth starting (20 ms each)."""
+_LONG_PATH = 3000
+"""Bytes of a path from which on the kernel is given one directory at a time (it takes 4,095)."""
 
 
 @dataclass(slots=True)
@@ -39,52 +46,118 @@ class Pulled:
 
 def pull(
     store: BlobStore, manifest: Manifest, dest: str | os.PathLike[str], *, path_prefix: str | None = None,
-    on_progress: OnProgress | None = None, workers: int = 0,
+    on_progress: OnProgress | None = None, workers: int = 0, hard_links: bool = False,
 ) -> Pulled:
     """Makes the version's files, links and directories below the folder `dest`, which is made when missing.
 
-    A file is written under another name, checked, and then moved into place: no name ever shows half a file. Equal ones
-    that are there stay as they are, different ones are replaced, and what the version does not know is left alone. Files
-    get 0644 or 0755, less the umask. Only `dest` itself may be a symbolic link: none below it is followed.
+    A file is written elsewhere (see `landing`), checked, and then moved into place: no name ever shows half a file. Equal
+    ones that are there stay as they are, different ones are replaced, and what the version does not know is left alone.
+    Files get 0644 or 0755, less the umask, and share their bytes with the store where the file system has reflinks. Only
+    `dest` itself may be a symbolic link: none below it is followed.
+
+    Ended by an error or Ctrl-C, it leaves the files that were whole by then, under their names, and nothing else.
 
     Arguments:
         path_prefix: only paths that begin with this text ("" and None: all).
         on_progress: phase "pull".
-        workers: threads; 0: one for each CPU.
+        workers: threads and processes; 0: one for each CPU.
+        hard_links: new files are the store's own, read-only (0444): nobody may change them in place. Executable ones,
+            and those on other file systems, are copied all the same.
     Raises ConflictError when a directory is where a file or link should be, or something else where a directory should;
     BadBlobError, BlobMissingError, BadObjectError (nothing wrong is left behind); StorageError.
     """
     prefix = path_prefix or ""
     nbytes, files = (0, 0) if prefix else (manifest.totals.size, manifest.totals.file_count)
-    result = Pulled()
     ahead = Ahead(workers)
-    with Meter(on_progress, "pull", files, nbytes) as meter, _open_dest(dest) as (dest_fd, dest_path, fresh):
-        writer = _Writer(store, dest_fd, dest_path, fresh, ahead.count(meter))
-        groups = _groups(manifest, prefix, writer, result)
-        tasks = (_task(writer, group) for group in groups)
-        with closing(ahead.run(tasks)) as done:
+    with (
+        Meter(on_progress, "pull", files, nbytes) as meter,
+        _open_dest(dest) as (dest_fd, dest_path),
+        open_landing(dest_fd, dest_path, partial(_entry_at, manifest, prefix)) as landing,
+    ):
+        writer = _Writer(store, landing, dest_fd, dest_path, ahead.count(meter), hard_links=hard_links)
+        work = _Pull(writer, meter, Helpers(ahead.workers - 1 if writer.has_plain_blobs else 0, landing.fd))
+        try:
+            work.run(manifest, prefix, ahead)
+        except BaseException:
+            # The helpers first: what they are at is not whole.
+            work.helpers.close()
+            with suppress(ArtfsError, OSError):
+                writer.publish_finished()
+            raise
+        work.helpers.close()
+        try:
+            landing.publish()
+        except OSError as error:
+            raise StorageError.wrap(error, f"moving files into place in {dest_path}") from error
+    return work.result
+
+
+def _entry_at(manifest: Manifest, prefix: str, path: str) -> Entry | None:
+    return manifest.get(path) if path.startswith(prefix) else None
+
+
+class _Pull:
+    """One pull: which group is written by whom, and what was done."""
+
+    def __init__(self, writer: _Writer, meter: Meter, helpers: Helpers[_Group]) -> None:
+        self.result = Pulled()
+        self.helpers = helpers
+        self._writer = writer
+        self._meter = meter
+
+    def run(self, manifest: Manifest, prefix: str, ahead: Ahead) -> None:
+        groups = _groups(manifest, prefix, self._writer, self.result)
+        with closing(ahead.run(self._tasks(groups))) as done:
             for part in done:
-                result.written += part.written
-                result.nbytes += part.nbytes
-                result.unchanged += part.unchanged
-                result.links += part.links
-                meter.advance(part.written + part.unchanged)
-    return result
+                self._count(part)
+        self._collect(wait=True)
+
+    def _tasks(self, groups: Iterator[_Group]) -> Iterator[Light[Pulled] | Callable[[], Pulled]]:
+        small = 0
+        for group in groups:
+            task = partial(self._writer.write_group, group)
+            if group.heavy:
+                yield task
+                continue
+            small += 1
+            self._collect(wait=False)
+            if small <= _HELPERS_AFTER or not self._help(group):
+                yield Light(task)
+
+    def _help(self, group: _Group) -> bool:
+        """Whether a helper writes it."""
+        files = self._writer.plain_files(group)
+        if files is None:
+            return False
+        self._writer.begin(group)
+        return self.helpers.offer(group, os.fsencode(group.directory) or b".", files)
+
+    def _collect(self, *, wait: bool) -> None:
+        for group, nbytes in self.helpers.done(wait=wait):
+            if nbytes < 0:
+                self._count(self._writer.write_group(group))
+            else:
+                self._writer.end(group)
+                self._count(Pulled(written=len(group.entries), nbytes=nbytes))
+                self._meter.advance(0, nbytes)
+
+    def _count(self, part: Pulled) -> None:
+        self.result.written += part.written
+        self.result.nbytes += part.nbytes
+        self.result.unchanged += part.unchanged
+        self.result.links += part.links
+        self._meter.advance(part.written + part.unchanged)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Group:
-    """Entries of one directory. `fresh`: the pull made the directory, so nothing else is in it. `heavy`: one large file."""
+    """Entries of one directory. `fresh`: the destination has no such directory, so it is filled in the landing folder.
+    `heavy`: one large file."""
 
     directory: str
     fresh: bool
     entries: list[FileEntry | LinkEntry]
     heavy: bool
-
-
-def _task(writer: _Writer, group: _Group) -> Light[Pulled] | Callable[[], Pulled]:
-    task = partial(writer.write_group, group)
-    return task if group.heavy else Light(task)
 
 
 def _groups(manifest: Manifest, prefix: str, writer: _Writer, result: Pulled) -> Iterator[_Group]:
@@ -123,45 +196,136 @@ def _wanted(manifest: Manifest, prefix: str) -> Iterator[tuple[str, Entry]]:
 
 
 class _Writer:
-    """Writes below one folder, never through a symbolic link."""
+    """Writes below one folder, never through a symbolic link. Its groups may be written on several threads."""
 
-    def __init__(self, store: BlobStore, dest_fd: int, dest_path: str, fresh: bool, on_bytes: OnBytes) -> None:
+    def __init__(
+        self, store: BlobStore, landing: Landing, dest_fd: int, dest_path: str, on_bytes: OnBytes, *, hard_links: bool
+    ) -> None:
         self._store = store
+        self._landing = landing
         self._dest_fd = dest_fd
         self._dest_path = dest_path
         self._on_bytes = on_bytes
-        self._can_reflink = True
+        self._hard_links = hard_links
+        self._reflinks = Reflinks()
         self._temp_prefix = f".artfs-{secrets.token_hex(4)}-"
         self._temp_numbers = itertools.count(1)
-        self._fresh: dict[str, bool] = {"": fresh}
+        self._fresh: dict[str, bool] = {"": False}
+        self._unfinished: set[_Group] = set()
+        self._running: set[_Group] = set()
+
+    @property
+    def has_plain_blobs(self) -> bool:
+        """Whether `plain_files` may say anything."""
+        return isinstance(self._store, FolderStore) and not self._hard_links
 
     def make_directory(self, path: str) -> bool:
-        """Makes it, with those above it, unless it is there; whether this pull made it."""
+        """Makes it, with those above it, unless it is there; whether it is new."""
         known = self._fresh.get(path)
         if known is None:
             above, _, name = path.rpartition("/")
-            self.make_directory(above)
-            with self._open_directory(above) as fd:
-                try:
-                    os.mkdir(name, dir_fd=fd)
-                    known = True
-                except FileExistsError:
-                    known = False
-                    self._check_directory(name, fd, path)
-                except OSError as error:
-                    raise self._refused(error, f"making the directory {self._shown(path)}") from error
+            known = self.make_directory(above) or not self._has_directory(above, name, path)
+            if known:
+                self._make_in_landing(path)
             self._fresh[path] = known
         return known
 
+    def _has_directory(self, above: str, name: str, path: str) -> bool:
+        with self._open_directory(above) as fd:
+            try:
+                os.stat(name, dir_fd=fd, follow_symlinks=False)
+            except FileNotFoundError:
+                return False
+            except OSError as error:
+                raise self._refused(error, f"looking at {self._shown(path)}") from error
+            self._check_directory(name, fd, path)
+            return True
+
+    def _make_in_landing(self, path: str) -> None:
+        above, _, name = path.rpartition("/")
+        try:
+            try:
+                with self._open_landed(above) as fd:
+                    os.mkdir(name, dir_fd=fd)
+            except FileNotFoundError:  # those above it are in the destination only
+                self._make_in_landing(above)
+                with self._open_landed(above) as fd:
+                    os.mkdir(name, dir_fd=fd)
+        except FileExistsError:
+            pass
+        except OSError as error:
+            raise self._refused(error, f"making the directory {self._shown(path)}") from error
+
+    # groups ----------------------------------------------------------------------------------------------------------
+
+    def begin(self, group: _Group) -> None:
+        """From now on, until `end`, what there is of a new directory's group may be half-written."""
+        self._unfinished.add(group)
+
+    def end(self, group: _Group) -> None:
+        self._unfinished.discard(group)
+
+    def plain_files(self, group: _Group) -> list[File] | None:
+        """The group for `copy_files`; None when it needs more than that."""
+        store = self._store
+        if not isinstance(store, FolderStore) or self._hard_links or not group.fresh or len(group.directory) > 1000:
+            return None
+        files: list[File] = []
+        for entry in group.entries:
+            if not isinstance(entry, FileEntry):
+                return None
+            digest = entry.digest
+            files.append((entry.name, os.fsencode(store.path_of(digest)), digest, entry.size, _mode_of(entry)))
+        return files
+
     def write_group(self, group: _Group) -> Pulled:
+        self._running.add(group)
+        try:
+            self.begin(group)
+            done = self._write_quickly(group) or self._write_slowly(group)
+            self.end(group)
+            return done
+        finally:
+            self._running.discard(group)
+
+    def publish_finished(self) -> None:
+        """After an error: moves what is whole into place. Nobody writes any more."""
+        if self._running:
+            return  # a second Ctrl-C: a thread may still be writing, so nothing here can be relied on
+        for group in self._unfinished:
+            if group.fresh:
+                with suppress(FileNotFoundError), self._open_landed(group.directory) as fd:
+                    for entry in group.entries:
+                        with suppress(FileNotFoundError):
+                            os.unlink(entry.name, dir_fd=fd)
+        for name in os.listdir(self._landing.fd):
+            if name.startswith(self._temp_prefix):
+                os.unlink(name, dir_fd=self._landing.fd)
+        self._landing.publish()
+
+    def _write_quickly(self, group: _Group) -> Pulled | None:
+        """None when it needs more than that, or does not work: then the slow way finds out why."""
+        files = None if group.heavy else self.plain_files(group)
+        if files is None:
+            return None
+        try:
+            with self._open_landed(group.directory) as fd:
+                nbytes = copy_files(fd, files, self._reflinks)
+        except (NotThatBlob, OSError):
+            return None
+        self._on_bytes(nbytes)
+        return Pulled(written=len(files), nbytes=nbytes)
+
+    def _write_slowly(self, group: _Group) -> Pulled:
         done = Pulled()
         prefix = f"{group.directory}/" if group.directory else ""
-        with self._open_directory(group.directory) as fd:
+        open_it = self._open_landed if group.fresh else self._open_directory
+        with open_it(group.directory) as fd:
             for entry in group.entries:
                 path = prefix + os.fsdecode(entry.name)
                 try:
                     if isinstance(entry, LinkEntry):
-                        if self._make_link(entry, fd, group.fresh):
+                        if self._make_link(entry, fd, group.fresh, path):
                             done.links += 1
                         else:
                             done.unchanged += 1
@@ -169,74 +333,82 @@ class _Writer:
                         done.unchanged += 1
                         self._on_bytes(entry.size)
                     else:
-                        self._write_file(entry, fd, path)
+                        self._put_file(entry, fd, group.fresh, path)
                         done.written += 1
                         done.nbytes += entry.size
                 except IsADirectoryError:
                     raise ConflictError(
-                        f"{self._shown(path)} is a directory, and the version has"
-                        f" a {'link' if isinstance(entry, LinkEntry) else 'file'} there; move it away"
+                        f"{self._shown(path)} is a directory, and the version has a file there; move it away"
                     ) from None
                 except OSError as error:
                     raise self._refused(error, f"writing {self._shown(path)}") from error
         return done
 
-    def _write_file(self, entry: FileEntry, dir_fd: int, path: str) -> None:
+    # one file ----------------------------------------------------------------------------------------------------------
+
+    def _put_file(self, entry: FileEntry, folder: int, fresh: bool, path: str) -> None:
+        if fresh:
+            self._write_file(entry, folder, entry.name, path)
+            return
+        with self._temporary() as temp:
+            self._write_file(entry, self._landing.fd, temp, path)
+            move_file(temp, self._landing.fd, folder, entry.name, self._shown(path))
+
+    def _write_file(self, entry: FileEntry, folder: int, name: str | bytes, path: str) -> None:
         blob = self._store.open_blob(entry.digest)
         try:
-            if entry.size <= BLOCKS_ABOVE:
-                data = read_small(blob, entry.size)
-                if digest_bytes(data) != entry.digest:
-                    raise _damaged(entry, path)
-                self._on_bytes(entry.size)
-                self._write_small(data, entry, dir_fd)
-            else:
-                with self._temporary(entry, dir_fd) as target:
-                    if self._copy(blob, target, entry.size) != entry.digest:
-                        raise _damaged(entry, path)
+            with suppress(FileNotFoundError):  # of an attempt before
+                os.unlink(name, dir_fd=folder)
+            if self._hard_links and self._try_hard_link(entry, blob, folder, name, path):
+                return
+            target = os.open(name, _CREATE, _mode_of(entry), dir_fd=folder)
+            try:
+                self._fill(entry, blob, target, path)
+            finally:
+                os.close(target)
         except SourceChangedError:
             raise _damaged(entry, path) from None
         finally:
             os.close(blob)
 
-    def _write_small(self, data: bytes, entry: FileEntry, dir_fd: int) -> None:
-        temp = self._temp_name()
-        fd = os.open(temp, _CREATE, 0o755 if entry.executable else 0o644, dir_fd=dir_fd)
+    def _fill(self, entry: FileEntry, blob: int, target: int, path: str) -> None:
+        size = entry.size
+        cloned = self._reflinks.work and self._reflinks.try_clone(blob, target)
+        if size <= BLOCKS_ABOVE:
+            data = read_small(target if cloned else blob, size)
+            if digest_bytes(data) != entry.digest:
+                raise _damaged(entry, path)
+            self._on_bytes(size)
+            if not cloned:
+                write_all(target, data, 0)
+            return
+        check = digest_file(target, size, on_bytes=self._on_bytes) if cloned else None
+        if (check or copy_digesting(blob, target, size, on_bytes=self._on_bytes)) != entry.digest:
+            raise _damaged(entry, path)
+
+    def _try_hard_link(self, entry: FileEntry, blob: int, folder: int, name: str | bytes, path: str) -> bool:
+        if entry.executable or not isinstance(self._store, FolderStore):
+            return False  # the mode would be that of the store's file, too
+        if digest_file(blob, entry.size) != entry.digest:
+            raise _damaged(entry, path)
         try:
-            try:
-                write_all(fd, data, 0)
-            finally:
-                os.close(fd)
-            os.rename(temp, entry.name, src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
-        except BaseException:
-            with suppress(OSError):
-                os.unlink(temp, dir_fd=dir_fd)
+            os.link(self._store.path_of(entry.digest), name, dst_dir_fd=folder)
+        except OSError as error:
+            if error.errno in _CANNOT_LINK:
+                return False
             raise
-
-    def _copy(self, blob: int, target: int, size: int) -> str:
-        if self._can_reflink:
-            if try_reflink(blob, target):
-                return digest_file(target, size, on_bytes=self._on_bytes)
-            self._can_reflink = False
-        return copy_digesting(blob, target, size, on_bytes=self._on_bytes)
-
-    def _temp_name(self) -> str:
-        return f"{self._temp_prefix}{next(self._temp_numbers)}.tmp"
+        self._on_bytes(entry.size)
+        return True
 
     @contextmanager
-    def _temporary(self, entry: FileEntry, dir_fd: int) -> Iterator[int]:
-        """A new file that gets the entry's name when the `with` ends well, and is gone otherwise."""
-        temp = self._temp_name()
-        fd = os.open(temp, _CREATE, 0o755 if entry.executable else 0o644, dir_fd=dir_fd)
+    def _temporary(self) -> Iterator[str]:
+        """A name in the landing folder, free again afterwards."""
+        temp = f"{self._temp_prefix}{next(self._temp_numbers)}.tmp"
         try:
-            try:
-                yield fd
-            finally:
-                os.close(fd)
-            os.rename(temp, entry.name, src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
+            yield temp
         except BaseException:
             with suppress(OSError):
-                os.unlink(temp, dir_fd=dir_fd)
+                os.unlink(temp, dir_fd=self._landing.fd)
             raise
 
     def _is_there(self, entry: FileEntry, dir_fd: int) -> bool:
@@ -252,12 +424,16 @@ class _Writer:
                 raise IsADirectoryError
             if not stat.S_ISREG(status.st_mode) or status.st_size != entry.size:
                 return False
+            if status.st_nlink > 1 and not self._hard_links and self._is_the_stores(status, entry):
+                return False
             try:
                 if digest_file(fd, entry.size) != entry.digest:
                     return False
             except SourceChangedError:
                 return False
             if bool(status.st_mode & stat.S_IXUSR) != entry.executable:
+                if self._is_the_stores(status, entry):
+                    return False
                 mode = stat.S_IMODE(status.st_mode)
                 # Who may read it may execute it.
                 os.fchmod(fd, mode | (mode & 0o444) >> 2 if entry.executable else mode & ~0o111)
@@ -265,20 +441,45 @@ class _Writer:
         finally:
             os.close(fd)
 
-    def _make_link(self, entry: LinkEntry, dir_fd: int, fresh: bool) -> bool:
-        if not fresh:
-            with suppress(OSError):
-                if os.readlink(entry.name, dir_fd=dir_fd) == entry.target:
-                    return False
-        temp = self._temp_name()
-        os.symlink(entry.target, temp, dir_fd=dir_fd)
-        try:
-            os.rename(temp, entry.name, src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
-        except BaseException:
-            with suppress(OSError):
-                os.unlink(temp, dir_fd=dir_fd)
-            raise
+    def _is_the_stores(self, status: os.stat_result, entry: FileEntry) -> bool:
+        """A hard link of an earlier pull: the store's own file, which is not ours to change."""
+        if not isinstance(self._store, FolderStore):
+            return False
+        with suppress(FileNotFoundError):
+            return os.path.samestat(status, os.stat(self._store.path_of(entry.digest)))
+        return False
+
+    def _make_link(self, entry: LinkEntry, folder: int, fresh: bool, path: str) -> bool:
+        if fresh:
+            with suppress(FileNotFoundError):
+                os.unlink(entry.name, dir_fd=folder)
+            os.symlink(entry.target, entry.name, dir_fd=folder)
+            return True
+        with suppress(OSError):
+            if os.readlink(entry.name, dir_fd=folder) == entry.target:
+                return False
+        with self._temporary() as temp:
+            os.symlink(entry.target, temp, dir_fd=self._landing.fd)
+            move_file(temp, self._landing.fd, folder, entry.name, self._shown(path))
         return True
+
+    @contextmanager
+    def _open_landed(self, path: str) -> Iterator[int]:
+        """A directory in the landing folder, which nobody else writes to. Raises FileNotFoundError, OSError."""
+        if len(path) > _LONG_PATH // 3:
+            fd = os.dup(self._landing.fd)
+            for name in path.split("/"):
+                try:
+                    below = os.open(name, OPEN_DIRECTORY, dir_fd=fd)
+                finally:
+                    os.close(fd)
+                fd = below
+        else:
+            fd = os.open(path or ".", OPEN_DIRECTORY, dir_fd=self._landing.fd)
+        try:
+            yield fd
+        finally:
+            os.close(fd)
 
     @contextmanager
     def _open_directory(self, path: str) -> Iterator[int]:
@@ -288,7 +489,7 @@ class _Writer:
             for name in path.split("/") if path else ():
                 done = f"{done}/{name}" if done else name
                 try:
-                    below = os.open(name, _DIRECTORY, dir_fd=fd)
+                    below = os.open(name, OPEN_DIRECTORY, dir_fd=fd)
                 except OSError as error:
                     self._check_directory(name, fd, done)
                     raise self._refused(error, f"opening {self._shown(done)}") from error
@@ -304,8 +505,7 @@ class _Writer:
         except OSError as error:
             raise self._refused(error, f"looking at {self._shown(path)}") from error
         if not stat.S_ISDIR(mode):
-            what = "a symbolic link" if stat.S_ISLNK(mode) else "a file"
-            raise ConflictError(f"{self._shown(path)} is {what}, and the version has a directory there; move it away")
+            raise ConflictError(not_a_directory(self._shown(path), mode))
 
     def _refused(self, error: OSError, doing: str) -> StorageError:
         number = error.errno or errno.EIO
@@ -316,13 +516,16 @@ class _Writer:
 
 
 _CREATE = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
+_CANNOT_LINK = frozenset({errno.EXDEV, errno.EPERM, errno.EACCES, errno.EMLINK, errno.EOPNOTSUPP})
+
+
+def _mode_of(entry: FileEntry) -> int:
+    return 0o755 if entry.executable else 0o644
 
 
 @contextmanager
-def _open_dest(dest: str | os.PathLike[str]) -> Iterator[tuple[int, str, bool]]:
+def _open_dest(dest: str | os.PathLike[str]) -> Iterator[tuple[int, str]]:
     path = os.path.abspath(dest)
-    fresh = not os.path.lexists(path)
     try:
         os.makedirs(path, exist_ok=True)
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -331,7 +534,7 @@ def _open_dest(dest: str | os.PathLike[str]) -> Iterator[tuple[int, str, bool]]:
     except OSError as error:
         raise StorageError(f"making the folder {path} failed: {error.strerror}", error.errno or errno.EIO) from error
     try:
-        yield fd, path, fresh
+        yield fd, path
     finally:
         os.close(fd)
 

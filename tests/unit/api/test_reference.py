@@ -31,6 +31,7 @@ NOT_YET = frozenset(
     get
     logged_by
     source_collection
+    ttl
     used_by
     """.split()
 )
