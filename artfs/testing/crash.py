@@ -83,10 +83,19 @@ class Writer:
     """A running tests/fault/writer.py. `ledger` grows as `follow` reads what it says."""
 
     def __init__(
-        self, script: Path, folder: Path, seed: str, *, count: int, dirs: int, size: int, large: int = 0
+        self,
+        script: Path,
+        folder: Path,
+        seed: str,
+        *,
+        count: int,
+        dirs: int,
+        size: int,
+        large: int = 0,
+        way: str = "write",
     ) -> None:
         self.ledger = Ledger()
-        words = [seed, str(count), str(dirs), str(size), str(large)]
+        words = [seed, str(count), str(dirs), str(size), str(large), way]
         self._process = subprocess.Popen(
             [sys.executable, "-S", "-E", str(script), str(folder), *words], stdout=subprocess.PIPE, text=True
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import io
 import os
 import random
@@ -39,6 +40,7 @@ def artfs(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> Callable[...
             out, err = io.StringIO(), io.StringIO()
             with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
                 code = run(words)
+        gc.unfreeze()  # a command line may freeze all objects, as it owns its process
         return subprocess.CompletedProcess(words, code, out.getvalue(), err.getvalue())
 
     return call

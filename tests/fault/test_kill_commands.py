@@ -20,6 +20,7 @@ import pytest
 from artfs.model.draft import DraftInfo
 from artfs.store.staging import DraftArea, StagedDraft
 from artfs.testing.crash import Toll, Writer
+from artfs.testing.doom import Doom
 from artfs.testing.mount import Workspace
 from artfs.testing.outside import StateFolder, check_tree
 
@@ -65,7 +66,9 @@ class Victims:
     ) -> Death:
         """Runs one and returns how it ended. `at_phase(phase, pid)` is called when it says a phase."""
         assert self._process.stdin is not None and self._process.stdout is not None
-        self._process.stdin.write(json.dumps({"arguments": arguments, "phase": phase, "step": step, "event": event}))
+        self._process.stdin.write(
+            json.dumps({"arguments": arguments, "doom": vars(Doom(phase, step, event))})
+        )
         self._process.stdin.write("\n")
         self._process.stdin.flush()
         death, pid = Death(), 0
@@ -100,6 +103,9 @@ class Case:
 
     expected: dict[str, str]
     executable: set[str]
+
+    def with_more(self, more: Case) -> Case:
+        return Case(self.expected | more.expected, self.executable | more.executable)
 
 
 def write_files(folder: Path, seed: str, large: int = 0, all_executable: bool = False) -> Case:
@@ -139,11 +145,15 @@ def check_draft(draft: Path, case: Case, state: StateFolder) -> None:
     check_tree(draft / "files", own)
 
 
+CERTAIN = {"writing": 3 * FILES, "moving": 3 * FILES, "trees": 3 * (DIRS + 1)}
+"""Steps of a phase that there always are: each file or tree page begins, is made, and gets its name. A folder of the store
+that is not there yet is one more."""
+
 PLANS = [
     *(("hashing", way) for way in ("time", "time")),
     *(("moving", way) for way in ("first", "step", "link", "link", "time")),
     *(("trees", way) for way in ("step", "step", "step")),
-    *(("syncing", way) for way in ("time", "time")),
+    *(("syncing", way) for way in ("first", "time")),
     *(("removing", way) for way in ("first", "step")),
     *(("catalog", way) for way in ("first", "step", "step", "last", "time")),
 ]
@@ -163,7 +173,9 @@ def test_a_killed_commit_leaves_the_version_or_the_draft(
     durations = dict.fromkeys(("hashing", "moving", "trees", "syncing", "catalog", "removing"), 0.01)
     for number, (phase, way) in enumerate(PLANS):
         draft = begin(workspace)
-        case = write_files(draft.path / "files", f"c{number}", LARGE if phase == "hashing" else 0, way == "link")
+        case = write_files(
+            draft.path / "files", f"c{number}", LARGE if phase == "hashing" else 0, way == "link"
+        )
         if way == "time":
             death = kill_in_time(victims, phase, durations[phase], chance, "commit", "p/c")
         elif way == "link":
@@ -171,9 +183,8 @@ def test_a_killed_commit_leaves_the_version_or_the_draft(
             death = victims.run("commit", "p/c", phase=phase, step=step, event="os.link")
             assert death.killed, f"it lived through link {step}: {death}"
         else:
-            last = lived.steps[phase]
-            # Folders of the store that are there already save steps: the number differs a little from draft to draft.
-            step = {"first": 1, "last": last}.get(way) or chance.randint(1, max(1, last * 3 // 5))
+            last = CERTAIN.get(phase) or lived.steps[phase]
+            step = {"first": 1, "last": last}.get(way) or chance.randint(1, last)
             death = victims.run("commit", "p/c", phase=phase, step=step)
             assert death.killed and death.phase == phase, f"it lived through step {step} of {phase}: {death}"
         if death.killed:
@@ -220,8 +231,8 @@ def kill_in_time(
 
 LOG_PLANS = [
     *(("writing", way) for way in ("first", "step", "time")),
-    *(("trees", way) for way in ("first", "step")),
-    ("syncing", "time"),
+    *(("trees", way) for way in ("first", "step", "last")),
+    *(("syncing", way) for way in ("first", "time")),
     *(("catalog", way) for way in ("step", "last")),
 ]
 
@@ -231,23 +242,23 @@ def test_a_killed_log_leaves_a_version_or_nothing(
 ) -> None:
     state = StateFolder(workspace.home)
     source = workspace.path / "source"
-    case = write_files(source, "whole", LARGE)
-    for name in ("p/other", "p/c"):  # the first one makes the catalog's project besides, the second one finds all blobs
-        lived = victims.run("log", str(source), name)
+    case = Case({}, set())
+    # The first one makes the collection besides, so the second one's steps count.
+    for version in ("v0", "v1"):
+        case = case.with_more(write_files(source, version, LARGE))
+        lived = victims.run("log", str(source), "p/c")
         assert not lived.killed and not lived.error
-    check_version(state, "p/c:v0", case)
+        check_version(state, f"p/c:{version}", case)
     for number, (phase, way) in enumerate(LOG_PLANS):
         before = len(state.versions())
-        more = write_files(source, f"l{number}")
-        case = Case(case.expected | more.expected, case.executable | more.executable)
+        case = case.with_more(write_files(source, f"l{number}"))
         if way == "time":
             death = kill_in_time(victims, phase, 0.02, chance, "log", str(source), "p/c")
         else:
-            # What is new: a file is one step at least, and so is each directory's tree.
-            last = {"writing": FILES, "trees": DIRS // 2}.get(phase, 12)
+            last = CERTAIN.get(phase) or lived.steps[phase]
             step = {"first": 1, "last": last}.get(way) or chance.randint(1, last)
             death = victims.run("log", str(source), "p/c", phase=phase, step=step)
-            assert death.killed, f"it lived through step {step} of {phase}: {death}"
+            assert death.killed and death.phase == phase, f"it lived through step {step} of {phase}: {death}"
         if death.killed:
             toll.count("artfs log", death.phase)
         assert len(state.versions()) in (before, before + 1)
@@ -255,7 +266,7 @@ def test_a_killed_log_leaves_a_version_or_nothing(
         done = victims.run("log", str(source), "p/c")
         assert not done.killed and not done.error, done
         assert len(state.versions()) == before + 1
-        check_version(state, f"p/c:v{before - 1}", case)
+        check_version(state, f"p/c:v{before}", case)
         assert state.leftovers() == []
 
 

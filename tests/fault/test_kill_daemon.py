@@ -1,12 +1,15 @@
 """kill -9 of the daemon while files are written, closed and hashed, and in every phase of a commit: what was closed is
-there, a version is there whole or not at all, and the next commit makes it."""
+there, a version is there whole or not at all, and the next commit makes it.
+
+The daemon kills itself, at steps that are chosen before (see doomed_daemon.py), so each kill is sure to be where it is
+meant to be.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import random
-import threading
-import time
+import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,13 +17,34 @@ from pathlib import Path
 import pytest
 
 from artfs.errors import UnavailableError
+from artfs.testing.account import open_fuse_device
 from artfs.testing.crash import Ledger, Toll, Writer, remove_unfinished
-from artfs.testing.mount import Daemon, Workspace
+from artfs.testing.doom import Doom
+from artfs.testing.mount import STOP_TIMEOUT_S, Daemon, Workspace
 from artfs.testing.outside import StateFolder, check_tree
 
-SCRIPT = Path(__file__).parent / "writer.py"
+HERE = Path(__file__).parent
+FILES, DIRS, SIZE, LARGE = 40, 40, 3000, 8_000_000
+PIECES = LARGE // 2**20
+"""Of a large file: it is hashed in that many pieces at least."""
+
 AT_LEAST = {"writing": 5, "closing": 5, "hashing": 4, "moving": 3, "trees": 3, "catalog": 3}
-MOST_ROUNDS = 60
+
+
+class DoomedDaemon(Daemon):
+    """See doomed_daemon.py."""
+
+    @property
+    def doom_path(self) -> Path:
+        return self.workspace.path / "doom"
+
+    def command(self) -> list[str]:
+        python, _, _, *arguments = super().command()
+        return [python, str(HERE / "doomed_daemon.py"), str(self.doom_path), *arguments]
+
+    def dies(self) -> None:
+        """Waits for it, and checks that it was by its own hand: nobody else kills it."""
+        assert self.process.wait(STOP_TIMEOUT_S) == -signal.SIGKILL, self.log()
 
 
 @dataclass
@@ -28,7 +52,7 @@ class Rig:
     """A daemon that is killed again and again, and what its draft must hold."""
 
     workspace: Workspace
-    daemon: Daemon
+    daemon: DoomedDaemon
     chance: random.Random
     toll: Toll
     state: StateFolder = field(init=False)
@@ -45,35 +69,61 @@ class Rig:
         return self.daemon.mountpoint / "drafts" / "p" / "c"
 
     def begin(self) -> None:
-        self.draft.mkdir(parents=True)
         self.expected.clear()
         self.executable.clear()
         self.rounds += 1
+        # A draft in which nothing was closed must not be what the last one was: its commit would make no version.
+        (self.draft / f"round {self.rounds}").mkdir(parents=True)
 
-    def writer(self, *, count: int, dirs: int, size: int, large: int = 0) -> Writer:
-        return Writer(SCRIPT, self.draft, f"r{self.rounds}", count=count, dirs=dirs, size=size, large=large)
+    def writer(
+        self,
+        *,
+        count: int = FILES,
+        dirs: int = DIRS,
+        size: int = SIZE,
+        large: int = 0,
+        way: str = "write",
+    ) -> Writer:
+        return Writer(
+            HERE / "writer.py",
+            self.draft,
+            f"r{self.rounds}",
+            count=count,
+            dirs=dirs,
+            size=size,
+            large=large,
+            way=way,
+        )
 
     def wrote(self, ledger: Ledger) -> None:
         self.expected |= ledger.closed
         self.executable |= ledger.executable
 
-    def kill(self) -> None:
-        self.daemon.kill()
+    def doom(self, doom: Doom) -> None:
+        """It dies at this step, if it comes to that, counted from here."""
+        doom.write(self.daemon.doom_path)
 
     def revive(self, phase: str) -> None:
-        """Counts the dead one and mounts again, which clears the dead mount."""
+        """Sees that it is dead, counts it and mounts again, which clears the dead mount."""
+        self.daemon.dies()
         self.toll.count("daemon", phase)
+        self.doom(Doom())
         cleared = self.daemon.log().count("clearing the stale mount")
         self.daemon.start()
         assert self.daemon.log().count("clearing the stale mount") == cleared + 1
 
-    def commit(self, on_phase: Callable[[str], None] = lambda phase: None) -> dict[str, object]:
-        """`artfs commit p/c`, as the command line asks for it; `on_phase` hears the phases that the daemon logs."""
+    def commit(self) -> dict[str, object]:
+        """`artfs commit p/c`, as the command line asks for it."""
         with contextlib.suppress(FileNotFoundError):
             (self.daemon.mountpoint / ".artfs" / "barrier").stat()
         args = {"project": "p", "draft": "c", "options": {}}
-        with listening(self.daemon, on_phase):
-            return self.daemon.client().call("commit", args, timeout_s=60.0)
+        return self.daemon.client().call("commit", args, timeout_s=60.0)
+
+    def commit_doomed(self, doom: Doom) -> None:
+        self.doom(doom)
+        with pytest.raises(UnavailableError):
+            self.commit()
+        self.revive(doom.phase)
 
     def check_and_commit(self) -> None:
         """After a kill: everything committed is sound, everything closed is there, and the next commit makes exactly
@@ -94,129 +144,105 @@ class Rig:
         assert self.state.leftovers() == []
 
 
-@contextlib.contextmanager
-def listening(daemon: Daemon, on_phase: Callable[[str], None]) -> Iterator[None]:
-    """Follows the daemon's log and calls `on_phase` with each phase of a commit as it comes."""
-    ended = threading.Event()
-
-    def follow() -> None:
-        with daemon.log_path.open(errors="replace") as log:
-            log.seek(0, 2)
-            while not ended.is_set():
-                line = log.readline()
-                if not line:
-                    time.sleep(0.0002)
-                elif "commit of draft p/c: " in line:
-                    on_phase(line.split("commit of draft p/c: ", 1)[1].strip())
-
-    thread = threading.Thread(target=follow)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
-
-
-def phase_at_death(daemon: Daemon) -> str:
-    """The last phase in the log; "committed" when it had ended."""
-    lines = [line for line in daemon.log().splitlines() if "draft p/c" in line]
-    return lines[-1].rsplit("commit of draft p/c: ", 1)[1] if "commit of draft" in lines[-1] else "committed"
-
-
 @pytest.fixture
-def rig(workspace: Workspace, daemon: Daemon, chance: random.Random, toll: Toll) -> Rig:
-    return Rig(workspace, daemon, chance, toll)
+def rig(workspace: Workspace, chance: random.Random, toll: Toll) -> Iterator[Rig]:
+    open_fuse_device()
+    daemon = DoomedDaemon(workspace)
+    made = Rig(workspace, daemon, chance, toll)
+    made.doom(Doom())
+    with daemon:
+        yield made
 
 
-def test_a_killed_daemon_loses_nothing_that_was_closed(rig: Rig) -> None:
-    rig.begin()
-    rig.wrote(rig.writer(count=40, dirs=40, size=3000).finish())
-    durations = measure(rig)
-    while (wanted := most_wanted(rig.toll)) is not None:
-        assert rig.rounds < MOST_ROUNDS, f"{wanted} was not hit often enough: {rig.toll.of('daemon')}"
+WRITES = [
+    # the request at which the daemon dies, how files are written (see writer.py), and where the writer is then ("": that is the
+    # kernel's affair)
+    *(("create", "write", "writing"),) * 5,
+    *(("write", "map", "closing"),) * 5,
+    ("write", "write", ""),
+    ("release", "write", ""),  # comes after the close, to a writer that has gone on
+]
+
+
+def kill_while_it_writes(rig: Rig) -> None:
+    for request, way, phase in WRITES:
         rig.begin()
-        if wanted in ("writing", "closing"):
-            kill_while_it_writes(rig, wanted)
-        elif wanted == "hashing" and rig.chance.random() < 0.5:
-            kill_while_it_hashes(rig)
-        else:
-            kill_while_it_commits(rig, wanted, durations.get(wanted, 0.02))
+        # Each file is at least one request of each kind, and a request is two steps: it comes, and it was done.
+        number = rig.chance.randint(1, 7)
+        rig.doom(Doom(request, 2 * number - rig.chance.randint(0, 1)))
+        ledger = rig.writer(count=9, dirs=3, size=200_000, way=way).finish()
+        assert ledger.errno, f"it lived through {request} {number}"
+        if phase:
+            assert ledger.phase == phase
+        if request != "write":
+            assert len(ledger.closed) >= number - (request == "create")
+        rig.wrote(ledger)
+        rig.revive(ledger.phase)
+        remove_unfinished(rig.draft, ledger)
         rig.check_and_commit()
-    rig.state.verify()
-    assert rig.versions == rig.rounds
-    assert sum(rig.toll.of("daemon").values()) >= sum(AT_LEAST.values())
 
 
-def most_wanted(toll: Toll) -> str | None:
-    """The phase that still needs the most kills; None when all have enough."""
-    so_far = toll.of("daemon")
-    missing = {phase: number - so_far.get(phase, 0) for phase, number in AT_LEAST.items()}
-    wanted = max(missing, key=lambda phase: missing[phase])
-    return wanted if missing[wanted] > 0 else None
+COMMITS = [
+    *(("moving", way) for way in ("first", "step", "link", "link")),
+    *(("trees", way) for way in ("step", "step", "last")),
+    ("syncing", "first"),
+    *(("catalog", way) for way in ("first", "step", "end")),
+    *(("removing", way) for way in ("first", "step")),
+]
+CERTAIN = {"moving": 3 * FILES, "trees": 3 * (DIRS + 1), "catalog": 10, "removing": 2 * FILES}
+"""Steps of a phase that there always are, at least."""
 
 
-def measure(rig: Rig) -> dict[str, float]:
-    """How long each phase of an undisturbed commit takes, in seconds."""
-    began: dict[str, float] = {}
-    rig.commit(lambda phase: began.setdefault(phase, time.monotonic()))
-    ended = time.monotonic()
-    rig.versions += 1
-    moments = [*began.values(), ended]
-    return {phase: later - at for (phase, at), later in zip(began.items(), moments[1:], strict=True)}
+def kill_while_it_commits(rig: Rig) -> None:
+    for phase, way in COMMITS:
+        rig.begin()
+        rig.wrote(rig.writer().finish())
+        if way == "link":
+            doom = Doom(phase, rig.chance.randint(1, FILES), "os.link")
+        elif way == "end":
+            doom = Doom(phase, 1, "commit")
+        else:
+            last = CERTAIN.get(phase, 1)
+            doom = Doom(phase, {"first": 1, "last": last}.get(way) or rig.chance.randint(1, last))
+        rig.commit_doomed(doom)
+        rig.check_and_commit()
 
 
-def kill_while_it_writes(rig: Rig, phase: str) -> None:
-    """Kills it when the writer says that it writes, or closes, one of its files."""
-    letter = "W" if phase == "writing" else "C"
-    last = rig.chance.randint(1, 8)
-    seen = 0
-
-    def now(said: str, ledger: Ledger) -> bool:
-        nonlocal seen
-        seen += said == letter
-        return seen == last
-
-    # Files of a megabyte: closing one takes as long as sending its pages does.
-    writer = rig.writer(count=9, dirs=3, size=1_500_000)
-    assert writer.follow(until=now)
-    time.sleep(rig.chance.uniform(0, 0.0005))
-    rig.kill()
-    ledger = writer.finish()
-    rig.wrote(ledger)
-    rig.revive(ledger.phase if ledger.errno else "idle")
-    remove_unfinished(rig.draft, ledger)
+HASHINGS = 2
 
 
 def kill_while_it_hashes(rig: Rig) -> None:
-    """Kills it when it says that it reads a closed file in order to hash it."""
-    rig.wrote(rig.writer(count=5, dirs=1, size=3000, large=16_000_000).finish())
-    phase = "idle"
-    for _ in range(200):
-        if rig.daemon.status()["hashing"]:
-            phase = "hashing"
-            break
-    rig.kill()
-    rig.revive(phase)
+    """First after the last close, then, as it has forgotten by then what it had hashed, in the commit."""
+    for _ in range(HASHINGS):
+        rig.begin()
+        rig.doom(Doom("hashing", rig.chance.randint(1, PIECES)))
+        ledger = rig.writer(large=LARGE).finish()
+        assert not ledger.errno
+        rig.wrote(ledger)
+        rig.revive("hashing")
+        rig.commit_doomed(Doom("hashing", rig.chance.randint(1, PIECES)))
+        rig.check_and_commit()
 
 
-def kill_while_it_commits(rig: Rig, wanted: str, duration: float) -> None:
-    """Kills it at a random moment of a phase of the commit."""
-    rig.wrote(rig.writer(count=40, dirs=40, size=3000, large=10_000_000 if wanted == "hashing" else 0).finish())
-    if wanted == "hashing":  # what it had hashed when the files were closed, it does not know any more
-        rig.kill()
-        rig.revive("idle")
-
-    killed = False
-
-    def on_phase(phase: str) -> None:
-        nonlocal killed
-        if phase == wanted:
-            time.sleep(rig.chance.uniform(0, duration))
-            rig.kill()
-            killed = True
-
-    with contextlib.suppress(UnavailableError):
-        rig.commit(on_phase)
-    if killed:
-        rig.revive(phase_at_death(rig.daemon))
+@pytest.mark.parametrize(
+    ("kill", "rounds", "phases"),
+    [
+        (kill_while_it_writes, len(WRITES), ("writing", "closing")),
+        (kill_while_it_commits, len(COMMITS), ("moving", "trees", "catalog")),
+        (kill_while_it_hashes, HASHINGS, ("hashing",)),
+    ],
+    ids=["writing", "committing", "hashing"],
+)
+def test_a_killed_daemon_loses_nothing_that_was_closed(
+    rig: Rig, kill: Callable[[Rig], None], rounds: int, phases: tuple[str, ...]
+) -> None:
+    rig.begin()
+    rig.wrote(rig.writer().finish())
+    rig.commit()  # a first version, so that the others find a collection
+    rig.versions += 1
+    kill(rig)
+    rig.state.verify()
+    assert rig.versions == rig.rounds == rounds + 1
+    mine = rig.toll.of("daemon")
+    for phase in phases:
+        assert mine[phase] >= AT_LEAST[phase], mine

@@ -63,7 +63,7 @@ def test_a_version_is_the_folder_that_was_logged(corner: Corner, tmp_path: Path)
 
 
 def test_diff_of_thousands_of_files_is_clean(corner: Corner, tmp_path: Path) -> None:
-    source = random_tree(tmp_path / "source", files=2000, folders=40)
+    source = random_tree(tmp_path / "source", files=1000, folders=30)
     wide = source / "wide"
     wide.mkdir()
     for number in range(1100):  # more than a tree page, and several readdir replies
