@@ -149,6 +149,9 @@ class HashPool:
     def pending(self) -> int:
         return sum(self._pending.values()) + len(self._small)
 
+    def has_threads_at_work(self) -> bool:
+        return bool(self._pending)
+
     def _submit(self, owner: HashLog, job: Callable[[], None]) -> None:
         key = id(owner)
         with self._lock:

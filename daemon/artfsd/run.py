@@ -121,6 +121,7 @@ def serve(settings: Settings, options: MountOptions) -> None:
         limiter = trio.CapacityLimiter(THREADS)
         operations = Operations(vfs, shim, settings.deadline_s, limiter)
         shim.idle = vfs.pool.hash_small
+        shim.busy = vfs.pool.has_threads_at_work
         vars(pyfuse3)["trio"] = shim
         _mount(operations, mountpoint, options)
         # What was made up to here lives as long as the process; the collector need not look at it again.

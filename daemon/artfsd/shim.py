@@ -75,6 +75,8 @@ class LoopShim:
         self._misses = 0
         self.idle: Callable[[], bool] = lambda: False
         """Does a little work that can wait (some 30 µs), and tells whether it did any. Must not raise."""
+        self.busy: Callable[[], bool] = lambda: False
+        """Whether threads of ours want the processors; then the loop does not keep one busy by polling."""
         self.lowlevel = SimpleNamespace(
             wait_readable=self._wait_readable,
             current_task=trio.lowlevel.current_task,
@@ -99,7 +101,7 @@ class LoopShim:
             self._burst = BURST
             self._burst_until = time.monotonic() + BURST_S
         poll = self._poll.poll
-        if poll(0) or (self._misses < MISSES and self._spins and self._spin(poll)):
+        if poll(0) or (self._misses < MISSES and self._spins and not self.busy() and self._spin(poll)):
             return
         while self.idle():
             if poll(0):
