@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from artfs.api.run import init as init
     from artfs.api.session import Session as Session
     from artfs.api.session import open_session as open_session
+    from artfs.api.telling import progress as progress
     from artfs.errors import ArtfsError as ArtfsError
     from artfs.settings import Settings as Settings
     from artfs.settings import load_settings as load_settings
@@ -42,6 +43,7 @@ _HOMES = {
     "init": "artfs.api.run",
     "load_settings": "artfs.settings",
     "open_session": "artfs.api.session",
+    "progress": "artfs.api.telling",
 }
 
 __all__ = ["errors", *_HOMES]  # noqa: PLE0604 - its items are str

@@ -7,5 +7,5 @@
     version     an artifact that is logged                  checkout  a version into a directory
     manifest    its entries, as users see them
     run         init() and Run                              tracking  a run while it runs
-    public      Api
+    public      Api                                         telling   how far a call is: a callback, or a bar
 """

@@ -281,15 +281,34 @@ class Artifact(ArtifactFacts):
             root: the directory, made when missing; None: `source_name` in the settings' artifact_dir
                 (`./artifacts`).
             allow_missing_references: leaves out references, none of which can be fetched yet.
-            skip_cache, multipart: without effect: files come straight from the store on this machine.
+            skip_cache: without effect: files come straight from the store on this machine.
+            multipart: False: one file after the other; otherwise several at once, whatever their sizes.
             path_prefix: only paths that begin with this text ("a/b" also means "a/bc").
         Raises ArtifactNotLoggedError; ConflictError (a ValueError) when a directory is where a file should
         be, or the other way round; NotFoundError for references; BlobMissingError, CorruptError,
         StorageError.
         """
         return checkout.download(
-            self._logged("download"), root, path_prefix, allow_missing_references=allow_missing_references
+            self._logged("download"),
+            root,
+            path_prefix,
+            allow_missing_references=allow_missing_references,
+            workers=1 if multipart is False else None,
         )
+
+    def checkout(self, root: StrPath | None = None) -> str:
+        """Makes a directory hold the artifact's files and nothing else; returns it.
+
+        What is there already and right stays as it is; everything else in the directory is deleted, once the artifact's
+        files are all there. So it refuses a directory that holds something and that artfs neither made nor found empty
+        (by `download` or `checkout`), `/`, a home directory, artfs's own state folder, a mount, and what holds one of
+        these.
+
+        `root`: made when missing; None: the collection's name in the settings' artifact_dir (`./artifacts`).
+        Raises ArtifactNotLoggedError; ConflictError (a ValueError) for a directory that it refuses; what `download`
+        raises.
+        """
+        return checkout.checkout(self._logged("checkout"), root)
 
     def verify(self, root: StrPath | None = None) -> None:
         """Checks that a directory holds exactly the artifact's files, by reading all of them.

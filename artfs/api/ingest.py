@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from artfs.api.draft import DraftArtifact, Item, Pending, Policy, StrPath, check_policy
 from artfs.api.manifest import ManifestEntry
 from artfs.api.session import Session
+from artfs.api.telling import told
 from artfs.errors import InvalidArgumentError, LatestMovedError, NotFoundError, SourceChangedError
 from artfs.model.edit import BuiltManifest, build_manifest
 from artfs.model.entry import DirEntry, Entry, FileEntry, LinkEntry
@@ -22,7 +23,7 @@ from artfs.model.pages import EMPTY_TREE, build_tree
 from artfs.model.records import Committed, Content, NewVersion
 from artfs.store.base import StoreBatch
 from artfs.transfer.ahead import Ahead, in_groups
-from artfs.transfer.progress import Meter
+from artfs.transfer.progress import Meter, OnProgress
 from artfs.transfer.push import push_directory, push_file
 from artfs.transfer.scan import Kind, check_bad, list_directory, root_place
 
@@ -55,7 +56,9 @@ def add_file(
         raise InvalidArgumentError(f"cannot add {local}: it is not a file" + _use_add_dir(status))
     item: FileEntry | Pending = Pending.of(local, status)
     if how == "mutable":
-        item = push_file(draft.open_deposit().batch, local, name=os.fsencode(path.rpartition("/")[2]))
+        with told() as on_progress:
+            raw = os.fsencode(path.rpartition("/")[2])
+            item = push_file(draft.open_deposit().batch, local, name=raw, on_progress=on_progress)
     if is_tmp:
         digest = item.hashed().digest if isinstance(item, Pending) else item.digest
         folder, _, last = path.rpartition("/")
@@ -98,7 +101,10 @@ def _put_dir(draft: DraftArtifact, root: StrPath) -> _Found:
     deposit = draft.open_deposit()
     session = deposit.session
     workers = session.settings.worker_count
-    pushed = push_directory(deposit.batch, root, ignore=IgnoreRules.none(), workers=workers)
+    with told() as on_progress:
+        pushed = push_directory(
+            deposit.batch, root, ignore=IgnoreRules.none(), on_progress=on_progress, workers=workers
+        )
     items: list[tuple[str, Item]] = []
     empty_dirs = [""] if pushed.root == EMPTY_TREE else []
     for path, entry in Manifest(session.pages, pushed.root).walk(include_dirs=True):
@@ -242,8 +248,19 @@ def _settle(draft: DraftArtifact, batch: StoreBatch, workers: int) -> dict[str, 
         else:
             entries[path] = item
 
+    if pending:
+        with told() as on_progress:
+            entries.update(_put_pending(pending, batch, workers, on_progress))
+    return entries
+
+
+def _put_pending(
+    pending: list[tuple[str, Pending]], batch: StoreBatch, workers: int, on_progress: OnProgress | None
+) -> dict[str, Entry]:
+    entries: dict[str, Entry] = {}
     ahead = Ahead(workers)
-    go_on = ahead.count(Meter(None, "save"))
+    meter = Meter(on_progress, "save", len(pending), sum(item.size for _, item in pending))
+    go_on = ahead.count(meter)
 
     def put(path: str, item: Pending) -> tuple[str, FileEntry]:
         item.check()
@@ -254,9 +271,10 @@ def _settle(draft: DraftArtifact, batch: StoreBatch, workers: int) -> dict[str, 
     def put_group(group: list[tuple[str, Pending]]) -> list[tuple[str, FileEntry]]:
         return [put(path, item) for path, item in group]
 
-    with closing(ahead.run(in_groups(pending, lambda pair: pair[1].size, put_group))) as done:
+    with meter, closing(ahead.run(in_groups(pending, lambda pair: pair[1].size, put_group))) as done:
         for part in done:
             entries.update(part)
+            meter.advance(len(part))
     return entries
 
 

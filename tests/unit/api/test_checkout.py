@@ -1,14 +1,18 @@
-"""download and verify: what arrives, what stays, what is refused."""
+"""download, checkout and verify: what arrives, what stays, what is refused."""
 
 from __future__ import annotations
 
 import os
+import pwd
+import subprocess
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from artfs.api.artifact import Artifact
+import artfs
+from artfs.api.artifact import Artifact, logged_state
 from artfs.api.public import Api
 from artfs.api.session import Session
 from artfs.errors import BadBlobError, BlobMissingError, ConflictError, NotFoundError, VerificationError
@@ -99,11 +103,36 @@ def test_download_path_prefix(session: Session, log_files: Any, prefix: Any, exp
     assert sorted(tree(artifact.download(path_prefix=prefix))) == expected
 
 
-@pytest.mark.parametrize("value", [True, False, None])
-def test_download_arguments_without_effect(session: Session, log_files: Any, value: Any) -> None:
+@pytest.mark.parametrize("skip_cache", [True, False, None])
+def test_download_skip_cache(session: Session, log_files: Any, skip_cache: bool | None) -> None:
+    """One after the other, in one process: no download's choice may spoil another's bytes."""
     artifact = log_files("ds", FILES)
-    assert tree(artifact.download("one", skip_cache=value)) == FILES
-    assert tree(artifact.download("two", multipart=value)) == FILES
+    other = log_files("other", {"a.txt": "b"})  # as long as the other's
+    assert tree(artifact.download(skip_cache=skip_cache)) == FILES
+    assert tree(other.download()) == {"a.txt": "b"}
+    assert tree(artifact.download("again", skip_cache=skip_cache)) == FILES
+
+
+@pytest.mark.parametrize(("multipart", "most"), [(True, 3), (False, 1), (None, 3)])
+def test_download_multipart(session: Session, make_files: Any, multipart: bool | None, most: int) -> None:
+    """Large files are copied on threads, and each tells: so they show how many there were."""
+    artifact = Artifact("ds", "dataset")
+    artifact.add_dir(make_files("in", {str(n): bytes([n]) * 300_000 for n in range(8)}))
+    artifact.save()
+    state = logged_state(artifact, "test")
+    state.session = Session(session.settings.with_changes(workers=3), session.catalog, session.store)
+    seen: set[str] = set()
+    with artfs.progress(lambda told: seen.add(threading.current_thread().name)):
+        root = artifact.download(multipart=multipart)
+    assert all(Path(root, str(n)).read_bytes() == bytes([n]) * 300_000 for n in range(8))
+    assert len([name for name in seen if name.startswith("artfs-transfer")]) <= most
+
+
+def test_a_file_that_is_in_the_way(session: Session, log_files: Any, make_files: Any) -> None:
+    artifact = log_files("ds", FILES)
+    for root in (make_files("out", {"d": "a file"}), make_files("in", {"f": ""}) / "f"):
+        with pytest.raises(ConflictError, match="file"):
+            artifact.download(root)
 
 
 def test_download_references(session: Session) -> None:
@@ -142,6 +171,145 @@ def test_download_onto_a_directory(session: Session, log_files: Any, make_files:
     root = make_files("out", {"a.txt/x": "1"})
     with pytest.raises(ConflictError, match=r"a\.txt is a directory"):
         artifact.download(root)
+
+
+# checkout -----------------------------------------------------------------------------------------
+
+
+def test_checkout_replaces(session: Session, log_files: Any, tmp_path: Path) -> None:
+    first = log_files("ds", FILES | {"old": "old", "gone/x": "x"})
+    second = log_files("ds", FILES | {"a.txt": "changed", "old/now/a": "directory"})
+    root = Path(first.checkout())
+    assert str(root) == str(tmp_path / "here/artifacts/ds")
+    (root / "mine").write_text("mine")
+    (root / "empty").mkdir()
+    (root / "d" / "link").symlink_to("/etc")
+    kept = (root / "ab/c.txt").stat()
+    assert second.checkout() == str(root)
+    assert tree(root) == FILES | {"a.txt": "changed", "old/now/a": "directory"}
+    second.verify(root)
+    assert (root / "ab/c.txt").stat().st_ino == kept.st_ino
+    assert first.checkout() == str(root)
+    first.verify(root)
+
+
+@pytest.mark.parametrize("root", ["relative/x", Path("as/path")])
+def test_checkout_root(session: Session, log_files: Any, root: Any) -> None:
+    artifact = log_files("ds", FILES)
+    assert artifact.checkout(root) == str(root)
+    assert tree(root) == FILES
+
+
+def test_checkout_does_not_follow_links(session: Session, log_files: Any, make_files: Any, tmp_path: Path) -> None:
+    outside = make_files("outside", {"e/f": "theirs", "x": "theirs"})
+    artifact = log_files("ds", FILES)
+    root = Path(artifact.checkout("out"))
+    (root / "d/e/f").unlink()
+    (root / "d/e").rmdir()
+    (root / "d/e").symlink_to(outside / "e")
+    (root / "more").symlink_to(outside)
+    artifact.checkout(root)
+    artifact.verify(root)
+    assert tree(outside) == {"e/f": "theirs", "x": "theirs"}
+
+
+@pytest.mark.parametrize("made_by", ["download", "checkout", "nobody, but it is empty", "an interrupted download"])
+def test_checkout_of_a_directory_that_artfs_made(
+    session: Session, log_files: Any, tmp_path: Path, made_by: str
+) -> None:
+    artifact = log_files("ds", FILES)
+    root = tmp_path / "out"
+    if made_by == "download":
+        artifact.download(root)
+    elif made_by == "checkout":
+        artifact.checkout(root)
+    elif made_by == "an interrupted download":
+        with pytest.raises(KeyboardInterrupt), artfs.progress(interrupt):
+            artifact.download(root)
+    else:
+        root.mkdir()
+        (root / ".artfs-0123456789abcdef.tmp").mkdir()
+    if made_by != "nobody, but it is empty":
+        (root / "mine").write_text("mine")
+    assert artifact.checkout(root) == str(root)
+    assert tree(root) == FILES
+    artifact.verify(root)
+
+
+def interrupt(told: Any) -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("way", ["theirs", "downloaded into", "a copy"])
+def test_checkout_refuses_a_directory_that_artfs_did_not_make(
+    session: Session, log_files: Any, make_files: Any, tmp_path: Path, way: str
+) -> None:
+    artifact = log_files("ds", FILES)
+    root = make_files("theirs", {"diary": "dear"} if way != "a copy" else {})
+    if way == "downloaded into":
+        artifact.download(root)
+    elif way == "a copy":
+        subprocess.run(["cp", "-a", artifact.download(tmp_path / "out") + "/.", root], check=True)
+        (root / "diary").write_text("dear")
+    with pytest.raises(ConflictError, match=r"it is not empty, and artfs did not make it") as caught:
+        artifact.checkout(root)
+    assert "\n" not in str(caught.value)
+    assert (root / "diary").read_text() == "dear"
+
+
+@pytest.mark.parametrize(
+    ("place", "why"),
+    [
+        ("/", "the root of the file system"),
+        ("//", "the root of the file system"),
+        ("/proc", "is a mount"),
+        ("/proc/self/..", "is a mount"),
+        ("/sys/", "is a mount"),
+        ("{tmp}/user", "your home directory"),
+        ("{tmp}/link", "your home directory"),
+        ("{tmp}", "your home directory is in it"),
+        ("{home}", "artfs keeps everything in"),
+        ("{home}/store", "artfs keeps everything in"),
+        ("{home}/new", "artfs keeps everything in"),
+    ],
+)
+def test_checkout_refuses(
+    session: Session, log_files: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, why: str
+) -> None:
+    (tmp_path / "user").mkdir()
+    (tmp_path / "link").symlink_to("user")
+    monkeypatch.setenv("HOME", str(tmp_path / "user"))
+    artifact = log_files("ds", FILES)
+    root = place.format(tmp=tmp_path, home=session.settings.home)
+    with pytest.raises(ConflictError, match=why):
+        artifact.checkout(root)
+    with pytest.raises(ValueError):
+        artifact.checkout(root)
+    assert list((tmp_path / "user").iterdir()) == []
+    assert (session.settings.home / "catalog.db").exists()
+
+
+def test_checkout_refuses_what_the_account_calls_home(
+    session: Session, log_files: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "elsewhere"))
+    home = pwd.getpwuid(os.getuid()).pw_dir
+    with pytest.raises(ConflictError, match="home directory|root of the file system"):
+        log_files("ds", FILES).checkout(home)
+
+
+def test_checkout_onto_a_file(session: Session, log_files: Any, make_files: Any) -> None:
+    with pytest.raises(ConflictError, match="not a directory"):
+        log_files("ds", FILES).checkout(make_files("in", {"f": "x"}) / "f")
+
+
+def test_a_checkout_that_fails_deletes_nothing(session: Session, log_files: Any) -> None:
+    artifact = log_files("ds", FILES)
+    root = Path(log_files("other", {"mine": "mine"}).checkout("out"))
+    rot(session, artifact, "d/e/f", b"X")
+    with pytest.raises(BadBlobError):
+        artifact.checkout(root)
+    assert (root / "mine").read_text() == "mine"
 
 
 # verify -------------------------------------------------------------------------------------------

@@ -26,7 +26,6 @@ NOT_YET = frozenset(
     """
     add
     add_reference
-    checkout
     collection
     get
     logged_by
