@@ -9,9 +9,11 @@ daemon's errno values (daemon/artfsd/errnos.py). Nothing here derives from Attri
     │   ├── InvalidNameError            a name, alias, tag, type or path breaks its rule (also a ValueError)
     │   ├── InvalidMetadataError        metadata is not a JSON object within the limits (also a ValueError)
     │   ├── InvalidArgumentError        an argument's value means nothing here (also a ValueError)
+    │   ├── ReferenceUnsupportedError   nothing here can fetch such a reference (also a ValueError)
     │   └── MountpointError             a mountpoint is missing, not a directory, not empty, or taken
     ├── NotFoundError                   no such project, collection, alias, version, draft or path
-    │   └── PathNotFoundError           no such path in an artifact (also a FileNotFoundError and a KeyError)
+    │   ├── PathNotFoundError           no such path in an artifact (also a FileNotFoundError and a KeyError)
+    │   └── ReferenceMissingError       what a reference names is gone (also a FileNotFoundError and a ValueError)
     ├── ConflictError                   the state of things forbids it (also a ValueError)
     │   ├── TypeConflictError           a collection has another type
     │   ├── AliasInUseError             aliases forbid a deletion
@@ -29,6 +31,8 @@ daemon's errno values (daemon/artfsd/errnos.py). Nothing here derives from Attri
     │   └── VerificationError           a directory or version is not what its manifest says (also a ValueError)
     ├── BlobMissingError                a blob is not in the store although something names it
     ├── SourceChangedError              a file changed between adding (or staging) and saving
+    │   └── ReferenceChangedError       what a reference names is not what it was when the reference was added
+    ├── ReferenceRefusedError           a reference must not be followed here, or its source forbids it
     ├── StorageError                    the disk said no; `errno` tells which (ENOSPC, EDQUOT, EROFS, EIO …)
     ├── CatalogError                    the catalog cannot be read or written
     │   └── CatalogVersionError         its schema is newer than this program
@@ -67,6 +71,10 @@ class InvalidArgumentError(UsageError, ValueError):
     kind = "invalid-argument"
 
 
+class ReferenceUnsupportedError(UsageError, ValueError):
+    kind = "reference-unsupported"
+
+
 class MountpointError(UsageError):
     kind = "mountpoint"
 
@@ -79,6 +87,10 @@ class PathNotFoundError(NotFoundError, FileNotFoundError, KeyError):
     """The Artifact reference wants FileNotFoundError from `remove` and KeyError from `get_entry` for the same fact."""
 
     kind = "path-not-found"
+
+
+class ReferenceMissingError(NotFoundError, FileNotFoundError, ValueError):
+    kind = "reference-missing"
 
 
 class ConflictError(ArtfsError, ValueError):
@@ -183,6 +195,14 @@ class BlobMissingError(ArtfsError):
 
 class SourceChangedError(ArtfsError, ValueError):
     kind = "source-changed"
+
+
+class ReferenceChangedError(SourceChangedError):
+    kind = "reference-changed"
+
+
+class ReferenceRefusedError(ArtfsError):
+    kind = "reference-refused"
 
 
 class StorageError(ArtfsError):

@@ -36,6 +36,16 @@ class Settings:
         free_floor: bytes that must stay free on the state folder's file system; stores below it get ENOSPC. 0: none;
             None (not given): 64 MiB, but at most a fiftieth of the file system.
         workers: threads or processes for hashing and copying; 0: one for each CPU.
+        reference_roots: folders that anybody's `file://` references may lead to. Without: only those that were added with
+            this state folder.
+        reference_hosts: hosts, addresses and networks ("nas.local", "10.0.0.0/8", "*") of private networks and of this
+            machine that anybody's references may lead to. Without: only those that were added with this state folder.
+        reference_credentials: where this machine's cloud credentials may go: buckets ("s3://bucket"), schemes ("s3", "gs",
+            "azure") or "*". Without: to buckets that were added with this state folder, when the environment has
+            credentials; other buckets are read anonymously.
+        reference_cache: bytes of fetched references that the mount keeps at most; 0: none beyond those that are open.
+        s3_endpoint, gs_endpoint, azure_endpoint: URLs of other object stores that speak these protocols; "": the vendor's
+            (for S3 also what AWS_ENDPOINT_URL says).
     """
 
     home: Path
@@ -47,6 +57,13 @@ class Settings:
     poll_s: float = 0.2
     free_floor: int | None = None
     workers: int = 0
+    reference_roots: tuple[str, ...] = ()
+    reference_hosts: tuple[str, ...] = ()
+    reference_credentials: tuple[str, ...] = ()
+    reference_cache: int = 8 * 1024**3
+    s3_endpoint: str = ""
+    gs_endpoint: str = ""
+    azure_endpoint: str = ""
 
     @property
     def catalog_path(self) -> Path:
@@ -94,6 +111,22 @@ class Settings:
             ) from error
 
 
+_LISTS = ("reference_roots", "reference_hosts", "reference_credentials")
+"""Settings that are lists; in the environment with commas between their items."""
+
+_CREDENTIALS = {
+    "s3": ("AWS_ACCESS_KEY_ID", "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI"),
+    "gs": ("GOOGLE_SERVICE_ACCOUNT", "GOOGLE_SERVICE_ACCOUNT_KEY", "GOOGLE_APPLICATION_CREDENTIALS"),
+    "azure": ("AZURE_STORAGE_ACCOUNT_KEY", "AZURE_STORAGE_ACCESS_KEY", "AZURE_STORAGE_SAS_KEY", "AZURE_STORAGE_CLIENT_ID"),
+}
+
+
+def ambient_credentials(environ: Mapping[str, str] | None = None) -> frozenset[str]:
+    """For which schemes the environment (None: the process's own) has cloud credentials."""
+    env = os.environ if environ is None else environ
+    return frozenset(scheme for scheme, names in _CREDENTIALS.items() if any(env.get(name) for name in names))
+
+
 def _convert(name: str, value: object, source: str) -> object:
     try:
         if name in ("home", "artifact_dir"):
@@ -103,7 +136,11 @@ def _convert(name: str, value: object, source: str) -> object:
             if number < 0 or (number == 0 and name != "alias_timeout_s"):
                 raise ValueError("must be positive")
             return number
-        if name in ("free_floor", "workers"):
+        if name in _LISTS:
+            given = value if isinstance(value, list | tuple) else str(value).split(",")
+            items = tuple(str(item).strip() for item in given if str(item).strip())
+            return tuple(os.path.expanduser(item) for item in items) if name == "reference_roots" else items
+        if name in ("free_floor", "workers", "reference_cache"):
             whole = int(str(value))
             if whole < 0:
                 raise ValueError("must not be negative")

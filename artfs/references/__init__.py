@@ -1,0 +1,1 @@
+"""References: entries of an artifact whose bytes live elsewhere. `router.References` is the way in."""
