@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from typing import IO, Any
 
-from artfs.api import checkout, ingest
+from artfs.api import checkout, ingest, references
 from artfs.api.ambient import current_run, current_session, session_for
 from artfs.api.draft import DraftArtifact, Policy, StrPath
 from artfs.api.facts import ArtifactFacts, warn_use_as
@@ -140,6 +140,37 @@ class Artifact(ArtifactFacts):
         lists them). The draft is as before then.
         """
         ingest.add_dir(self._draft("add_dir"), local_path, name, policy=policy, merge=merge)
+
+    def add_reference(
+        self,
+        uri: ManifestEntry | str,
+        name: StrPath | None = None,
+        checksum: bool = True,
+        max_objects: int | None = None,
+    ) -> list[ManifestEntry]:
+        """Adds what a URI names without copying it: its bytes stay where they are. Returns the new entries.
+
+        Readers get the bytes from there, and only while they are what they were (docs/references.md). A
+        directory of `file://`, and a prefix of an object store, becomes an entry for each object in it.
+
+        Arguments:
+            uri: `http(s)://` (size and checksum are Content-Length and ETag), `s3://`, `gs://`,
+                `https://*.blob.core.windows.net` (size, ETag and version id; one in the URI is honoured),
+                `file://` (size and SHA-256); or an entry of a logged artifact (or its `ref_url()`). Of any
+                other scheme only the URI is recorded, and nobody can fetch it.
+            name: its path in the artifact, or that of the directory for many; None: the last part of the URI,
+                or the artifact's root for many. URIs of other schemes need one.
+            checksum: False: nothing is asked and nothing checked later; a directory or prefix is one entry then,
+                which nobody can read.
+            max_objects: more than this many objects are an error; None and 0: 10,000,000.
+        Raises ArtifactFinalizedError; InvalidArgumentError (a ValueError) for what is no URI, a missing name, a
+        missing file, or too many objects; ReferenceMissingError, ReferenceRefusedError, UnavailableError when the
+        source says so; ReferenceUnsupportedError when a package is missing; ConflictError when something else has
+        one of the names; ArtifactNotLoggedError for an entry of a draft; TypeError. The draft is as before then.
+        """
+        return references.add_reference(
+            self._draft("add_reference"), uri, name, checksum=checksum, max_objects=max_objects
+        )
 
     def new_file(
         self, name: StrPath, mode: str = "x", encoding: str | None = None
@@ -280,13 +311,14 @@ class Artifact(ArtifactFacts):
         Arguments:
             root: the directory, made when missing; None: `source_name` in the settings' artifact_dir
                 (`./artifacts`).
-            allow_missing_references: leaves out references, none of which can be fetched yet.
+            allow_missing_references: leaves out references that cannot be fetched, and warns in the log.
             skip_cache: without effect: files come straight from the store on this machine.
             multipart: False: one file after the other; otherwise several at once, whatever their sizes.
             path_prefix: only paths that begin with this text ("a/b" also means "a/bc").
         Raises ArtifactNotLoggedError; ConflictError (a ValueError) when a directory is where a file should
-        be, or the other way round; NotFoundError for references; BlobMissingError, CorruptError,
-        StorageError.
+        be, or the other way round; for references what their sources say (ReferenceMissingError,
+        ReferenceChangedError, ReferenceRefusedError, ReferenceUnsupportedError, UnavailableError), after all else was
+        downloaded; BlobMissingError, CorruptError, StorageError.
         """
         return checkout.download(
             self._logged("download"),

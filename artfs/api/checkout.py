@@ -14,9 +14,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from artfs.api.draft import StrPath
+from artfs.api.references import download_references
 from artfs.api.telling import told
 from artfs.api.version import LoggedArtifact
-from artfs.errors import ConflictError, NotFoundError, StorageError, VerificationError
+from artfs.errors import ConflictError, StorageError, VerificationError
 from artfs.model.manifest import Manifest
 from artfs.transfer.clear import clear
 from artfs.transfer.landing import is_landing
@@ -48,12 +49,13 @@ def download(
     """See Artifact.download. `workers` None: as the settings say."""
     session = state.session
     dest = default_root(state) if root is None else os.fspath(root)
+    manifest = Manifest(session.pages, state.member.version.digest)
     ours = _is_free(dest)
     try:
         with told() as on_progress:
             pulled = pull(
                 session.store,
-                Manifest(session.pages, state.member.version.digest),
+                manifest,
                 dest,
                 path_prefix=None if path_prefix is None else os.fspath(path_prefix),
                 on_progress=on_progress,
@@ -62,12 +64,9 @@ def download(
     finally:
         if ours:
             _mark(dest)
-    if pulled.references and not allow_missing_references:
-        more = f" and {len(pulled.references) - _SHOWN} more" if len(pulled.references) > _SHOWN else ""
-        shown = ", ".join(pulled.references[:_SHOWN]) + more
-        raise NotFoundError(
-            f"references of {state.member.qualified_name} cannot be fetched: {shown}; "
-            f"everything else was downloaded (allow_missing_references=True leaves them out)"
+    if pulled.references:
+        download_references(
+            session.references, manifest, pulled.references, dest, allow_missing=allow_missing_references
         )
     return dest
 

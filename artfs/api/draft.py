@@ -241,6 +241,11 @@ class DraftArtifact:
                 asked,
             )
 
+    @property
+    def session(self) -> Session:
+        """Where its bytes are, or would be."""
+        return self.deposit.session if self.deposit is not None else self._sessions()
+
     def open_deposit(self) -> Deposit:
         with self.lock:
             if self.deposit is None:

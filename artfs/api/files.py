@@ -15,9 +15,11 @@ from urllib.parse import quote
 from artfs.api import checkout
 from artfs.api.draft import StrPath
 from artfs.api.ingest import as_names
+from artfs.api.manifest import ref_digest
 from artfs.api.paging import Page, Paginator
+from artfs.api.references import fetch_to
 from artfs.api.version import LoggedArtifact, time_text
-from artfs.errors import ConflictError, InvalidArgumentError, NotFoundError
+from artfs.errors import ConflictError, InvalidArgumentError
 from artfs.model.entry import Entry, FileEntry, RefEntry
 from artfs.model.manifest import Manifest, build_manifest
 from artfs.model.names import check_path
@@ -39,7 +41,7 @@ class File:
         self._entry = entry
         self.name = name
         self.size = entry.size or 0
-        self.digest = entry.digest if isinstance(entry, FileEntry) else entry.checksum
+        self.digest = entry.digest if isinstance(entry, FileEntry) else ref_digest(entry)
 
     def __repr__(self) -> str:
         return f"<File {self.name} ({self.mimetype or 'unknown type'}) {self.size} B>"
@@ -137,7 +139,8 @@ class ArtifactFiles(Paginator[File]):
 def fetch(state: LoggedArtifact, path: str, entry: FileEntry | RefEntry, root: StrPath) -> None:
     """Copies one entry to `root`/`path`, as `download` does all of them. Raises what File.download raises."""
     if isinstance(entry, RefEntry):
-        raise NotFoundError(f"{path} of {state.member.qualified_name} is a reference, which cannot be fetched")
+        fetch_to(state.session.references, entry, os.fspath(root), path)
+        return
     alone = build_manifest({path: entry})
     source = PageCache(dict(alone.objects).__getitem__)
     pull(state.session.store, Manifest(source, alone.root), root, workers=1)

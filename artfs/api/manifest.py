@@ -7,12 +7,13 @@ from abc import abstractmethod
 from collections.abc import Callable, ItemsView, Iterator, Mapping, ValuesView
 from functools import cached_property
 
-from artfs.errors import PathNotFoundError
+from artfs.errors import ArtifactNotLoggedError, InvalidArgumentError, PathNotFoundError
 from artfs.model.digests import digest_bytes
 from artfs.model.entry import DirEntry, Entry, FileEntry, LinkEntry, RefEntry
 from artfs.model.manifest import Manifest
 from artfs.model.names import check_path
 from artfs.model.tree import PageSource
+from artfs.references.uris import ARTIFACT_SCHEMES, artifact_uri
 
 
 class ManifestEntry:
@@ -24,11 +25,22 @@ class ManifestEntry:
         ref: the URI of a reference, None for anything else.
         target: where a symbolic link points, relative to its own directory; None for anything else.
         executable: the owner may execute it.
+        version_id: of a reference, the source's own version of the object ("" when it has none).
         local_path: for a file that a draft was given with policy "immutable", and will read when it is saved:
             its absolute path; None otherwise.
     """
 
-    __slots__ = ("_digest", "executable", "local_path", "path", "ref", "size", "target")
+    __slots__ = (
+        "_artifact",
+        "_digest",
+        "executable",
+        "local_path",
+        "path",
+        "ref",
+        "size",
+        "target",
+        "version_id",
+    )
 
     def __init__(
         self,
@@ -40,8 +52,13 @@ class ManifestEntry:
         target: str | None = None,
         executable: bool = False,
         local_path: str | None = None,
+        version_id: str = "",
+        artifact: str = "",
     ) -> None:
+        """`artifact`: the logged artifact that has the entry, its id in hexadecimal; "": a draft has it."""
         self.path = path
+        self.version_id = version_id
+        self._artifact = artifact
         self._digest = digest
         self.size = size
         self.ref = ref
@@ -51,13 +68,38 @@ class ManifestEntry:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the bytes (of the target, for a link) as 64 hex digits; a reference's checksum as its
-        source gives it.
+        """SHA-256 of the bytes (of the target, for a link) as 64 hex digits; a reference's checksum as its source
+        gives it. For a reference without one: the URI itself where it is that of a server (http, s3, gs), else the
+        SHA-256 of the URI.
 
         For an entry with `local_path` the file is hashed the first time, which raises SourceChangedError when
         it is not as it was when it was added.
         """
         return self._digest if isinstance(self._digest, str) else self._digest()
+
+    @property
+    def extra(self) -> dict[str, str]:
+        """What the source of a reference said beside its size: "etag", "versionID"; empty for anything else."""
+        if self.ref is None or self.ref.startswith(("file:", *(f"{scheme}:" for scheme in ARTIFACT_SCHEMES))):
+            return {}
+        checksum = "" if self.digest in (self.ref, digest_bytes(self.ref.encode())) else self.digest
+        found = {"etag": checksum, "versionID": self.version_id}
+        return {key: value for key, value in found.items() if value}
+
+    def ref_target(self) -> str:
+        """Where a reference leads: its URI. Raises InvalidArgumentError (a ValueError) for what is none."""
+        if self.ref is None:
+            raise InvalidArgumentError(f"{self.path!r} is no reference: its bytes are in the artifact")
+        return self.ref
+
+    def ref_url(self) -> str:
+        """A URI by which another artifact can refer to this entry (see Artifact.add_reference). Raises
+        ArtifactNotLoggedError for an entry of a draft."""
+        if not self._artifact:
+            raise ArtifactNotLoggedError(
+                f"{self.path!r} is an entry of a draft; log that artifact before another refers to it", "ref_url"
+            )
+        return artifact_uri(self._artifact, self.path)
 
     def _key(self) -> tuple[str, str, int | None, str | None, str | None]:
         return self.path, self.digest, self.size, self.ref, self.target
@@ -73,15 +115,25 @@ class ManifestEntry:
         return f"<ManifestEntry {self.path!r} {what}>"
 
 
-def entry_view(path: str, entry: Entry) -> ManifestEntry:
-    """The entry at `path` for users. `entry` is no directory."""
+def entry_view(path: str, entry: Entry, artifact: str = "") -> ManifestEntry:
+    """The entry at `path` for users. `entry` is no directory. `artifact`: see ManifestEntry."""
     if isinstance(entry, FileEntry):
-        return ManifestEntry(path, entry.digest, entry.size, executable=entry.executable)
+        return ManifestEntry(path, entry.digest, entry.size, executable=entry.executable, artifact=artifact)
     if isinstance(entry, LinkEntry):
-        return ManifestEntry(path, digest_bytes(entry.target), 0, target=os.fsdecode(entry.target))
+        target = os.fsdecode(entry.target)
+        return ManifestEntry(path, digest_bytes(entry.target), 0, target=target, artifact=artifact)
     if isinstance(entry, RefEntry):
-        return ManifestEntry(path, entry.checksum, entry.size, ref=entry.uri)
+        return ManifestEntry(
+            path, ref_digest(entry), entry.size, ref=entry.uri, version_id=entry.version_id, artifact=artifact
+        )
     raise TypeError(f"{path!r} is a directory, which is no entry of a manifest")
+
+
+def ref_digest(entry: RefEntry) -> str:
+    """See ManifestEntry.digest."""
+    if entry.checksum:
+        return entry.checksum
+    return entry.uri if entry.uri.startswith(("http", "s3:", "gs:")) else digest_bytes(entry.uri.encode())
 
 
 class Entries(Mapping[str, ManifestEntry]):
@@ -134,8 +186,9 @@ class _Values(ValuesView[ManifestEntry]):
 class VersionEntries(Entries):
     """Of a version: read from the store as they are asked for, a few pages for a path, never all at once."""
 
-    def __init__(self, source: PageSource, digest: str, size: int) -> None:
-        """`digest` is the version's root tree in `source`. Nothing is read yet."""
+    def __init__(self, source: PageSource, digest: str, size: int, artifact: str) -> None:
+        """`digest` is the version's root tree in `source`; `artifact`: see ManifestEntry. Nothing is read yet."""
+        self._artifact = artifact
         self._source = source
         self._digest = digest
         self._size = size
@@ -161,7 +214,7 @@ class VersionEntries(Entries):
         if entry is None or isinstance(entry, DirEntry):
             what = "a directory" if entry is not None else "nothing"
             raise PathNotFoundError(f"there is no file {path!r} in this artifact, but {what}")
-        return entry_view(path, entry)
+        return entry_view(path, entry, self._artifact)
 
     def __iter__(self) -> Iterator[str]:
         return (path for path, _ in self._manifest.walk())
@@ -170,11 +223,12 @@ class VersionEntries(Entries):
         return self._count
 
     def pairs(self) -> Iterator[tuple[str, ManifestEntry]]:
-        return ((path, entry_view(path, entry)) for path, entry in self._manifest.walk())
+        return ((path, entry_view(path, entry, self._artifact)) for path, entry in self._manifest.walk())
 
     def below(self, directory: str) -> Iterator[ManifestEntry]:
         top = check_path(directory)
-        return (entry_view(path, entry) for path, entry in self._manifest.walk(top) if path != top)
+        walk = self._manifest.walk(top)
+        return (entry_view(path, entry, self._artifact) for path, entry in walk if path != top)
 
 
 class ArtifactManifest:

@@ -13,8 +13,9 @@ from typing import Self
 from artfs.api import reserve
 from artfs.catalog import open_catalog
 from artfs.catalog.base import Catalog
-from artfs.errors import StorageError
+from artfs.errors import NotFoundError, StorageError
 from artfs.model.tree import PageCache
+from artfs.references.router import References
 from artfs.settings import Settings
 from artfs.store.base import LocalStore
 from artfs.store.folder import FolderStore
@@ -27,6 +28,7 @@ class Session:
     Attributes:
         settings, catalog, store: what it was opened with.
         pages: the store's tree pages, with a cache that all readers of the session share.
+        references: fetches what references name.
     """
 
     def __init__(self, settings: Settings, catalog: Catalog, store: LocalStore) -> None:
@@ -34,10 +36,19 @@ class Session:
         self.catalog = catalog
         self.store = store
         self.pages = PageCache(store.read)
+        self.references = References(settings, store, self.pages, self)
+
+    def root_of(self, version_id: int) -> str:
+        """Root tree of a version. Raises NotFoundError when it was deleted, or never was."""
+        version = self.catalog.memberships(version_id)[0].version
+        if version.state != "COMMITTED":
+            raise NotFoundError(f"the artifact {version.collection}:v{version.source_index} was deleted")
+        return version.digest
 
     def close(self) -> None:
         """Closes the catalog; again is fine. Artifacts that came from the session keep what they know and can
         look up no more."""
+        self.references.close()
         self.catalog.close()
 
     def __enter__(self) -> Self:

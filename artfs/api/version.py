@@ -18,6 +18,7 @@ from artfs.errors import ConflictError, InvalidNameError, TypeConflictError
 from artfs.model.metadata import check_metadata
 from artfs.model.names import check_alias, check_tag, is_version, parse_name
 from artfs.model.records import Member
+from artfs.references.artifact import id_in_hex
 
 
 def time_text(moment: datetime) -> str:
@@ -44,7 +45,7 @@ class LoggedArtifact:
         self.added = AddedPaths()
         self._load(member)
         version = member.version
-        self.manifest = ArtifactManifest(VersionEntries(session.pages, version.digest, version.size))
+        self.manifest = ArtifactManifest(VersionEntries(session.pages, version.digest, version.size, id_in_hex(version.id)))
 
     def _load(self, member: Member) -> None:
         self.member = member

@@ -104,7 +104,7 @@ class FileSource:
                 return os.open(f"/proc/self/fd/{place}", _FLAGS)
             finally:
                 os.close(place)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             raise ReferenceMissingError(f"{ref.uri} is gone: there is no such file any more") from None
         except PermissionError:
             raise ReferenceRefusedError(f"{ref.uri} may not be read by this user") from None

@@ -13,6 +13,7 @@ import ssl
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from urllib.parse import urljoin
 
 import httpx
@@ -50,6 +51,7 @@ class HttpSource:
             trust_env=False,
             follow_redirects=False,
             timeout=TIMEOUT_S,
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
             verify=ssl.create_default_context(),
             headers={"Accept": "*/*", "Accept-Encoding": "identity", "User-Agent": "artfs"},
         )
@@ -73,7 +75,8 @@ class HttpSource:
     def fetch(self, ref: RefEntry, target: int, on_bytes: OnBytes) -> None:
         for attempt in range(ATTEMPTS):
             try:
-                return self._fetch(ref, target, on_bytes)
+                self._fetch(ref, target, on_bytes)
+                return
             except httpx.HTTPError as error:
                 if attempt == ATTEMPTS - 1:
                     raise UnavailableError(f"reading {shown(ref.uri)} failed: {_words(error)}") from error

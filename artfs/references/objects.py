@@ -206,7 +206,7 @@ class AzureSource(ObjectSource):
         return parse_azure(uri)
 
     def uri_of(self, name: ObjectName, key: str) -> str:
-        return f"https://{name.account}{AZURE_SUFFIX}/{name.bucket}/{quote(key, safe="/-._~!$&'()*+,;=:@")}"
+        return f"https://{name.account}{AZURE_SUFFIX}/{name.bucket}/" + quote(key, safe="/-._~!$&'()*+,;=:@")
 
     def _open(self, name: ObjectName, *, sign: bool) -> ObjectStore:
         endpoint = self._settings.azure_endpoint

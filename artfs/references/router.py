@@ -41,6 +41,17 @@ class References:
             "http": self._http, "https": self._http, "s3": self._s3, "gs": self._gs, "azure": self._azure,
         }
 
+    def close(self) -> None:
+        """Closes kept connections; again is fine, and so is fetching more."""
+        with self._lock:
+            sources = list(self._sources.values())
+            for scheme in self._makers:
+                self._sources.pop(scheme, None)
+        for source in sources:
+            close = getattr(source, "close", None)
+            if close is not None:
+                close()
+
     def source(self, uri: str) -> Source:
         """Raises InvalidArgumentError for what is no URI, ReferenceUnsupportedError when a package is missing."""
         scheme = scheme_of(uri)
@@ -58,7 +69,7 @@ class References:
 
         Raises what Source.examine raises.
         """
-        if not isinstance(max_objects, int | None) or (max_objects or 0) < 0:
+        if max_objects is not None and max_objects < 0:
             raise InvalidArgumentError(f"max_objects must be a number of objects, not {max_objects!r}")
         source = self.source(uri)
         scheme = scheme_of(uri)
@@ -79,6 +90,7 @@ class References:
 
     def _http(self) -> Source:
         source: Source = import_module("artfs.references.http").HttpSource(self.trust)
+        self._sources["http"] = self._sources["https"] = source
         return source
 
     def _s3(self) -> Source:

@@ -25,7 +25,6 @@ ORIGINAL = HERE.parents[3] / "shared" / "reference" / "artifact-class-reference.
 NOT_YET = frozenset(
     """
     add
-    add_reference
     collection
     get
     logged_by
