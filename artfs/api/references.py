@@ -21,6 +21,7 @@ from artfs.references.base import Examined
 from artfs.references.router import References
 from artfs.references.uris import shown
 from artfs.store.verify import digest_file
+from artfs.transfer.landing import open_landing
 
 log = logging.getLogger(__name__)
 
@@ -79,14 +80,14 @@ def download_references(
         entry = manifest.get(path)
         assert isinstance(entry, RefEntry)
         try:
-            fetch_to(references, entry, dest, path)
+            _fetch_to(references, entry, dest, path, landing)
         except (ConflictError, StorageError):
             raise
         except ArtfsError as error:
             return error
         return None
 
-    with ThreadPoolExecutor(_AT_ONCE, "artfs-reference") as pool:
+    with _open_landing(dest) as landing, ThreadPoolExecutor(_AT_ONCE, "artfs-reference") as pool:
         try:
             results = list(pool.map(fetch, paths))
         except BaseException:
@@ -110,29 +111,36 @@ def download_references(
 def fetch_to(references: References, entry: RefEntry, dest: str, path: str) -> None:
     """Makes one reference the file `dest`/`path`, as download_references does. No symbolic link below `dest` is
     followed."""
+    with _open_landing(dest) as landing:
+        _fetch_to(references, entry, dest, path, landing)
+
+
+@contextmanager
+def _open_landing(dest: str) -> Iterator[int]:
+    """A hidden folder in `dest`, which is gone afterwards; the next pull removes that of a killed process."""
+    with _directory(dest, "") as dest_fd, open_landing(dest_fd, dest, lambda path: None) as landing:
+        yield landing.fd
+
+
+def _fetch_to(references: References, entry: RefEntry, dest: str, path: str, landing: int) -> None:
     above, _, name = path.rpartition("/")
     with _directory(dest, above) as dir_fd:
         if _is_there(entry, name, dir_fd):
             return
-        temp = f".artfs-{secrets.token_hex(8)}.tmp"
+        temp = secrets.token_hex(8)
         try:
-            fd = os.open(temp, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644, dir_fd=dir_fd)
-        except OSError as error:
-            raise StorageError.wrap(error, f"writing {dest}/{path}") from error
-        try:
+            fd = os.open(temp, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644, dir_fd=landing)
             try:
                 references.fetch(entry, fd)
             finally:
                 os.close(fd)
-            os.rename(temp, name, src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
-        except BaseException as error:
-            with suppress(OSError):
-                os.unlink(temp, dir_fd=dir_fd)
-            if isinstance(error, IsADirectoryError):
-                raise ConflictError(f"{dest}/{path} is a directory, and the version has a file there") from None
-            if isinstance(error, OSError) and not isinstance(error, ArtfsError):
-                raise StorageError.wrap(error, f"writing {dest}/{path}") from error
+            os.rename(temp, name, src_dir_fd=landing, dst_dir_fd=dir_fd)
+        except ArtfsError:
             raise
+        except IsADirectoryError:
+            raise ConflictError(f"{dest}/{path} is a directory, and the version has a file there") from None
+        except OSError as error:
+            raise StorageError.wrap(error, f"writing {dest}/{path}") from error
 
 
 @contextmanager
