@@ -188,7 +188,7 @@ class DraftFile(Node):
         if not writing:
             if self.entry is not None:
                 return self._open_entry(self.entry)
-            return self.opened(open_backing(self.path, os.O_RDONLY), flags)
+            return self.opened(self.draft.open_backing(self.path, os.O_RDONLY), flags)
         self.draft.check_settled()
         truncate = bool(flags & os.O_TRUNC)
         if self.entry is not None:
@@ -196,7 +196,7 @@ class DraftFile(Node):
                 self._start_empty()
             else:
                 self.copy_up()
-        fd = open_backing(self.path, os.O_RDWR | (os.O_TRUNC if truncate else 0))
+        fd = self.draft.open_backing(self.path, os.O_RDWR | (os.O_TRUNC if truncate else 0))
         if truncate and self.hashing is not None:
             self.hashing.disturbed()
         return self.opened(fd, flags, fresh=truncate)
@@ -381,7 +381,7 @@ class DraftHandle(FileHandle):
             if self.node.entry is not None:
                 assert self.blob is not None
                 return self.blob.read(offset, size)
-            self.fd = open_backing(self.node.path, os.O_RDONLY)  # copied up meanwhile
+            self.fd = self.node.draft.open_backing(self.node.path, os.O_RDONLY)  # copied up meanwhile
         buffer = self.node.draft.trees.blobs.buffer(size)
         try:
             got = os.preadv(self.fd, [buffer], offset, _NOWAIT)
@@ -431,17 +431,3 @@ def write_all(fd: int, offset: int, data: bytes) -> None:
     done = os.pwrite(fd, data, offset)
     while done < len(data):
         done += os.pwrite(fd, memoryview(data)[done:], offset + done)
-
-
-def open_backing(path: bytes, flags: int) -> int:
-    """Opens a backing file even when its own mode (which is the user's) forbids it to its owner."""
-    flags |= os.O_CLOEXEC | os.O_NOFOLLOW
-    try:
-        return os.open(path, flags)
-    except PermissionError:
-        mode = stat.S_IMODE(os.lstat(path).st_mode)
-        os.chmod(path, mode | 0o600)
-        try:
-            return os.open(path, flags)
-        finally:
-            os.chmod(path, mode)

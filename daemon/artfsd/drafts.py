@@ -77,6 +77,28 @@ class LiveDraft:
     def hashes(self) -> HashLog:
         return self.staged.hashes
 
+    def open_backing(self, path: bytes, flags: int, mode: int = 0) -> int:
+        """Opens (or makes) a backing file, even when its own mode (which is the user's) forbids it to its owner. When there are
+        no descriptors left, it takes those that nobody needs."""
+        flags |= os.O_CLOEXEC | os.O_NOFOLLOW
+        try:
+            return os.open(path, flags, mode)
+        except PermissionError:
+            if flags & os.O_CREAT:
+                raise
+        except OSError as error:
+            if error.errno not in (errno.EMFILE, errno.ENFILE):
+                raise
+            self.pool.drain()
+            self.trees.blobs.drop_idle()
+            return os.open(path, flags, mode)
+        own = stat.S_IMODE(os.lstat(path).st_mode)
+        os.chmod(path, own | 0o600)
+        try:
+            return os.open(path, flags)
+        finally:
+            os.chmod(path, own)
+
     def check_writable(self) -> None:
         """Refuses changes while a commit works (EBUSY) and after it (ENOENT: the draft is gone)."""
         if self.dead:
@@ -351,13 +373,13 @@ class DraftDir(Node):
 
     def create(self, name: bytes, mode: int, flags: int) -> tuple[FileHandle, Attr]:
         path = self._prepare(name, exclusive=True)
-        how = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+        how = os.O_RDWR | os.O_CREAT | os.O_EXCL
         try:
-            fd = os.open(path, how, mode & 0o7777)
+            fd = self.draft.open_backing(path, how, mode & 0o7777)
         except FileExistsError:
             self._only_whiteout(name)
             aside = self.draft.staged.scratch.name()
-            fd = os.open(aside, how, mode & 0o7777)
+            fd = self.draft.open_backing(aside, how, mode & 0o7777)
             os.rename(aside, path)
         status = os.fstat(fd)
         node = DraftFile(self.draft, self, name, None, 0)
