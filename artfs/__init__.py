@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from artfs.api.session import open_session as open_session
     from artfs.api.telling import progress as progress
     from artfs.errors import ArtfsError as ArtfsError
+    from artfs.model.ttl import ArtifactTTL as ArtifactTTL
     from artfs.settings import Settings as Settings
     from artfs.settings import load_settings as load_settings
 
@@ -36,6 +37,7 @@ _HOMES = {
     "ArtfsError": "artfs.errors",
     "Artifact": "artfs.api.artifact",
     "ArtifactManifest": "artfs.api.manifest",
+    "ArtifactTTL": "artfs.model.ttl",
     "ManifestEntry": "artfs.api.manifest",
     "Run": "artfs.api.run",
     "Session": "artfs.api.session",

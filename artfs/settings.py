@@ -46,6 +46,7 @@ class Settings:
         reference_cache: bytes of fetched references that the mount keeps at most; 0: none beyond those that are open.
         s3_endpoint, gs_endpoint, azure_endpoint: URLs of other object stores that speak these protocols; "": the vendor's
             (for S3 also what AWS_ENDPOINT_URL says).
+        storage_region: what the store of the state folder is called, for `Artifact(storage_region=…)`; not empty.
     """
 
     home: Path
@@ -64,6 +65,7 @@ class Settings:
     s3_endpoint: str = ""
     gs_endpoint: str = ""
     azure_endpoint: str = ""
+    storage_region: str = "default"
 
     @property
     def catalog_path(self) -> Path:

@@ -15,7 +15,7 @@ import weakref
 
 from artfs.api.session import Session, open_session
 from artfs.api.tracking import Tracker
-from artfs.errors import ArtfsError
+from artfs.errors import ArtfsError, InvalidArgumentError
 from artfs.settings import Settings, load_settings
 
 log = logging.getLogger(__name__)
@@ -89,6 +89,22 @@ def current_session() -> Session:
     """The session of the current run, else the process's own."""
     run = current_run()
     return run.session if run else session_for()
+
+
+def check_region(region: str, settings: Settings | None = None) -> str:
+    """Returns `region` if the store is called so. `settings` None: the current run's, else the process's own; no
+    session is opened. Raises InvalidArgumentError for another name, TypeError for what is no text."""
+    if not isinstance(region, str):
+        raise TypeError(f"a storage region must be a str, not {type(region).__name__}")
+    if settings is None:
+        run = current_run()
+        settings = run.session.settings if run else load_settings()
+    if region != settings.storage_region:
+        raise InvalidArgumentError(
+            f"there is no storage region {region!r}: everything is stored in {settings.storage_region!r}, the store of "
+            f"the state folder {settings.home}"
+        )
+    return region
 
 
 def _finish_runs() -> None:

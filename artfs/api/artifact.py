@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager
 from typing import IO, Any
 
 from artfs.api import checkout, ingest, references
-from artfs.api.ambient import current_run, current_session, session_for
+from artfs.api.ambient import check_region, current_run, current_session, session_for
 from artfs.api.draft import DraftArtifact, Policy, StrPath
 from artfs.api.facts import ArtifactFacts, warn_use_as
 from artfs.api.files import ArtifactFiles, single_file
@@ -25,7 +25,6 @@ from artfs.api.tracking import auto_run
 from artfs.api.version import LoggedArtifact
 from artfs.errors import (
     ConflictError,
-    InvalidArgumentError,
 )
 from artfs.model.names import check_path
 from artfs.settings import Settings
@@ -56,7 +55,7 @@ class Artifact(ArtifactFacts):
         use_as: str | None = None,
         storage_region: str | None = None,
     ) -> None:
-        """A draft. Nothing is read, written or opened.
+        """A draft. Nothing is read, written or opened (but the config file, if `storage_region` is given).
 
         Arguments:
             name: letters, digits, `_`, `-`, `.`; at most 128.
@@ -68,16 +67,13 @@ class Artifact(ArtifactFacts):
             incremental: when it is logged, its files are added to those of `latest` (replacing equal paths,
                 removing nothing). Its own `digest` and `size` until then are of its own files only.
             use_as: deprecated, without effect.
-            storage_region: only None: there is one store, that of the state folder.
+            storage_region: the name of the store that takes the files. There is one, the state folder's; the
+                setting `storage_region` names it ("default"). None: that one.
         Raises InvalidNameError, InvalidMetadataError, InvalidArgumentError (all ValueErrors), TypeError.
         """
         if use_as is not None:
             warn_use_as(2)
-        if storage_region is not None:
-            raise InvalidArgumentError(
-                f"there is no storage region {storage_region!r}: "
-                "everything is stored in the one store of the state folder"
-            )
+        region = None if storage_region is None else check_region(storage_region)
         self._state = DraftArtifact(
             name,
             type,
@@ -85,6 +81,7 @@ class Artifact(ArtifactFacts):
             metadata=metadata,
             incremental=incremental,
             sessions=current_session,
+            region=region,
         )
 
     # filling a draft ------------------------------------------------------------------------------
@@ -192,7 +189,7 @@ class Artifact(ArtifactFacts):
         """A draft with the same content, to be changed and logged as the next version of the collection that this
         one was logged to (of a link: of its source). Logged unchanged, it makes no new version.
 
-        It has this one's type, description and metadata, not its aliases and tags. No file is read or copied.
+        It has this one's type, description and metadata, not its aliases, tags and ttl. No file is read or copied.
         Raises ArtifactNotLoggedError; NotFoundError when the version was deleted.
         """
         return _behind(new_draft(self._logged("new_draft")))
@@ -221,12 +218,12 @@ class Artifact(ArtifactFacts):
         return isinstance(self._state, DraftArtifact)
 
     def save(self, project: str | None = None, settings: Settings | None = None) -> None:
-        """Logs a draft; persists changes of description, metadata, aliases and tags of a logged artifact.
+        """Logs a draft; persists changes of description, metadata, ttl, aliases and tags of a logged one.
 
         A draft is logged by the current run, else by one of type "auto" that is made for it. When this
         returns, the version is durable and this object is it; when it raises, there is no version. Content
         that `latest` has already makes no new version: this object becomes that one, and the draft's
-        description and metadata are dropped.
+        description, metadata and ttl are dropped.
 
         Arguments:
             project: for a draft outside a run; None: the settings' (of `new_draft`: where its version was logged).
@@ -440,6 +437,8 @@ def log(
                 f"this draft of {state.name} began with a version of {base.entity}/{base.project}; a run of "
                 f"{target.entity}/{target.project} cannot log it"
             )
+        if state.region is not None:
+            check_region(state.region, target.session.settings)
         committed = ingest.log_draft(target, state, aliases, tags)
         version = LoggedArtifact(target.session, committed.member)
         version.added = state.added

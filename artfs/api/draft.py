@@ -37,6 +37,7 @@ from artfs.model.entry import FileEntry, LinkEntry, RefEntry
 from artfs.model.metadata import check_metadata
 from artfs.model.names import check_collection_name, check_path, check_type
 from artfs.model.records import Committed, Content
+from artfs.model.ttl import INHERIT, Ttl
 from artfs.store.base import StoreBatch
 from artfs.store.verify import hash_file
 from artfs.transfer.push import file_entry
@@ -176,6 +177,7 @@ class DraftArtifact:
         incremental: bool,
         sessions: Callable[[], Session],
         base: Base | None = None,
+        region: str | None = None,
     ) -> None:
         """`sessions` gives the session whose store takes the bytes; it is called when the first bytes come.
 
@@ -186,7 +188,9 @@ class DraftArtifact:
         self.description = check_description(description)
         self.metadata: dict[str, Any] = check_metadata(metadata)
         self.incremental = incremental
+        self.ttl: Ttl = INHERIT
         self.base = base
+        self.region = region
         self.added = AddedPaths()
         self.finalized = False
         self.committed: Committed | None = None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable
+from datetime import timedelta
 from typing import Any
 
 from artfs.api.draft import DraftArtifact, check_description
@@ -16,6 +17,7 @@ from artfs.api.version import LoggedArtifact, time_text
 from artfs.errors import ArtifactFinalizedError, ArtifactNotLoggedError
 from artfs.model.metadata import check_metadata
 from artfs.model.names import check_alias, check_tag
+from artfs.model.ttl import ArtifactTTL, Ttl, check_ttl
 
 
 class ArtifactFacts:
@@ -142,6 +144,24 @@ class ArtifactFacts:
     @metadata.setter
     def metadata(self, metadata: dict[str, Any] | str | None) -> None:
         self._state.metadata = check_metadata(metadata)
+
+    @property
+    def ttl(self) -> timedelta | None:
+        """How long the version lives, counted from its commit; None: for ever. What its project or entity says, unless it
+        has a policy of its own; of a draft only that, and ArtifactNotLoggedError when it has none.
+
+        May be set to a timedelta of a second or more (fractions are cut off), None, or ArtifactTTL.INHERIT, but not of a
+        link (ConflictError); of a logged artifact it is persisted by `save`.
+        """
+        ttl = self._state.ttl
+        return self._logged("ttl").member.version.inherited_ttl if isinstance(ttl, ArtifactTTL) else ttl
+
+    @ttl.setter
+    def ttl(self, ttl: Ttl) -> None:
+        if isinstance(self._state, LoggedArtifact):
+            self._state.set_ttl(ttl)
+        else:
+            self._state.ttl = check_ttl(ttl)
 
     @property
     def aliases(self) -> list[str]:

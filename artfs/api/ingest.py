@@ -210,6 +210,7 @@ def log_draft(
                             target.run_id,
                             target.history_step,
                             expect_latest,
+                            draft.ttl,
                         )
                     )
                     break

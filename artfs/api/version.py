@@ -18,6 +18,7 @@ from artfs.errors import ConflictError, InvalidNameError, TypeConflictError
 from artfs.model.metadata import check_metadata
 from artfs.model.names import check_alias, check_tag, is_version, parse_name
 from artfs.model.records import Member
+from artfs.model.ttl import Ttl, check_ttl
 from artfs.references.artifact import id_in_hex
 
 
@@ -33,7 +34,7 @@ MAX_LINKS = 500
 class LoggedArtifact:
     """One membership of one version.
 
-    `description`, `metadata`, `aliases` and `tags` are copies that may be changed in place or replaced;
+    `description`, `metadata`, `ttl`, `aliases` and `tags` are copies that may be changed in place or replaced;
     `save` checks and persists what differs from what was fetched. Everything else is as it was when it was
     fetched (or saved).
     """
@@ -52,6 +53,7 @@ class LoggedArtifact:
         self.state: str = member.version.state
         self.description = member.version.description
         self.metadata: dict[str, Any] = copy.deepcopy(member.version.metadata)
+        self.ttl: Ttl = member.version.ttl
         self.aliases: list[str] = list(member.aliases)
         self.tags: list[str] = list(member.version.tags)
 
@@ -116,7 +118,7 @@ class LoggedArtifact:
     # changes --------------------------------------------------------------------------------------
 
     def save(self) -> None:
-        """Persists changes of description, metadata, aliases and tags. Last writer wins, for what was changed
+        """Persists changes of description, metadata, ttl, aliases and tags. Last writer wins, for what was changed
         here only.
 
         Raises InvalidNameError or InvalidMetadataError before anything is written; NotFoundError when it was
@@ -131,6 +133,7 @@ class LoggedArtifact:
             version.id,
             description=... if self.description == version.description else self.description,
             metadata=None if metadata == version.metadata else metadata,
+            ttl=... if self.ttl == version.ttl else self.ttl,
             add_tags=[tag for tag in tags if tag not in version.tags],
             remove_tags=[tag for tag in version.tags if tag not in tags],
         )
@@ -140,6 +143,14 @@ class LoggedArtifact:
             remove=[alias for alias in self.member.aliases if alias not in aliases],
         )
         self._load(member)
+
+    def set_ttl(self, ttl: Ttl) -> None:
+        """`save` persists it. Raises InvalidArgumentError, TypeError, and ConflictError for a link."""
+        if self.member.is_link:
+            raise ConflictError(
+                f"{self.member.qualified_name} is a link; set the ttl of its source_artifact, {self.source_name}"
+            )
+        self.ttl = check_ttl(ttl)
 
     def label(self, aliases: str | Iterable[str] | None, tags: str | Iterable[str] | None) -> None:
         """Adds aliases and tags, and saves."""

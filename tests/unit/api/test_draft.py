@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from artfs.api.artifact import Artifact
+from artfs.api.run import init
 from artfs.api.session import Session
 from artfs.errors import (
     ArtifactFinalizedError,
@@ -24,6 +25,7 @@ from artfs.errors import (
     PathNotFoundError,
     SourceChangedError,
 )
+from artfs.settings import Settings
 
 
 def sha256(text: str) -> str:
@@ -125,10 +127,29 @@ def test_use_as_is_deprecated() -> None:
     assert found[0].filename == __file__
 
 
-def test_storage_region() -> None:
-    assert Artifact("a", "t", storage_region=None).name == "a"
-    with pytest.raises(InvalidArgumentError, match="no storage region 'coreweave-us'"):
-        Artifact("a", "t", storage_region="coreweave-us")
+@pytest.mark.parametrize("region", ["coreweave-us", "", " ", "Default"])
+def test_unknown_storage_region(region: str) -> None:
+    with pytest.raises(InvalidArgumentError, match=f"there is no storage region '{region}'.*'default'"):
+        Artifact("a", "t", storage_region=region)
+
+
+def test_storage_region(
+    session: Session, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(TypeError):
+        Artifact("a", "t", storage_region=7)  # type: ignore[arg-type]
+    Artifact("a", "t", storage_region="default").save()
+    other = settings.with_changes(home=tmp_path / "other", storage_region="fast")
+    artifact = Artifact("b", "t", storage_region="default")
+    with pytest.raises(ValueError, match="stored in 'fast'"):
+        artifact.save(settings=other)
+    assert artifact.is_draft()
+    with init(settings=other):
+        artifact = Artifact("c", "t", storage_region="fast")
+        artifact.save()
+    assert artifact.version == "v0"
+    monkeypatch.setenv("ARTFS_STORAGE_REGION", "here")
+    assert Artifact("d", "t", storage_region="here").is_draft()
 
 
 def test_making_a_draft_touches_nothing(tmp_path: Path) -> None:

@@ -29,7 +29,6 @@ NOT_YET = frozenset(
     get
     logged_by
     source_collection
-    ttl
     used_by
     """.split()
 )
