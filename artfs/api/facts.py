@@ -124,6 +124,7 @@ class ArtifactFacts:
 
     @property
     def type(self) -> str:
+        """Such as "dataset" or "model"; the same for all versions of a collection."""
         return self._state.type if isinstance(self._state, DraftArtifact) else self._state.member.version.type
 
     @property

@@ -14,9 +14,9 @@ from artfs.api.facts import warn_use_as
 from artfs.api.ingest import LogTarget
 from artfs.api.session import Session
 from artfs.api.tracking import Tracker, begin_run
+from artfs.api.values import Values, as_values
 from artfs.api.version import LoggedArtifact, resolve
 from artfs.errors import InvalidArgumentError
-from artfs.model.metadata import check_metadata
 from artfs.model.names import check_entity_name, check_project_name
 from artfs.settings import Settings
 
@@ -29,6 +29,7 @@ class Run:
 
     def __init__(self, tracker: Tracker) -> None:
         self._tracker = tracker
+        self._config = Values(tracker.record.config, tracker.add_config)
 
     def __repr__(self) -> str:
         return f"<Run {self.entity}/{self.project}/{self.id} ({self.state})>"
@@ -64,9 +65,9 @@ class Run:
         return self._tracker.record.job_type
 
     @property
-    def config(self) -> dict[str, Any]:
-        """A copy of what was given to `init`."""
-        return dict(self._tracker.record.config)
+    def config(self) -> Values:
+        """What was given to `init`, and what is put there: `run.config["lr"]` is `run.config.lr`."""
+        return self._config
 
     @property
     def state(self) -> str:
@@ -100,7 +101,7 @@ class Run:
 
         When this returns, the version is durable. When `latest` has the same content already, no version is
         made: the result is that one, with these aliases and tags added to it. An artifact that is logged
-            already gets them, too.
+        already gets them, too.
 
         Arguments:
             artifact_or_path: an Artifact becomes the version, and is returned.
@@ -203,6 +204,16 @@ class Run:
         self._tracker.finish("failed" if exit_code else "finished")
 
 
+def run_of(tracker: Tracker) -> Run:
+    """The user's side of a run, one object for each."""
+    if not isinstance(tracker.face, Run):
+        tracker.face = Run(tracker)
+    return tracker.face
+
+
+_MODES = (None, "online", "offline", "shared")
+
+
 def init(
     project: str | None = None,
     entity: str | None = None,
@@ -212,6 +223,12 @@ def init(
     *,
     settings: Settings | None = None,
     session: Session | None = None,
+    mode: str | None = None,
+    notes: str | None = None,
+    tags: Iterable[str] | None = None,
+    group: str | None = None,
+    dir: StrPath | None = None,
+    reinit: bool | str | None = None,
 ) -> Run:
     """Begins a run, which is the current one until it is finished (or another begins): by `with`, by
     `finish()`, or when the process ends.
@@ -223,19 +240,21 @@ def init(
         name: for people; None: the run's id.
         settings: which state folder; None: from the config file and the environment.
         session: an open session to use instead.
-    Raises InvalidNameError, InvalidMetadataError, TypeError, UsageError, CatalogError.
+        mode: None, "online", "offline" or "shared", which all mean the same: everything is on this machine.
+        notes, tags, group, dir, reinit: taken for the sake of scripts written for wandb, without effect.
+    Raises InvalidNameError, InvalidMetadataError, InvalidArgumentError, TypeError, UsageError, CatalogError.
     """
+    if mode not in _MODES:
+        raise InvalidArgumentError(f"mode {mode!r} means nothing here: every run is recorded, on this machine")
     if session is None:
         session = session_for(settings)
-    values = config if config is None or isinstance(config, Mapping) else vars(config)
     tracker = begin_run(
         session,
         entity=check_entity_name(entity or session.settings.entity),
         project=check_project_name(project or session.settings.project),
         name=name,
         job_type=job_type,
-        # The rules of metadata for the values; there may be any number of them.
-        config=check_metadata({"config": values or {}})["config"],
+        config=as_values(config),
     )
     enter_run(tracker)
-    return Run(tracker)
+    return run_of(tracker)

@@ -25,6 +25,7 @@ class Tracker:
     def __init__(self, session: Session, record: RunRecord) -> None:
         self.session = session
         self.record = record
+        self.face: object = None  # the user's side of it, which `run_of` sets
         self._steps = record.history_steps
         self._lock = threading.Lock()
 
@@ -58,6 +59,12 @@ class Tracker:
             self._save_steps()
             step = self._steps - 1 if self._steps else None
             return LogTarget(self.session, self.record.entity, self.record.project, self.record.id, step)
+
+    def add_config(self, values: dict[str, Any]) -> None:
+        """Adds values to the config, or replaces them, durably."""
+        with self._lock:
+            self.check_running()
+            self.record = self.session.catalog.update_run(self.record.id, config=values)
 
     def finish(self, state: str) -> None:
         """Ends the run as "finished", "failed" or "crashed"; a run that has ended stays as it is."""

@@ -1,0 +1,111 @@
+"""A run's config, and what the module `artfs` itself does for the current run."""
+
+from __future__ import annotations
+
+import copy
+import json
+from typing import Any
+
+import pytest
+
+import artfs
+from artfs.api.artifact import Artifact
+from artfs.api.run import init
+from artfs.api.session import Session
+from artfs.errors import ConflictError, InvalidArgumentError, InvalidMetadataError, UsageError
+
+
+def test_config_is_a_dict_with_attributes(session: Session) -> None:
+    with init(config={"lr": 0.1, "layers": [1, 2]}) as run:
+        config = run.config
+        assert (config.lr, config["lr"], config.get("nothing"), sorted(config)) == (0.1, 0.1, None, ["layers", "lr"])
+        assert json.loads(json.dumps(config)) == dict(config) == config.as_dict() == copy.deepcopy(config)
+        assert not hasattr(config, "nothing")
+        with pytest.raises(AttributeError, match="no value 'nothing'; there are: lr, layers"):
+            config.nothing  # noqa: B018
+
+
+def test_config_is_persisted(session: Session) -> None:
+    with init(config={"lr": 0.1}) as run:
+        run.config.lr = 0.2
+        run.config["epochs"] = 3
+        run.config.update({"a": 1, "b": float("nan")}, allow_val_change=True)
+        run.config.update(c=2)
+        run.config.setdefaults({"lr": 0.5, "d": 4})
+        assert run.config.setdefault("e", 5) == run.config.setdefault("e", 6) == 5
+        expected = {"lr": 0.2, "epochs": 3, "a": 1, "b": None, "c": 2, "d": 4, "e": 5}
+        assert run.config == session.catalog.run(run.id).config == expected
+
+
+@pytest.mark.parametrize("bad", [{"x": object()}, {"ok": 1, "x": float("inf")}])
+def test_bad_config_changes_nothing(session: Session, bad: Any) -> None:
+    with init(config={"lr": 0.1}) as run:
+        with pytest.raises((TypeError, InvalidMetadataError)):
+            run.config.update(bad)
+        with pytest.raises((TypeError, InvalidMetadataError)):
+            run.config["x"] = bad["x"]
+        assert run.config == session.catalog.run(run.id).config == {"lr": 0.1}
+
+
+def test_nothing_is_taken_out_of_a_config(session: Session) -> None:
+    with init(config={"lr": 0.1}) as run:
+        for remove in (lambda: run.config.pop("lr"), run.config.clear, lambda: run.config.__delitem__("lr")):
+            with pytest.raises(InvalidArgumentError, match="not removed"):
+                remove()
+    with pytest.raises(ConflictError, match="is finished"):
+        run.config.lr = 1
+    assert run.config.lr == 0.1
+
+
+def test_the_module_speaks_for_the_current_run(session: Session) -> None:
+    assert artfs.run is None
+    assert artfs.login(key="x")
+    run = artfs.init(project="p", config={"lr": 0.1})
+    assert artfs.run is run
+    assert artfs.config is run.config
+    artfs.log({"loss": 1.0})
+    artfs.log({"loss": 0.5}, step=4)
+    assert run.step == 5
+    artifact = artfs.log_artifact(Artifact("ds", "dataset"), aliases=["a"], tags=["t"])
+    assert (artifact.qualified_name, sorted(artifact.aliases), artifact.tags) == ("local/p/ds:v0", ["a", "latest"], ["t"])
+    assert artfs.use_artifact("ds:a", type="dataset").id == artifact.id
+    assert artfs.link_artifact(artifact, "best", aliases=["b"]).qualified_name == "local/p/best:v0"
+    with artfs.init(project="q") as inner:
+        assert artfs.run is inner
+    assert artfs.run is run
+    artfs.finish()
+    assert (run.state, artfs.run) == ("finished", None)
+    artfs.finish()
+
+
+def test_finish_with_an_exit_code(session: Session) -> None:
+    run = artfs.init()
+    artfs.finish(exit_code=1)
+    assert run.state == "failed"
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        lambda: artfs.log({}),
+        lambda: artfs.log_artifact("x"),
+        lambda: artfs.use_artifact("x"),
+        lambda: artfs.link_artifact(Artifact("a", "t"), "x"),
+        lambda: artfs.config,
+    ],
+)
+def test_without_a_run(session: Session, act: Any) -> None:
+    with pytest.raises(UsageError, match=r"artfs\.init\(\)"):
+        act()
+
+
+@pytest.mark.parametrize("mode", [None, "online", "offline", "shared"])
+def test_what_scripts_for_wandb_tell_init(session: Session, mode: str | None) -> None:
+    with init(mode=mode, notes="n", tags=["t"], group="g", dir="/tmp", reinit=True) as run:
+        assert run.state == "running"
+
+
+def test_a_run_that_would_record_nothing(session: Session) -> None:
+    with pytest.raises(InvalidArgumentError, match="every run is recorded"):
+        init(mode="disabled")
+    assert artfs.run is None
