@@ -35,6 +35,8 @@ class Settings:
         poll_s: how often the daemon looks for changes of the catalog by other processes, in seconds, > 0.
         free_floor: bytes that must stay free on the state folder's file system; stores below it get ENOSPC. 0: none;
             None (not given): 64 MiB, but at most a fiftieth of the file system.
+        allow_protected: protected aliases may be given, moved and removed (the Python API and the command line heed it, the
+            mount never does it).
         workers: threads or processes for hashing and copying; 0: one for each CPU.
         reference_roots: folders that anybody's `file://` references may lead to. Without: only those that were added with
             this state folder.
@@ -58,6 +60,7 @@ class Settings:
     poll_s: float = 0.2
     free_floor: int | None = None
     workers: int = 0
+    allow_protected: bool = False
     reference_roots: tuple[str, ...] = ()
     reference_hosts: tuple[str, ...] = ()
     reference_credentials: tuple[str, ...] = ()
@@ -138,6 +141,10 @@ def _convert(name: str, value: object, source: str) -> object:
             if number < 0 or (number == 0 and name != "alias_timeout_s"):
                 raise ValueError("must be positive")
             return number
+        if name == "allow_protected":
+            if str(value).lower() not in ("0", "1", "true", "false"):
+                raise ValueError("must be true or false")
+            return str(value).lower() in ("1", "true")
         if name in _LISTS:
             given = value if isinstance(value, list | tuple) else str(value).split(",")
             items = tuple(str(item).strip() for item in given if str(item).strip())

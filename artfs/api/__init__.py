@@ -7,5 +7,8 @@
     version     an artifact that is logged                  checkout  a version into a directory
     manifest    its entries, as users see them
     run         init() and Run                              tracking  a run while it runs
-    public      Api                                         telling   how far a call is: a callback, or a bar
+    public      Api                                         recorded  runs as the catalog has them
+    collection  collections, types, registries              filters   of lists
+    paging      lists in pages                              values    what runs are told
+    telling     how far a call is: a callback, or a bar      loggable  what runs log
 """

@@ -13,12 +13,14 @@ from typing import IO, Any
 
 from artfs.api import checkout, ingest, references
 from artfs.api.ambient import check_region, current_run, current_session, session_for
+from artfs.api.collection import ArtifactCollection, need_collection
 from artfs.api.draft import DraftArtifact, Policy, StrPath
 from artfs.api.facts import ArtifactFacts, warn_use_as
 from artfs.api.files import ArtifactFiles, single_file
 from artfs.api.ingest import LogTarget
 from artfs.api.manifest import ManifestEntry
 from artfs.api.newfile import new_file
+from artfs.api.recorded import RecordedRun
 from artfs.api.redraft import new_draft
 from artfs.api.session import Session
 from artfs.api.tracking import auto_run
@@ -27,6 +29,7 @@ from artfs.errors import (
     ConflictError,
 )
 from artfs.model.names import check_path
+from artfs.model.records import Member, Version
 from artfs.settings import Settings
 
 
@@ -367,6 +370,34 @@ class Artifact(ArtifactFacts):
         """The links of a version, the oldest first, at most 500, fetched at each access; none for a link."""
         return [_behind(link) for link in self._logged("linked_artifacts").links()]
 
+    @property
+    def collection(self) -> ArtifactCollection:
+        """The collection that it was fetched from (for a link: where it is linked to), else the one that it was logged to,
+        fetched at each access. Raises NotFoundError when it was deleted."""
+        return self._collection_of(self._logged("collection").member)
+
+    @property
+    def source_collection(self) -> ArtifactCollection:
+        """The collection that it was logged to, fetched at each access. Raises NotFoundError when it was deleted."""
+        return self._collection_of(self._logged("source_collection").member.version)
+
+    def _collection_of(self, place: Member | Version) -> ArtifactCollection:
+        session = self._logged("collection").session
+        return need_collection(session, place.entity, place.project, place.collection, None, logged)
+
+    def logged_by(self) -> RecordedRun | None:
+        """The run that made the version; None when none did. Raises ArtifactNotLoggedError."""
+        state = self._logged("logged_by")
+        run_id = state.member.version.run_id
+        return None if run_id is None else RecordedRun(state.session, state.session.catalog.run(run_id), logged)
+
+    def used_by(self) -> list[RecordedRun]:
+        """The runs that used the version, be it as itself or through a link, in the order of their first use. Raises
+        ArtifactNotLoggedError."""
+        state = self._logged("used_by")
+        users = state.session.catalog.used_by(state.member.version.id)
+        return [RecordedRun(state.session, record, logged) for record in users]
+
     def delete(self, delete_aliases: bool = False) -> None:
         """Deletes the version and its links; of a link, only the link. `artfs gc` frees what nothing else
         needs.
@@ -452,6 +483,8 @@ def log(
         )
     check_home(state, target.session)
     state.label(aliases, tags)
+    if target.run_id is not None:
+        target.session.catalog.record_log(target.run_id, source.id)
 
 
 def check_home(state: LoggedArtifact, session: Session) -> None:

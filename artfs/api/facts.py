@@ -245,6 +245,11 @@ class ArtifactFacts:
         return self._logged("history_step").member.version.history_step
 
 
+def logged_fact(artifact: ArtifactFacts, asked: str) -> LoggedArtifact:
+    """What is behind a logged artifact. Raises ArtifactNotLoggedError that names `asked`."""
+    return artifact._logged(asked)
+
+
 def warn_use_as(above: int) -> None:
     """`above`: which caller is shown, counted from the caller of this (1)."""
     warnings.warn("use_as is deprecated and has no effect", DeprecationWarning, stacklevel=above + 1)

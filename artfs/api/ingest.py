@@ -211,6 +211,7 @@ def log_draft(
                             target.history_step,
                             expect_latest,
                             draft.ttl,
+                            target.session.settings.allow_protected,
                         )
                     )
                     break

@@ -12,6 +12,7 @@ from artfs.api.artifact import Artifact, check_home, log, logged, logged_state
 from artfs.api.draft import StrPath
 from artfs.api.facts import warn_use_as
 from artfs.api.ingest import LogTarget
+from artfs.api.loggable import plain
 from artfs.api.session import Session
 from artfs.api.tracking import Tracker, begin_run
 from artfs.api.values import Values, as_values
@@ -70,6 +71,11 @@ class Run:
         return self._config
 
     @property
+    def summary(self) -> Values:
+        """The last value of each name that was logged. What is put there is kept, too, until the name is logged again."""
+        return Values(self._tracker.summary, self._tracker.add_summary)
+
+    @property
     def state(self) -> str:
         """ "running", "finished" or "failed"."""
         return self._tracker.record.state
@@ -79,15 +85,22 @@ class Run:
         """The number of the next history step; 0 before the first `log`."""
         return self._tracker.steps
 
-    def log(self, data: Mapping[str, Any], step: int | None = None) -> None:
-        """Counts one history step. artfs keeps no metrics: the values are not stored, only how many steps
-        there were, because an artifact knows at which step it was logged (`history_step`).
+    def log(self, data: Mapping[str, Any], step: int | None = None, commit: bool | None = None) -> None:
+        """Logs values at one history step. An artifact knows at which step it was logged (`history_step`).
 
-        `step`: the number of this one; never goes back. Raises ConflictError when the run is finished.
+        Arguments:
+            data: names and values. Numbers, text, lists and dicts are kept as they are; of what has no JSON form
+                its type and text are kept.
+            step: the number of this one, of which there may be several; it never goes back (a smaller one counts as
+                the last). None: a new step.
+            commit: False: the values belong to the step that the next call makes (or the end of the run). None: True.
+        What was logged is kept within seconds, at the latest when the run ends; `Api().run(…)` shows it. Raises
+        ConflictError when the run is finished, TypeError.
         """
         if not isinstance(data, Mapping):
             raise TypeError(f"log() takes a dict of values, not {type(data).__name__}")
-        self._tracker.step(step)
+        values = {str(name): plain(value) for name, value in data.items()}
+        self._tracker.log(values, step, commit=commit is not False)
 
     def log_artifact(
         self,

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any
 
 from artfs.api.ingest import LogTarget
 from artfs.api.session import Session
 from artfs.errors import ConflictError
 from artfs.model.names import check_project_name
-from artfs.model.records import RunRecord
+from artfs.model.records import HistoryRow, RunRecord
+
+FLUSH_ROWS = 1000
+FLUSH_S = 5.0
 
 
 class Tracker:
-    """One active run: its record and its count of history steps. Thread-safe.
+    """One active run: its record, its count of history steps and what it logged in them. Thread-safe.
 
-    The count is in memory and goes to the catalog when something is logged and at the end: `step` must cost
-    nothing, as training loops call it thousands of times a second, and a durable transaction costs
-    milliseconds.
+    They are in memory and go to the catalog when an artifact is logged, after FLUSH_ROWS steps or FLUSH_S seconds (seen
+    at the next step), and at the end: `log` must cost next to nothing, as training loops call it thousands of times a
+    second, and a durable transaction costs milliseconds. A process that is killed loses what was in memory.
     """
 
     def __init__(self, session: Session, record: RunRecord) -> None:
@@ -27,7 +32,13 @@ class Tracker:
         self.record = record
         self.face: object = None  # the user's side of it, which `run_of` sets
         self._steps = record.history_steps
-        self._lock = threading.Lock()
+        self._rows: dict[int, HistoryRow] = {}
+        # Values for the next step, which is not made yet (`commit=False`).
+        self._uncommitted: dict[str, Any] = {}
+        self._summary: dict[str, Any] = {}
+        self._flushed = time.monotonic()
+        # Reentrant: a signal handler (an interrupt that ends the run) may come while this thread logs.
+        self._lock = threading.RLock()
 
     @property
     def ended(self) -> bool:
@@ -45,18 +56,49 @@ class Tracker:
                 f"the run {self.record.id} is {self.record.state}; begin another with artfs.init()"
             )
 
-    def step(self, number: int | None = None) -> None:
-        """One history step was made; `number`: it is this one (a smaller one than the last counts as the
-        same)."""
+    def log(self, values: dict[str, Any], number: int | None = None, *, commit: bool = True) -> None:
+        """Values (JSON) of one history step.
+
+        `number`: it is this one (a smaller one than the last counts as the last); None: a new one. Without `commit` and
+        `number` they belong to the next step, which is made by the call after.
+        """
         with self._lock:
             self.check_running()
-            self._steps = self._steps + 1 if number is None else max(self._steps, number + 1)
+            self._summary.update(values)
+            if number is None and not commit:
+                self._uncommitted.update(values)
+                return
+            step = self._steps if number is None else max(self._steps - 1, number)
+            self._put(step, {**self._uncommitted, **values})
+            if len(self._rows) >= FLUSH_ROWS or time.monotonic() - self._flushed >= FLUSH_S:
+                self._flush()
+
+    def _put(self, step: int, values: dict[str, Any]) -> None:
+        self._uncommitted = {}
+        self._steps = max(self._steps, step + 1)
+        row = self._rows.get(step)
+        if row is None:
+            self._rows[step] = HistoryRow(step, datetime.now(UTC), values)
+        else:
+            row.values.update(values)
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """The last value of each name that was logged, and what was put there. A copy."""
+        with self._lock:
+            return {**self.record.summary, **self._summary}
+
+    def add_summary(self, values: dict[str, Any]) -> None:
+        """Adds values to the summary, or replaces them; kept as what is logged is."""
+        with self._lock:
+            self.check_running()
+            self._summary.update(values)
 
     def target(self) -> LogTarget:
         """Where and as whose output this run logs now."""
         with self._lock:
             self.check_running()
-            self._save_steps()
+            self._flush()
             step = self._steps - 1 if self._steps else None
             return LogTarget(self.session, self.record.entity, self.record.project, self.record.id, step)
 
@@ -70,13 +112,25 @@ class Tracker:
         """Ends the run as "finished", "failed" or "crashed"; a run that has ended stays as it is."""
         with self._lock:
             if not self.ended:
+                if self._uncommitted:
+                    self._put(self._steps, self._uncommitted)
+                self._flush()
                 self.record = self.session.catalog.update_run(
                     self.record.id, state=state, history_steps=self._steps
                 )
 
-    def _save_steps(self) -> None:
-        if self._steps != self.record.history_steps:
-            self.record = self.session.catalog.update_run(self.record.id, history_steps=self._steps)
+    def _flush(self) -> None:
+        """What is in memory goes to the catalog; it stays there when that raises."""
+        catalog = self.session.catalog
+        if self._rows:
+            self.record = catalog.add_history(self.record.id, self._rows.values())
+            self._rows = {}
+        if self._summary or self._steps != self.record.history_steps:
+            self.record = catalog.update_run(
+                self.record.id, history_steps=self._steps, summary=self._summary
+            )
+            self._summary = {}
+        self._flushed = time.monotonic()
 
 
 def begin_run(

@@ -141,6 +141,7 @@ class LoggedArtifact:
             self.member.id,
             add=[alias for alias in aliases if alias not in self.member.aliases],
             remove=[alias for alias in self.member.aliases if alias not in aliases],
+            allow_protected=self.session.settings.allow_protected,
         )
         self._load(member)
 
@@ -159,7 +160,10 @@ class LoggedArtifact:
         self.save()
 
     def delete(self, *, delete_aliases: bool) -> None:
-        self.session.catalog.delete_version(self.member.id, delete_aliases=delete_aliases)
+        allowed = self.session.settings.allow_protected
+        self.session.catalog.delete_version(
+            self.member.id, delete_aliases=delete_aliases, allow_protected=allowed
+        )
         if not self.member.is_link:
             self.state = "DELETED"
 
@@ -174,8 +178,9 @@ class LoggedArtifact:
             )
         names = [check_alias(alias) for alias in as_names(aliases)]
         member = self.session.catalog.link(
-            self.member.version.id, target.entity, target.project, target.collection, names
-        )
+            self.member.version.id, target.entity, target.project, target.collection, names,
+            allow_protected=self.session.settings.allow_protected,
+        )  # fmt: skip
         return LoggedArtifact(self.session, member)
 
     def unlink(self) -> None:
@@ -184,7 +189,7 @@ class LoggedArtifact:
                 f"{self.member.qualified_name} is not a link, so it cannot be unlinked; "
                 "delete() deletes a version"
             )
-        self.session.catalog.unlink(self.member.id)
+        self.session.catalog.unlink(self.member.id, allow_protected=self.session.settings.allow_protected)
 
 
 def resolve(session: Session, text: str, *, entity: str, project: str) -> LoggedArtifact:

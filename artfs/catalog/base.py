@@ -65,7 +65,8 @@ class Catalog(Protocol):
         description: str | None = None,
     ) -> Collection:
         """Idempotent; creates the project too. An existing one keeps its description, and takes `type` if it has none.
-        TypeConflictError when it exists with another non-empty type, ConflictError when it is of the other kind."""
+        TypeConflictError when it exists with another non-empty type, ConflictError when it is of the other kind, and for a
+        sequence in a registry (a project whose name begins with names.REGISTRY_PREFIX), which holds portfolios only."""
         ...
 
     def update_collection(
@@ -231,6 +232,10 @@ class Catalog(Protocol):
 
     def record_use(self, run_id: str, version_id: int) -> None:
         """Idempotent."""
+        ...
+
+    def record_log(self, run_id: str, version_id: int) -> None:
+        """That a version which is there is the run's output, too. Idempotent."""
         ...
 
     def logged_by(self, version_id: int) -> list[RunRecord]:

@@ -232,7 +232,11 @@ class SqlCatalog:
 
     def record_use(self, run_id: str, version_id: int) -> None:
         with self._db.write() as tx:
-            runs.record_use(tx, run_id, version_id)
+            runs.record(tx, run_id, version_id, "used")
+
+    def record_log(self, run_id: str, version_id: int) -> None:
+        with self._db.write() as tx:
+            runs.record(tx, run_id, version_id, "logged")
 
     def logged_by(self, version_id: int) -> list[RunRecord]:
         with self._db.read() as conn:

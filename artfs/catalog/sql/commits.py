@@ -65,6 +65,7 @@ def _sequence(tx: Writing, new: NewVersion) -> Collection:
     if new.type:
         # Also when the collection has another: a bad type deserves its own message.
         check_type(new.type, new.collection)
+    names.check_home_of_sequences(new.project)
     found = rows.find_collection(tx.conn, new.entity, new.project, new.collection)
     if found is not None and found.kind != "sequence":
         raise ConflictError(

@@ -51,6 +51,14 @@ def collections(conn: Connection, entity: str, project: str, type: str | None) -
     return queries.COLLECTIONS_OF_TYPE.all(conn, project_id=place.id, type=type) if rows.storable(type) else []
 
 
+def check_home_of_sequences(project: str) -> None:
+    """Raises ConflictError for a registry."""
+    if project.startswith(names.REGISTRY_PREFIX):
+        raise ConflictError(
+            f"{project} is a registry: it holds links; log the version in another project, and link it to here"
+        )
+
+
 def create_collection(
     tx: Writing, entity: str, project: str, name: str, type: str, kind: CollectionKind, description: str | None
 ) -> Collection:
@@ -61,6 +69,8 @@ def create_collection(
     place = create_project(tx, entity, project)
     found = rows.find_collection(tx.conn, entity, project, name)
     if found is None:
+        if kind == "sequence":
+            check_home_of_sequences(project)
         found_id = tx.conn.execute(
             insert(_c)
             .values(

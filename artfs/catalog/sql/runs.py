@@ -86,10 +86,10 @@ def relate(tx: Writing, run_id: str, version_id: int, relation: Literal["logged"
         tx.conn.execute(insert(_rv).values(run_id=run_id, version_id=version_id, relation=relation, at=tx.now))
 
 
-def record_use(tx: Writing, run_id: str, version_id: int) -> None:
+def record(tx: Writing, run_id: str, version_id: int, relation: Literal["logged", "used"]) -> None:
     rows.need_run(tx.conn, run_id)
     rows.need_living_version(tx.conn, version_id)
-    relate(tx, run_id, version_id, "used")
+    relate(tx, run_id, version_id, relation)
 
 
 def used_by(conn: Connection, version_id: int) -> list[RunRecord]:

@@ -241,6 +241,18 @@ class PoliciesContract:
 
     # collections and runs -----------------------------------------------------------------------------------------
 
+    def test_a_registry_holds_portfolios_only(self, catalog: Catalog) -> None:
+        registry = "wandb-registry-model"
+        for act in (
+            lambda: catalog.commit(new(1, project=registry)),
+            lambda: catalog.create_collection(E, registry, C),
+        ):
+            with pytest.raises(ConflictError, match="registry"):
+                act()
+        assert catalog.try_project(E, registry) is None
+        link = catalog.link(log(catalog, 1).version.id, E, registry, "best")
+        assert catalog.create_collection(E, registry, "best", kind="portfolio").id == link.collection_id
+
     def test_the_type_of_a_sequence_can_be_changed(self, catalog: Catalog) -> None:
         member = log(catalog, 1)
         assert catalog.update_collection(member.collection_id, type="model").type == "model"
@@ -273,5 +285,12 @@ class PoliciesContract:
         member = log(catalog, 1, run_id=one.id)
         catalog.commit(new(1, run_id=two.id))
         assert [run.id for run in catalog.logged_by(member.version.id)] == [one.id, two.id]
+        other = catalog.create_run(E, P)
+        for _ in range(2):
+            catalog.record_log(other.id, member.version.id)
+        assert [run.id for run in catalog.logged_by(member.version.id)] == [one.id, two.id, other.id]
+        assert [found.id for found in catalog.versions_of_run(other.id, used=False)] == [member.id]
+        with pytest.raises(NotFoundError):
+            catalog.record_log(other.id, 10**6)
         assert catalog.logged_by(log(catalog, 2).version.id) == []
         assert member.version.digest == digest(1)

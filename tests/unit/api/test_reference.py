@@ -25,11 +25,7 @@ ORIGINAL = HERE.parents[3] / "shared" / "reference" / "artifact-class-reference.
 NOT_YET = frozenset(
     """
     add
-    collection
     get
-    logged_by
-    source_collection
-    used_by
     """.split()
 )
 """Members that are still to be written."""

@@ -13,6 +13,7 @@ from artfs.api.artifact import Artifact
 from artfs.api.public import Api
 from artfs.api.run import init
 from artfs.api.session import Session, open_session
+from artfs.api.tracking import FLUSH_ROWS
 from artfs.errors import (
     ConflictError,
     InvalidMetadataError,
@@ -271,3 +272,117 @@ def test_link_artifact_logs_a_draft(session: Session) -> None:
         link = run.link_artifact(artifact, "best")
     assert (artifact.qualified_name, link.qualified_name) == ("local/p/ds:v0", "local/p/best:v0")
     assert [member.name for member in session.catalog.versions_of_run(run.id, used=False)] == ["ds:v0"]
+
+
+# what is logged -----------------------------------------------------------------------------------
+
+
+def history(run: Any) -> list[dict[str, Any]]:
+    return Api().run(run.id).history()
+
+
+def test_values_are_kept_by_step(session: Session) -> None:
+    with init() as run:
+        run.log({"loss": 1.5, "text": "a"})
+        run.log({"loss": 0.5})
+        assert run.step == 2
+        assert run.summary == {"loss": 0.5, "text": "a"}
+    assert history(run) == [{"_step": 0, "loss": 1.5, "text": "a"}, {"_step": 1, "loss": 0.5}]
+    found = Api().run(run.id)
+    assert (found.summary, found.last_history_step) == ({"loss": 0.5, "text": "a"}, 1)
+
+
+@pytest.mark.parametrize(
+    ("calls", "steps"),
+    [
+        ([({"a": 1}, None, None)], {0: {"a": 1}}),
+        ([({"a": 1}, 5, None), ({"b": 2}, 5, None)], {5: {"a": 1, "b": 2}}),
+        ([({"a": 1}, 5, None), ({"a": 2}, 3, None)], {5: {"a": 2}}),
+        ([({"a": 1}, 5, None), ({"a": 2}, None, None)], {5: {"a": 1}, 6: {"a": 2}}),
+        ([({"a": 1}, None, False), ({"b": 2}, None, None), ({"b": 3}, None, True)], {0: {"a": 1, "b": 2}, 1: {"b": 3}}),
+        ([({"b": 2}, None, None), ({"a": 1}, None, False)], {0: {"b": 2}, 1: {"a": 1}}),
+        ([({}, None, None), ({"a": 1}, None, None)], {0: {}, 1: {"a": 1}}),
+    ],
+)
+def test_steps(session: Session, calls: list[Any], steps: dict[int, dict[str, Any]]) -> None:
+    with init() as run:
+        for data, step, commit in calls:
+            run.log(data, step=step, commit=commit)
+    assert history(run) == [{"_step": step, **values} for step, values in steps.items()]
+
+
+def test_values_are_in_the_catalog_when_an_artifact_is_logged(session: Session) -> None:
+    with init() as run:
+        run.log({"a": 1}, step=3)
+        assert session.catalog.history(run.id) == []
+        run.log_artifact(Artifact("ds", "dataset"))
+        assert [row.values for row in session.catalog.history(run.id)] == [{"a": 1}]
+        run.log({"b": 2}, step=3)
+    assert history(run) == [{"_step": 3, "a": 1, "b": 2}]
+
+
+def test_many_values_go_to_the_catalog_as_they_come(session: Session) -> None:
+    with init() as run:
+        for number in range(FLUSH_ROWS):
+            run.log({"n": number})
+        assert len(session.catalog.history(run.id, limit=10_000)) == FLUSH_ROWS
+    assert [row["n"] for row in Api().run(run.id).scan_history(page_size=7)] == list(range(FLUSH_ROWS))
+
+
+class Odd:
+    def __repr__(self) -> str:
+        return "<odd>"
+
+
+class Array:
+    """As NumPy's and PyTorch's look from outside."""
+
+    def __init__(self, *values: float, shape: tuple[int, ...]) -> None:
+        self.shape = shape
+        self._values = values
+
+    def tolist(self) -> Any:
+        return list(self._values) if self.shape else self._values[0]
+
+
+@pytest.mark.parametrize(
+    ("value", "kept"),
+    [
+        (True, True), (None, None), (3, 3), (0.5, 0.5), ("text", "text"), ([1, (2, 3)], [1, [2, 3]]),
+        ({"a": {1: 2}}, {"a": {"1": 2}}),
+        (float("nan"), "NaN"), (float("inf"), "Infinity"), (-float("inf"), "-Infinity"), ("\udcff", "?"),
+        (Odd(), {"_type": "Odd", "text": "<odd>"}), (Array(1.5, shape=()), 1.5), (Array(1, 2, shape=(2,)), [1, 2]),
+        (Array(shape=(1000, 1000)), {"_type": "Array", "shape": [1000, 1000]}),
+    ],
+)  # fmt: skip
+def test_whatever_is_logged_is_kept_somehow(session: Session, value: Any, kept: Any) -> None:
+    with init() as run:
+        run.log({"value": value})
+    assert history(run) == [{"_step": 0, "value": kept}]
+
+
+def test_history_by_keys_and_steps(session: Session) -> None:
+    with init() as run:
+        for step in range(4):
+            run.log({"a": step} if step % 2 else {"a": step, "b": -step})
+    found = Api().run(run.id)
+    assert found.history(keys=["b"]) == [{"_step": 0, "b": 0}, {"_step": 2, "b": -2}]
+    assert [row["a"] for row in found.scan_history(min_step=1, max_step=3, page_size=1)] == [1, 2]
+
+
+def test_config_and_summary_can_be_changed(session: Session) -> None:
+    with init(config={"lr": 0.1}) as run:
+        run.config.update({"lr": 0.2, "batch": 8})
+        assert session.catalog.run(run.id).config == {"lr": 0.2, "batch": 8}
+        run.log({"loss": 3})
+        run.summary["best"] = 2
+        run.summary.late = 0
+        assert run.summary == {"loss": 3, "best": 2, "late": 0}
+    found = Api().run(run.id)
+    assert (found.summary, found.config) == ({"loss": 3, "best": 2, "late": 0}, run.config)
+    found.config["late"] = 1
+    found.summary["late"] = 2
+    found.update()
+    found.config["lost"] = 1
+    found.load()
+    assert (found.config["late"], found.summary["late"], "lost" in found.config) == (1, 2, False)
