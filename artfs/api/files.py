@@ -18,6 +18,7 @@ from artfs.api.ingest import as_names
 from artfs.api.manifest import ref_digest
 from artfs.api.paging import Page, Paginator
 from artfs.api.references import fetch_to
+from artfs.api.references import fetch_to
 from artfs.api.version import LoggedArtifact, time_text
 from artfs.errors import ConflictError, InvalidArgumentError
 from artfs.model.entry import Entry, FileEntry, RefEntry
@@ -92,8 +93,8 @@ class File:
             root: a directory, made when missing.
             replace: a file that is there is replaced.
             exist_ok: a file that is there is opened as it is.
-        Raises ConflictError (a ValueError) for a file that is there when neither is set, NotFoundError for a
-        reference that cannot be fetched, BlobMissingError, CorruptError, StorageError.
+        Raises ConflictError (a ValueError) for a file that is there when neither is set; for a reference what
+        `download` raises; BlobMissingError, CorruptError, StorageError.
         """
         path = os.path.join(root, self.name)
         if not os.path.lexists(path) or replace:

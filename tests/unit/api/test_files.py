@@ -12,6 +12,7 @@ from artfs.api.artifact import Artifact
 from artfs.api.public import Api
 from artfs.api.session import Session
 from artfs.errors import (
+    ArtfsError,
     ArtifactNotLoggedError,
     BlobMissingError,
     ConflictError,
@@ -173,6 +174,21 @@ def test_download_of_a_file_is_verified(session: Session, artifact: Artifact, tm
     with pytest.raises(BlobMissingError):
         file.download(tmp_path / "out")
     assert [path for path in (tmp_path / "out").rglob("*") if path.is_file()] == []
+
+
+def test_download_of_a_reference(session: Session, make_files: Any, tmp_path: Path) -> None:
+    source = make_files("in", {"f": "far away"}) / "f"
+    artifact = Artifact("ds", "dataset")
+    artifact.add_reference(source.as_uri(), "d/r")
+    artifact.save()
+    file = artifact.files()[0]
+    assert (file.name, file.size, file.path_uri) == ("d/r", 8, source.as_uri())
+    with file.download(tmp_path / "out") as stream:
+        assert stream.read() == "far away"
+    source.write_text("changed!")
+    with pytest.raises(ArtfsError):
+        file.download(tmp_path / "other")
+    assert not (tmp_path / "other" / "d" / "r").exists()
 
 
 # file() -------------------------------------------------------------------------------------------
