@@ -117,7 +117,8 @@ class ArtifactFacts:
 
     @property
     def url(self) -> str:
-        """`artfs://ENTITY/PROJECT/COLLECTION:vN`, by which fsspec opens it; `/` and a path after it are a file."""
+        """`artfs://@ENTITY/PROJECT/COLLECTION:vN`, as fsspec takes it (nothing is percent-encoded); `/` and a path after it
+        are a file."""
         return self._logged("url").url
 
     # what it is -----------------------------------------------------------------------------------

@@ -10,7 +10,6 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO
-from urllib.parse import quote
 
 from artfs.api import checkout
 from artfs.api.draft import StrPath
@@ -55,7 +54,7 @@ class File:
     @property
     def url(self) -> str:
         """The artifact's `url` and the path in it."""
-        return f"{self._state.url}/{quote(os.fsencode(self.name))}"
+        return f"{self._state.url}/{self.name}"
 
     @property
     def direct_url(self) -> str:

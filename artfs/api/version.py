@@ -8,7 +8,6 @@ import copy
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import quote
 
 from artfs.api.added import AddedPaths
 from artfs.api.ingest import as_names
@@ -82,7 +81,7 @@ class LoggedArtifact:
     @property
     def url(self) -> str:
         member = self.member
-        return f"artfs://{quote(member.entity)}/{quote(member.project)}/{member.name}"
+        return f"artfs://@{member.entity}/{member.project}/{member.name}"
 
     def json(self) -> dict[str, Any]:
         """See Artifact.json_encode."""

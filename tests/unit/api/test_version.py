@@ -406,8 +406,8 @@ def test_linked_artifacts(session: Session, log_files: Any) -> None:
 def test_url(session: Session, log_files: Any) -> None:
     source = log_files("ds", {"f": "1"})
     link = source.link("te am/p/best")
-    assert source.url == "artfs://local/uncategorized/ds:v0"
-    assert link.url == "artfs://te%20am/p/best:v0"
+    assert source.url == "artfs://@local/uncategorized/ds:v0"
+    assert link.url == "artfs://@te am/p/best:v0"
 
 
 @pytest.mark.parametrize("how", ["unlink", "delete", "delete with aliases"])
