@@ -17,7 +17,6 @@ from artfs.api.ingest import as_names
 from artfs.api.manifest import ref_digest
 from artfs.api.paging import Page, Paginator
 from artfs.api.references import fetch_to
-from artfs.api.references import fetch_to
 from artfs.api.version import LoggedArtifact, time_text
 from artfs.errors import ConflictError, InvalidArgumentError
 from artfs.model.entry import Entry, FileEntry, RefEntry
