@@ -27,6 +27,18 @@ if TYPE_CHECKING:
     from artfs.api.current import use_artifact as use_artifact
     from artfs.api.manifest import ArtifactManifest as ArtifactManifest
     from artfs.api.manifest import ManifestEntry as ManifestEntry
+    from artfs.api.media.audio import Audio as Audio
+    from artfs.api.media.bokeh import Bokeh as Bokeh
+    from artfs.api.media.boxes import BoundingBoxes2D as BoundingBoxes2D
+    from artfs.api.media.classes import Classes as Classes
+    from artfs.api.media.html import Html as Html
+    from artfs.api.media.image import Image as Image
+    from artfs.api.media.joined import JoinedTable as JoinedTable
+    from artfs.api.media.mask import ImageMask as ImageMask
+    from artfs.api.media.object3d import Object3D as Object3D
+    from artfs.api.media.partitioned import PartitionedTable as PartitionedTable
+    from artfs.api.media.table import Table as Table
+    from artfs.api.media.video import Video as Video
     from artfs.api.public import Api as Api
     from artfs.api.run import Run as Run
     from artfs.api.run import init as init
@@ -48,10 +60,22 @@ _HOMES = {
     "Artifact": "artfs.api.artifact",
     "ArtifactManifest": "artfs.api.manifest",
     "ArtifactTTL": "artfs.model.ttl",
+    "Audio": "artfs.api.media.audio",
+    "Bokeh": "artfs.api.media.bokeh",
+    "BoundingBoxes2D": "artfs.api.media.boxes",
+    "Classes": "artfs.api.media.classes",
+    "Html": "artfs.api.media.html",
+    "Image": "artfs.api.media.image",
+    "ImageMask": "artfs.api.media.mask",
+    "JoinedTable": "artfs.api.media.joined",
     "ManifestEntry": "artfs.api.manifest",
+    "Object3D": "artfs.api.media.object3d",
+    "PartitionedTable": "artfs.api.media.partitioned",
     "Run": "artfs.api.run",
     "Session": "artfs.api.session",
     "Settings": "artfs.settings",
+    "Table": "artfs.api.media.table",
+    "Video": "artfs.api.media.video",
     "finish": "artfs.api.current",
     "init": "artfs.api.run",
     "link_artifact": "artfs.api.current",

@@ -10,6 +10,7 @@ daemon's errno values (daemon/artfsd/errnos.py). Nothing here derives from Attri
     │   ├── InvalidMetadataError        metadata is not a JSON object within the limits (also a ValueError)
     │   ├── InvalidArgumentError        an argument's value means nothing here (also a ValueError)
     │   ├── ReferenceUnsupportedError   nothing here can fetch such a reference (also a ValueError)
+    │   ├── MissingExtraError           a library that is optional is not installed (also an ImportError)
     │   └── MountpointError             a mountpoint is missing, not a directory, not empty, or taken
     ├── NotFoundError                   no such project, collection, alias, version, draft or path
     │   ├── PathNotFoundError           no such path in an artifact (also a FileNotFoundError and a KeyError)
@@ -73,6 +74,10 @@ class InvalidArgumentError(UsageError, ValueError):
 
 class ReferenceUnsupportedError(UsageError, ValueError):
     kind = "reference-unsupported"
+
+
+class MissingExtraError(UsageError, ImportError):
+    kind = "missing-extra"
 
 
 class MountpointError(UsageError):

@@ -12,13 +12,16 @@ from contextlib import AbstractContextManager
 from typing import IO, Any
 
 from artfs.api import checkout, ingest, references
+from artfs.api.addvalue import add_value
 from artfs.api.ambient import check_region, current_run, current_session, session_for
 from artfs.api.collection import ArtifactCollection, need_collection
 from artfs.api.draft import DraftArtifact, Policy, StrPath
 from artfs.api.facts import ArtifactFacts, warn_use_as
 from artfs.api.files import ArtifactFiles, single_file
+from artfs.api.getvalue import get_value
 from artfs.api.ingest import LogTarget
 from artfs.api.manifest import ManifestEntry
+from artfs.api.media.base import Value
 from artfs.api.newfile import new_file
 from artfs.api.recorded import RecordedRun
 from artfs.api.redraft import new_draft
@@ -88,6 +91,28 @@ class Artifact(ArtifactFacts):
         )
 
     # filling a draft ------------------------------------------------------------------------------
+
+    def add(self, obj: Value, name: StrPath, overwrite: bool = False) -> ManifestEntry:
+        """Adds a table, an image or another value: its JSON under `name` and the suffix of its class (which the name
+        may have already), and the files that belong to it under names made of their contents. `artifact[name] = obj`
+        does the same.
+
+        An object that this draft has already is not added again: its entry is returned, whatever the name. It is
+        stored as it is now; what is done to it later does not change the draft.
+
+        Arguments:
+            obj: a Bokeh, JoinedTable, PartitionedTable, Table, Classes, ImageMask, BoundingBoxes2D, Audio, Image,
+                Video, Html or Object3D.
+            overwrite: replaces what was added under this name (also by the same object, before it changed). False:
+                the entry that is there is returned, and nothing is added.
+        Returns the entry of its JSON. Raises ArtifactFinalizedError; TypeError for another object; InvalidNameError;
+        ConflictError when a directory has the name; ValueError for an image with boxes or masks but no classes, and
+        for a 3-D file; InvalidArgumentError for a table that is too long; MissingExtraError; StorageError.
+        """
+        return add_value(self._draft("add"), obj, name, overwrite=overwrite)
+
+    def __setitem__(self, name: StrPath, obj: Value) -> None:
+        self.add(obj, name)
 
     def add_file(
         self,
@@ -267,6 +292,19 @@ class Artifact(ArtifactFacts):
         self._logged("get_path")
         warnings.warn("get_path is deprecated; use get_entry", DeprecationWarning, stacklevel=2)
         return self.get_entry(name)
+
+    def get(self, name: str) -> Value | None:
+        """The table, image or other value that was added as `name`, with or without its suffix; a new object each
+        time. None when there is none: also for a file that is none. `artifact[name]` does the same.
+
+        Files that belong to it are read when they are asked for; a table is read whole.
+        Raises ArtifactNotLoggedError; InvalidNameError; BadObjectError when what is there is malformed;
+        MissingExtraError for arrays in a table; BlobMissingError, StorageError.
+        """
+        return get_value(self._logged("get"), name)
+
+    def __getitem__(self, name: str) -> Value | None:
+        return self.get(name)
 
     def files(
         self, names: list[str] | None = None, per_page: int = 50, start: str | None = None

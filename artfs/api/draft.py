@@ -192,6 +192,10 @@ class DraftArtifact:
         self.base = base
         self.region = region
         self.added = AddedPaths()
+        self.values: dict[int, tuple[object, str]] = {}
+        """Tables, images and other values that were added, by the id of the object: it, and where its JSON is."""
+        self.kept_values: dict[int, tuple[object, str]] = {}
+        """The same of those that came with others: the tables of a joined one, the classes of images."""
         self.finalized = False
         self.committed: Committed | None = None
         self.lock = threading.RLock()

@@ -13,6 +13,7 @@ from typing import Any
 from artfs.api.draft import DraftArtifact, check_description
 from artfs.api.ingest import as_names
 from artfs.api.manifest import ArtifactManifest
+from artfs.api.show import artifact_html
 from artfs.api.version import LoggedArtifact, time_text
 from artfs.errors import ArtifactFinalizedError, ArtifactNotLoggedError
 from artfs.model.metadata import check_metadata
@@ -30,6 +31,9 @@ class ArtifactFacts:
     def __repr__(self) -> str:
         state = self._state
         return f"<Artifact {state.name if isinstance(state, DraftArtifact) else self.qualified_name}>"
+
+    def _repr_html_(self) -> str:
+        return artifact_html(self._state)
 
     def _logged(self, asked: str) -> LoggedArtifact:
         if isinstance(self._state, LoggedArtifact):

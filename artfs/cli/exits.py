@@ -56,6 +56,7 @@ BY_KIND: dict[str, int] = {
     "invalid-metadata": USAGE,
     "invalid-argument": USAGE,
     "reference-unsupported": USAGE,
+    "missing-extra": USAGE,
     "mountpoint": MOUNTPOINT,
     "not-found": NOT_FOUND,
     "path-not-found": NOT_FOUND,

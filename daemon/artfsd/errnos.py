@@ -14,6 +14,7 @@ ERRNO_BY_KIND: dict[str, int] = {
     "invalid-metadata": errno.EINVAL,
     "invalid-argument": errno.EINVAL,
     "reference-unsupported": errno.EOPNOTSUPP,
+    "missing-extra": errno.EINVAL,
     "mountpoint": errno.EINVAL,
     "not-found": errno.ENOENT,
     "path-not-found": errno.ENOENT,
