@@ -53,6 +53,7 @@ if TYPE_CHECKING:
 
     run: Run | None
     config: Values
+    summary: Values
 
 _HOMES = {
     "Api": "artfs.api.public",
@@ -88,7 +89,7 @@ _HOMES = {
     "use_artifact": "artfs.api.current",
 }
 
-_OF_THE_CURRENT_RUN = ("run", "config")
+_OF_THE_CURRENT_RUN = ("run", "config", "summary")
 """Not kept: each time they are what they are then. `run`: the current run or None; the others are its attributes."""
 
 __all__ = ["errors", *_HOMES]  # noqa: PLE0604 - its items are str

@@ -26,9 +26,9 @@ def need_run() -> Run:
     return run
 
 
-def log(data: Mapping[str, Any], step: int | None = None) -> None:
+def log(data: Mapping[str, Any], step: int | None = None, commit: bool | None = None) -> None:
     """`Run.log` of the current run. Raises UsageError when there is none."""
-    need_run().log(data, step)
+    need_run().log(data, step, commit)
 
 
 def log_artifact(

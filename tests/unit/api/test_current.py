@@ -66,6 +66,10 @@ def test_the_module_speaks_for_the_current_run(session: Session) -> None:
     artfs.log({"loss": 1.0})
     artfs.log({"loss": 0.5}, step=4)
     assert run.step == 5
+    artfs.log({"more": 1}, commit=False)
+    assert run.step == 5
+    artfs.summary["best"] = 0.5
+    assert artfs.summary == {"loss": 0.5, "more": 1, "best": 0.5}
     artifact = artfs.log_artifact(Artifact("ds", "dataset"), aliases=["a"], tags=["t"])
     assert (artifact.qualified_name, sorted(artifact.aliases), artifact.tags) == ("local/p/ds:v0", ["a", "latest"], ["t"])
     assert artfs.use_artifact("ds:a", type="dataset").id == artifact.id
@@ -92,6 +96,7 @@ def test_finish_with_an_exit_code(session: Session) -> None:
         lambda: artfs.use_artifact("x"),
         lambda: artfs.link_artifact(Artifact("a", "t"), "x"),
         lambda: artfs.config,
+        lambda: artfs.summary,
     ],
 )
 def test_without_a_run(session: Session, act: Any) -> None:
