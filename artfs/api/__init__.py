@@ -5,7 +5,9 @@
     draft       an artifact before it is logged             pathmap   what it holds, by path
     newfile     a file written straight into a draft        ingest    files into a draft, a draft to a version
     version     an artifact that is logged                  checkout  a version into a directory
-    manifest    its entries, as users see them
+    manifest    its entries, as users see them              onefile   one of them into a directory
+    files       its files, one by one                       redraft   its content into a draft
+    added       where files of this machine went            current   artfs.log() and its like
     run         init() and Run                              tracking  a run while it runs
     public      Api                                         recorded  runs as the catalog has them
     collection  collections, types, registries              filters   of lists

@@ -15,15 +15,13 @@ from artfs.api import checkout
 from artfs.api.draft import StrPath
 from artfs.api.ingest import as_names
 from artfs.api.manifest import ref_digest
+from artfs.api.onefile import fetch_one
 from artfs.api.paging import Page, Paginator
-from artfs.api.references import fetch_to
 from artfs.api.version import LoggedArtifact, time_text
 from artfs.errors import ConflictError, InvalidArgumentError
 from artfs.model.entry import Entry, FileEntry, RefEntry
-from artfs.model.manifest import Manifest, build_manifest
+from artfs.model.manifest import Manifest
 from artfs.model.names import check_path
-from artfs.model.tree import PageCache
-from artfs.transfer.pull import pull
 
 
 class File:
@@ -96,7 +94,7 @@ class File:
         """
         path = os.path.join(root, self.name)
         if not os.path.lexists(path) or replace:
-            fetch(self._state, self.name, self._entry, root)
+            fetch_one(self._state.session, self.name, self._entry, root)
         elif not exist_ok:
             raise ConflictError(f"{path} is there already; give replace=True or exist_ok=True")
         return open(path, encoding="utf-8")
@@ -133,16 +131,6 @@ class ArtifactFiles(Paginator[File]):
         else:
             pairs = manifest.walk() if after is None else manifest.walk_after(after)
         return ((path, entry) for path, entry in pairs if isinstance(entry, FileEntry | RefEntry))
-
-
-def fetch(state: LoggedArtifact, path: str, entry: FileEntry | RefEntry, root: StrPath) -> None:
-    """Copies one entry to `root`/`path`, as `download` does all of them. Raises what File.download raises."""
-    if isinstance(entry, RefEntry):
-        fetch_to(state.session.references, entry, os.fspath(root), path)
-        return
-    alone = build_manifest({path: entry})
-    source = PageCache(dict(alone.objects).__getitem__)
-    pull(state.session.store, Manifest(source, alone.root), root, workers=1)
 
 
 def _encode_cursor(path: str) -> str:

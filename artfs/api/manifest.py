@@ -15,9 +15,12 @@ from artfs.model.names import check_path
 from artfs.model.tree import PageSource
 from artfs.references.uris import ARTIFACT_SCHEMES, artifact_uri
 
+Fetch = Callable[[str, str | os.PathLike[str] | None], str]
+"""Makes the entry at a path of the artifact a file below a directory (None: the default one); returns the file's path."""
+
 
 class ManifestEntry:
-    """A file, symbolic link or reference of an artifact. A value: it holds no session and never changes.
+    """A file, symbolic link or reference of an artifact. It never changes.
 
     Attributes:
         path: relative to the artifact's root, "/" between its components.
@@ -33,6 +36,7 @@ class ManifestEntry:
     __slots__ = (
         "_artifact",
         "_digest",
+        "_fetch",
         "executable",
         "local_path",
         "path",
@@ -54,11 +58,14 @@ class ManifestEntry:
         local_path: str | None = None,
         version_id: str = "",
         artifact: str = "",
+        fetch: Fetch | None = None,
     ) -> None:
-        """`artifact`: the logged artifact that has the entry, its id in hexadecimal; "": a draft has it."""
+        """`artifact`: the logged artifact that has the entry, its id in hexadecimal; "": a draft has it. `fetch` gets its
+        files; None: cannot be downloaded."""
         self.path = path
         self.version_id = version_id
         self._artifact = artifact
+        self._fetch = fetch
         self._digest = digest
         self.size = size
         self.ref = ref
@@ -85,6 +92,19 @@ class ManifestEntry:
         checksum = "" if self.digest in (self.ref, digest_bytes(self.ref.encode())) else self.digest
         found = {"etag": checksum, "versionID": self.version_id}
         return {key: value for key, value in found.items() if value}
+
+    def download(self, root: str | os.PathLike[str] | None = None, skip_cache: bool | None = None) -> str:
+        """Copies it to `root`/`path`, every byte verified; returns that path. A file that is there and right stays, another
+        is replaced.
+
+        Arguments:
+            root: a directory, made when missing; None: as for Artifact.download.
+            skip_cache: without effect: there is no cache beside the store.
+        Raises ArtifactNotLoggedError for an entry of a draft, and what Artifact.download raises.
+        """
+        if self._fetch is None:
+            raise ArtifactNotLoggedError(f"{self.path!r} is an entry of a draft; log the artifact first", "download")
+        return self._fetch(self.path, root)
 
     def ref_target(self) -> str:
         """Where a reference leads: its URI. Raises InvalidArgumentError (a ValueError) for what is none."""
@@ -115,16 +135,16 @@ class ManifestEntry:
         return f"<ManifestEntry {self.path!r} {what}>"
 
 
-def entry_view(path: str, entry: Entry, artifact: str = "") -> ManifestEntry:
-    """The entry at `path` for users. `entry` is no directory. `artifact`: see ManifestEntry."""
+def entry_view(path: str, entry: Entry, artifact: str = "", fetch: Fetch | None = None) -> ManifestEntry:
+    """The entry at `path` for users. `entry` is no directory. `artifact`, `fetch`: see ManifestEntry."""
     if isinstance(entry, FileEntry):
-        return ManifestEntry(path, entry.digest, entry.size, executable=entry.executable, artifact=artifact)
+        return ManifestEntry(path, entry.digest, entry.size, executable=entry.executable, artifact=artifact, fetch=fetch)
     if isinstance(entry, LinkEntry):
         target = os.fsdecode(entry.target)
-        return ManifestEntry(path, digest_bytes(entry.target), 0, target=target, artifact=artifact)
+        return ManifestEntry(path, digest_bytes(entry.target), 0, target=target, artifact=artifact, fetch=fetch)
     if isinstance(entry, RefEntry):
         return ManifestEntry(
-            path, ref_digest(entry), entry.size, ref=entry.uri, version_id=entry.version_id, artifact=artifact
+            path, ref_digest(entry), entry.size, ref=entry.uri, version_id=entry.version_id, artifact=artifact, fetch=fetch
         )
     raise TypeError(f"{path!r} is a directory, which is no entry of a manifest")
 
@@ -186,9 +206,11 @@ class _Values(ValuesView[ManifestEntry]):
 class VersionEntries(Entries):
     """Of a version: read from the store as they are asked for, a few pages for a path, never all at once."""
 
-    def __init__(self, source: PageSource, digest: str, size: int, artifact: str) -> None:
-        """`digest` is the version's root tree in `source`; `artifact`: see ManifestEntry. Nothing is read yet."""
+    def __init__(self, source: PageSource, digest: str, size: int, artifact: str, fetch: Fetch) -> None:
+        """`digest` is the version's root tree in `source`; `artifact`, `fetch`: see ManifestEntry. Nothing is read
+        yet."""
         self._artifact = artifact
+        self._fetch = fetch
         self._source = source
         self._digest = digest
         self._size = size
@@ -214,7 +236,7 @@ class VersionEntries(Entries):
         if entry is None or isinstance(entry, DirEntry):
             what = "a directory" if entry is not None else "nothing"
             raise PathNotFoundError(f"there is no file {path!r} in this artifact, but {what}")
-        return entry_view(path, entry, self._artifact)
+        return entry_view(path, entry, self._artifact, self._fetch)
 
     def __iter__(self) -> Iterator[str]:
         return (path for path, _ in self._manifest.walk())
@@ -223,12 +245,12 @@ class VersionEntries(Entries):
         return self._count
 
     def pairs(self) -> Iterator[tuple[str, ManifestEntry]]:
-        return ((path, entry_view(path, entry, self._artifact)) for path, entry in self._manifest.walk())
+        return ((path, entry_view(path, entry, self._artifact, self._fetch)) for path, entry in self._manifest.walk())
 
     def below(self, directory: str) -> Iterator[ManifestEntry]:
         top = check_path(directory)
         walk = self._manifest.walk(top)
-        return (entry_view(path, entry, self._artifact) for path, entry in walk if path != top)
+        return (entry_view(path, entry, self._artifact, self._fetch) for path, entry in walk if path != top)
 
 
 class ArtifactManifest:

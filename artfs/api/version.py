@@ -7,11 +7,13 @@ import base64
 import copy
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from artfs.api.added import AddedPaths
 from artfs.api.ingest import as_names
 from artfs.api.manifest import ArtifactManifest, VersionEntries
+from artfs.api.onefile import fetch_path
 from artfs.api.session import Session
 from artfs.errors import ConflictError, InvalidNameError, TypeConflictError
 from artfs.model.metadata import check_metadata
@@ -45,7 +47,11 @@ class LoggedArtifact:
         self.added = AddedPaths()
         self._load(member)
         version = member.version
-        self.manifest = ArtifactManifest(VersionEntries(session.pages, version.digest, version.size, id_in_hex(version.id)))
+        # Not a method of this object: entries would keep it in a cycle, and with it the session.
+        fetch = partial(fetch_path, session, version.digest, session.settings.artifact_dir / self.source_name)
+        self.manifest = ArtifactManifest(
+            VersionEntries(session.pages, version.digest, version.size, id_in_hex(version.id), fetch)
+        )
 
     def _load(self, member: Member) -> None:
         self.member = member

@@ -191,6 +191,48 @@ def test_download_of_a_reference(session: Session, make_files: Any, tmp_path: Pa
     assert not (tmp_path / "other" / "d" / "r").exists()
 
 
+# entries ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("value", [None, False, True])
+def test_download_of_an_entry(artifact: Artifact, tmp_path: Path, value: bool | None) -> None:
+    entry = artifact.get_entry("b/e")
+    path = entry.download(root=tmp_path / "out", skip_cache=value)
+    assert path == str(tmp_path / "out" / "b" / "e")
+    assert Path(path).read_text() == "333"
+    Path(path).write_text("spoiled")
+    inode = os.stat(artifact.manifest.entries["b/ee"].download(tmp_path / "out")).st_ino
+    assert Path(entry.download(tmp_path / "out")).read_text() == "333"
+    assert os.stat(artifact.get_entry("b/ee").download(tmp_path / "out")).st_ino == inode
+    assert entry.download() == str(Path("artifacts/ds:v0/b/e").absolute())
+    assert sorted(path.name for path in Path("artifacts/ds:v0").rglob("*")) == ["b", "e"]
+
+
+def test_download_of_an_entry_of_a_link(artifact: Artifact) -> None:
+    path = artifact.link("best").get_entry("a").download()
+    assert path == str(Path("artifacts/ds:v0/a").absolute())
+
+
+def test_download_of_an_entry_of_a_draft(session: Session) -> None:
+    draft = Artifact("ds", "dataset")
+    with draft.new_file("a") as stream:
+        stream.write("1")
+    entry = draft.manifest.entries["a"]
+    with pytest.raises(ArtifactNotLoggedError, match="entry of a draft"):
+        entry.download()
+    draft.save()
+    assert Path(draft.get_entry("a").download()).read_text() == "1"
+
+
+def test_download_of_an_entry_that_is_a_link(session: Session, make_files: Any) -> None:
+    root = make_files("in", {"d/a": "1"})
+    (root / "d" / "link").symlink_to("a")
+    artifact = Artifact("ds", "dataset")
+    artifact.add_dir(root)
+    artifact.save()
+    assert os.readlink(artifact.get_entry("d/link").download()) == "a"
+
+
 # file() -------------------------------------------------------------------------------------------
 
 
