@@ -13,4 +13,5 @@
     collection  collections, types, registries              filters   of lists
     paging      lists in pages                              values    what runs are told
     telling     how far a call is: a callback, or a bar      loggable  what runs log
+    fsspec      artfs:// for fsspec                         upath     and for universal_pathlib
 """

@@ -44,9 +44,14 @@ class PartOf(Manifest):
     is_flag=True,
     help="Write into a folder that holds something: files that differ are replaced.",
 )
+@click.option(
+    "--hard-links",
+    is_flag=True,
+    help="Give files of the store itself instead of copies: read-only, and only on the store's own disk.",
+)
 @json_option
 @pass_app
-def command(app: App, name: str, dest: str | None, overwrite: bool) -> None:
+def command(app: App, name: str, dest: str | None, overwrite: bool, hard_links: bool) -> None:
     """Copy a version, folder or file out.
 
     NAME[/PATH] is a version, or a folder or file in one (then with its alias:
@@ -56,6 +61,10 @@ def command(app: App, name: str, dest: str | None, overwrite: bool) -> None:
 
     With --overwrite, files in DEST that are equal stay, different ones are replaced, and what the version
     does not have is left alone.
+
+    Copies share their bytes with the store where the disk can do that (btrfs, xfs). Where it cannot,
+    --hard-links saves the room: the files are then those of the store, mode 0444, and whoever makes one
+    writable and edits it damages every version that holds it. Executable files are copied all the same.
 
     \b
     Examples:
@@ -82,7 +91,12 @@ def command(app: App, name: str, dest: str | None, overwrite: bool) -> None:
         _refuse_full(place)
     with app.progress() as progress:
         done = pull(
-            app.session.store, manifest, place, on_progress=progress, workers=app.settings.worker_count
+            app.session.store,
+            manifest,
+            place,
+            on_progress=progress,
+            workers=app.settings.worker_count,
+            hard_links=hard_links,
         )
     if done.references:
         app.note(

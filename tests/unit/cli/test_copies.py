@@ -80,6 +80,13 @@ def test_get_a_file(artfs: Artfs, two_versions: Path, tmp_path: Path) -> None:
     assert (tmp_path / "run.sh").read_text() == "#!/bin/sh\n"
 
 
+def test_get_hard_links(session: Session, artfs: Artfs, two_versions: Path, tmp_path: Path) -> None:
+    artfs("get", "vega/cars:v0", "out", "--hard-links")
+    assert (tmp_path / "out/cars.csv").samefile(blob_of(session, artfs, "cars.csv"))
+    artfs("get", "vega/cars:v0", "out", "--overwrite")
+    assert not (tmp_path / "out/cars.csv").samefile(blob_of(session, artfs, "cars.csv"))
+
+
 def test_get_over_a_folder(artfs: Artfs, two_versions: Path, tmp_path: Path) -> None:
     artfs("get", "vega/cars:v0", "out")
     (tmp_path / "out" / "mine").touch()
