@@ -22,9 +22,6 @@ HERE = Path(__file__).parent
 REFERENCE = json.loads((HERE / "reference.json").read_text())
 ORIGINAL = HERE.parents[3] / "shared" / "reference" / "artifact-class-reference.txt"
 
-NOT_YET: frozenset[str] = frozenset()
-"""Members that are still to be written."""
-
 Parameters = list[list[Any]]
 """[name] of each parameter, or [name, default]."""
 
@@ -57,11 +54,6 @@ def test_the_data_is_what_the_reference_says() -> None:
         assert parse(ORIGINAL.read_text()) == REFERENCE
 
 
-def test_members_that_are_there_are_not_expected_to_be_missing() -> None:
-    assert sorted(name for name in NOT_YET if hasattr(Artifact, name)) == [], "take them out of NOT_YET"
-    assert {*REFERENCE["properties"], *REFERENCE["methods"]} >= NOT_YET
-
-
 def parameters_of(function: Any) -> Parameters:
     """As Parameters, without `self`."""
     found = list(inspect.signature(function).parameters.values())[1:]
@@ -78,14 +70,14 @@ def test_the_constructor() -> None:
     assert parameters_of(Artifact.__init__) == REFERENCE["constructor"]
 
 
-@pytest.mark.parametrize("name", sorted({*REFERENCE["properties"]} - NOT_YET))
+@pytest.mark.parametrize("name", REFERENCE["properties"])
 def test_property(name: str) -> None:
     found = inspect.getattr_static(Artifact, name)
     assert isinstance(found, property)
     assert found.__doc__
 
 
-@pytest.mark.parametrize("name", sorted({*REFERENCE["methods"]} - NOT_YET))
+@pytest.mark.parametrize("name", REFERENCE["methods"])
 def test_method(name: str) -> None:
     method = getattr(Artifact, name)
     assert parameters_of(method) == REFERENCE["methods"][name]
@@ -143,7 +135,7 @@ def calls_in_tests() -> frozenset[tuple[str, str]]:
     return frozenset(found)
 
 
-@pytest.mark.parametrize("name", sorted({*REFERENCE["properties"]} - NOT_YET))
+@pytest.mark.parametrize("name", REFERENCE["properties"])
 def test_property_has_a_test(name: str) -> None:
     assert name in properties_in_assertions()
 
@@ -154,7 +146,6 @@ def test_property_has_a_test(name: str) -> None:
         (method, argument)
         for method, parameters in sorted({**REFERENCE["methods"], _CONSTRUCTOR: REFERENCE["constructor"]}.items())
         for argument in ["", *(given[0] for given in parameters)]
-        if method not in NOT_YET
     ],
 )
 def test_method_has_a_test_of_each_argument(method: str, argument: str) -> None:
