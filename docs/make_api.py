@@ -104,7 +104,8 @@ def _function(name: str, function: Any, level: int) -> str:
 def _code(name: str, function: Any) -> str:
     """The signature, a parameter a line when it is long."""
     signature = inspect.signature(function)
-    given = [it.replace(annotation=_shown(it.annotation)) for it in signature.parameters.values() if it.name not in ("self", "cls")]
+    taken = [it for it in signature.parameters.values() if it.name not in ("self", "cls")]
+    given = [it.replace(annotation=_shown(it.annotation)) for it in taken]
     returned = _shown(signature.return_annotation)
     texts = [str(it).replace("'", "") if it.default is it.empty else _with_default(it) for it in given]
     keyword_only = next((at for at, it in enumerate(given) if it.kind is it.KEYWORD_ONLY), None)
