@@ -92,7 +92,7 @@ class _DraftSink:
 
     def _store_json(self, value: Value) -> FileEntry:
         text = json.dumps(value.to_json(self), sort_keys=True)
-        return self._store(InMemory(text.encode(errors="surrogatepass")))
+        return self._store(InMemory(text.encode()))
 
     def _store(self, content: Content) -> FileEntry:
         batch = self._draft.open_deposit().batch

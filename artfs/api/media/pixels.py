@@ -27,7 +27,7 @@ def to_pillow(data: Any, mode: str | None, *, normalize: bool) -> Any:
     numpy = need("numpy", _WHAT)
     if hasattr(data, "detach"):  # a tensor, which may be part of a graph, and on another device
         array = data.detach().cpu().numpy()
-        if array.ndim == 3 and array.shape[0] in (1, 3, 4) and array.shape[2] not in (1, 3, 4):
+        if array.ndim == 3 and _has_channels_first(array.shape):
             array = numpy.moveaxis(array, 0, -1)
     else:
         array = numpy.asarray(data)
@@ -39,6 +39,11 @@ def to_pillow(data: Any, mode: str | None, *, normalize: bool) -> Any:
         )
     image = pillow.fromarray(_to_bytes(numpy, array, normalize))
     return image.convert(mode) if mode else image
+
+
+def _has_channels_first(shape: tuple[int, ...]) -> bool:
+    """As is the custom for tensors, where both could be meant."""
+    return shape[0] in (1, 3) or (shape[0] in (2, 4) and shape[2] not in (1, 2, 3, 4))
 
 
 def _to_bytes(numpy: Any, array: Any, normalize: bool) -> Any:
