@@ -182,6 +182,16 @@ def json_option(function: Function) -> Function:
     )(function)
 
 
+def protected_option(function: Function) -> Function:
+    """Adds `--allow-protected`, for what gives, moves or removes aliases."""
+    return click.option(
+        "--allow-protected",
+        is_flag=True,
+        envvar="ARTFS_ALLOW_PROTECTED",
+        help="Also protected aliases. [env: ARTFS_ALLOW_PROTECTED=1]",
+    )(function)
+
+
 def yes_option(function: Function) -> Function:
     return click.option("-y", "--yes", is_flag=True, help="Do not ask.")(function)
 

@@ -36,11 +36,16 @@ SECTIONS: dict[str, dict[str, str]] = {
         "diff": "Show what changed between two versions.",
         "get": "Copy a version, folder or file out.",
         "cat": "Write a file of a version to standard output.",
+        "lineage": "Draw what a version was made from, and what was made from it.",
         "verify": "Check every byte of a version, the store or a folder.",
     },
     "Changing versions": {
         "alias": "Show, add and remove aliases of a version.",
         "tag": "Show, add and remove tags of a version.",
+        "link": "Link a version to a collection of links, or to a registry.",
+        "collection": "Rename, describe and tag a collection.",
+        "ttl": "Show and set how long versions live.",
+        "protect": "Show, add and remove protected aliases of a project.",
         "delete": "Delete versions or collections.",
     },
     "Upkeep": {

@@ -33,6 +33,7 @@ def member_shape(member: Member) -> dict[str, Any]:
         "source": f"{version.entity}/{version.project}/{version.collection}:v{version.source_index}",
         "run_id": version.run_id,
         "history_step": version.history_step,
+        "expires_at": version.expires_at,
     }
 
 

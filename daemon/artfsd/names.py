@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from artfs.errors import NotFoundError
+from artfs.model.names import REGISTRY_PREFIX
+from artfs.model.records import CollectionKind
 from artfsd.collectiondir import CollectionDir
 from artfsd.inodes import Attr, DirHandle, Later, ListHandle, Node, refuse
 from artfsd.naming import Invalidation, MovingDir, NamesContext, decode
@@ -196,7 +198,8 @@ class ProjectDir(MovingDir):
         def make() -> Callable[[], list[Invalidation]]:
             if self.ctx.catalog.try_collection(self.entity, self.name, text) is not None:
                 raise OSError(errno.EEXIST, None)
-            self.ctx.catalog.create_collection(self.entity, self.name, text)
+            kind: CollectionKind = "portfolio" if self.name.startswith(REGISTRY_PREFIX) else "sequence"
+            self.ctx.catalog.create_collection(self.entity, self.name, text, kind=kind)
             return self.reload()
 
         raise Later(make, lambda apply: (apply(), self.collection(text).attr())[1])

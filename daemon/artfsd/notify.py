@@ -69,6 +69,7 @@ class Watcher:
         nodes: called on the loop; the directories to re-read.
         apply: called on the loop with what re-reading gave.
         failed: called on the loop when the catalog cannot be read; the watcher goes on trying.
+        tick: called on the watcher's thread before each look at the token; raises nothing.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class Watcher:
         nodes: Callable[[], list[Any]],
         apply: Callable[[list[Callable[[], list[Invalidation]]]], None],
         failed: Callable[[], None],
+        tick: Callable[[], None] = lambda: None,
     ) -> None:
         self._catalog = catalog
         self._poll_s = poll_s
@@ -87,6 +89,7 @@ class Watcher:
         self._nodes = nodes
         self._apply = apply
         self._failed = failed
+        self._tick = tick
         self._stop = threading.Event()
         self._lock = threading.Lock()
         self._seen = catalog.change_token()
@@ -102,6 +105,7 @@ class Watcher:
     def _work(self) -> None:
         while not self._stop.wait(self._poll_s):
             try:
+                self._tick()
                 if self._catalog.change_token() != self._seen:
                     self.look()
             except trio.RunFinishedError:

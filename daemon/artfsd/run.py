@@ -29,6 +29,7 @@ from artfs.store.staging import DraftArea
 from artfs.wire.control import MountRecord
 from artfsd import mountpoint as place
 from artfsd.control import ControlServer
+from artfsd.expiry import Expiry
 from artfsd.naming import Invalidation
 from artfsd.notify import Notifier, Watcher
 from artfsd.operations import Operations
@@ -186,6 +187,7 @@ async def _main(
         nodes=vfs.changed_nodes,
         apply=apply,
         failed=vfs.unwatched,
+        tick=Expiry(catalog).tick,
     )
     control = ControlServer(vfs, mountpoint, watcher, notifier)
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from artfs.cli.common import App, artfs_command, json_option, pass_app
+from artfs.cli.common import App, artfs_command, json_option, pass_app, protected_option
 from artfs.cli.completion import complete_name
 from artfs.cli.output import emit_json, escape, say, table
 from artfs.cli.targets import collection_of, parse_whole, resolve
@@ -17,9 +17,12 @@ from artfs.model.names import check_alias
 @click.option(
     "-r", "--remove", multiple=True, metavar="ALIAS", help="Remove this alias from the version; repeatable."
 )
+@protected_option
 @json_option
 @pass_app
-def command(app: App, name: str, add: tuple[str, ...], remove: tuple[str, ...]) -> None:
+def command(
+    app: App, name: str, add: tuple[str, ...], remove: tuple[str, ...], allow_protected: bool
+) -> None:
     """Show, add and remove aliases of a version.
 
     An alias names at most one version of a collection: adding it here takes it from where it was. Without
@@ -36,7 +39,9 @@ def command(app: App, name: str, add: tuple[str, ...], remove: tuple[str, ...]) 
     if add or remove:
         for alias in (*add, *remove):
             check_alias(alias)
-        member = catalog.set_aliases(resolve(app.session, wanted).id, add=add, remove=remove)
+        member = catalog.set_aliases(
+            resolve(app.session, wanted).id, add=add, remove=remove, allow_protected=allow_protected
+        )
         if app.json:
             emit_json(
                 {

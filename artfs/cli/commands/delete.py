@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from artfs.cli.common import App, agreed, artfs_command, json_option, pass_app, yes_option
+from artfs.cli.common import App, agreed, artfs_command, json_option, pass_app, protected_option, yes_option
 from artfs.cli.completion import complete_name
 from artfs.cli.exits import NO
 from artfs.cli.output import emit_json, escape, human_size, plural, say
@@ -22,6 +22,7 @@ Doomed = Member | Collection | Project
 )
 @click.option("--collection", is_flag=True, help="NAME is a collection: delete it with all its versions.")
 @click.option("--empty-project", is_flag=True, help="NAME is a project without collections.")
+@protected_option
 @yes_option
 @json_option
 @click.pass_context
@@ -33,6 +34,7 @@ def command(
     delete_aliases: bool,
     collection: bool,
     empty_project: bool,
+    allow_protected: bool,
     yes: bool,
 ) -> None:
     """Delete versions or collections.
@@ -58,7 +60,7 @@ def command(
         app.note("nothing was deleted")
         ctx.exit(NO)
     for item in doomed:
-        _delete(app, item, delete_aliases=delete_aliases)
+        _delete(app, item, delete_aliases=delete_aliases, allow_protected=allow_protected)
         if not app.json:
             say(f"deleted {escape(_name(item))}")
     if app.json:
@@ -120,11 +122,11 @@ def _describe(item: Doomed) -> str:
     )
 
 
-def _delete(app: App, item: Doomed, *, delete_aliases: bool) -> None:
+def _delete(app: App, item: Doomed, *, delete_aliases: bool, allow_protected: bool) -> None:
     catalog = app.session.catalog
     if isinstance(item, Member):
-        catalog.delete_version(item.id, delete_aliases=delete_aliases)
+        catalog.delete_version(item.id, delete_aliases=delete_aliases, allow_protected=allow_protected)
     elif isinstance(item, Collection):
-        catalog.delete_collection(item.id)
+        catalog.delete_collection(item.id, allow_protected=allow_protected)
     else:
         catalog.delete_project(item.entity, item.name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from artfs.cli.common import App, artfs_command, json_option, pass_app
-from artfs.cli.output import emit_json, human_size, plural, say
+from artfs.cli.output import emit_json, escape, human_size, plural, say
 from artfs.store.staging import DraftArea
 
 
@@ -16,9 +16,9 @@ from artfs.store.staging import DraftArea
 def command(app: App, dry_run: bool) -> None:
     """Free what no version needs.
 
-    Removes blobs that neither a version nor a draft refers to: those of deleted versions and of interrupted
-    work. Safe while a daemon runs and while others commit: it waits for work under way, and files that are
-    open stay readable.
+    Deletes versions whose time is up (`artfs ttl`), then removes blobs that neither a version nor a draft refers
+    to: those of deleted versions and of interrupted work. Safe while a daemon runs and while others commit: it
+    waits for work under way, and files that are open stay readable.
 
     \b
     Examples:
@@ -26,8 +26,10 @@ def command(app: App, dry_run: bool) -> None:
       artfs gc
     """
     from artfs.store.folder import FolderStore
+    from artfs.transfer.expiry import expire_all
     from artfs.transfer.gc import collect_garbage
 
+    expired = [] if dry_run else expire_all(app.session.catalog)
     store = app.session.store
     assert isinstance(store, FolderStore)  # what open_session makes: the one that can keep writers away
     drafts = DraftArea(app.settings.drafts_path)
@@ -46,6 +48,7 @@ def command(app: App, dry_run: bool) -> None:
         emit_json(
             {
                 "dry_run": swept.dry_run,
+                "expired": [member.qualified_name for member in expired],
                 "removed": swept.removed,
                 "removed_size": swept.removed_nbytes,
                 "kept": swept.kept,
@@ -53,6 +56,8 @@ def command(app: App, dry_run: bool) -> None:
             }
         )
         return
+    for member in expired:
+        say(f"{escape(member.qualified_name)} has expired")
     verb = "would free" if dry_run else "freed"
     removed = f"{plural(swept.removed, 'blob')}, {human_size(swept.removed_nbytes)}"
     say(f"{verb} {removed}; {plural(swept.kept, 'blob')}, {human_size(swept.kept_nbytes)} are needed")

@@ -93,6 +93,7 @@ def _version(app: App, member: Member) -> None:
             ("digest", version.digest),
             ("created", f"{local_time(version.created_at)} ({iso_time(version.created_at)})"),
             ("updated", "" if version.updated_at == version.created_at else local_time(version.updated_at)),
+            ("expires", "" if version.expires_at is None else local_time(version.expires_at)),
             ("linked from", member_shape(member)["source"] if member.is_link else ""),
             ("also in", ", ".join(m.qualified_name for m in others)),
             ("logged by", "" if logged_by is None else f"run {logged_by.id} ({logged_by.name})"),
