@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 from artfs.api.ambient import enter_run, leave_run, session_for
 from artfs.api.artifact import Artifact, check_home, log, logged, logged_state
@@ -110,21 +111,22 @@ class Run:
         aliases: str | Iterable[str] | None = None,
         tags: str | Iterable[str] | None = None,
     ) -> Artifact:
-        """Logs an artifact, or a file or directory as one, as output of this run.
+        """Logs an artifact, or a file, a directory or what a URI refers to as one, as output of this run.
 
         When this returns, the version is durable. When `latest` has the same content already, no version is
         made: the result is that one, with these aliases and tags added to it. An artifact that is logged
         already gets them, too.
 
         Arguments:
-            artifact_or_path: an Artifact becomes the version, and is returned.
-            name: for a path; None: "run-ID-" and the last part of the path.
-            type: for a path; None: "unspecified".
+            artifact_or_path: an Artifact becomes the version, and is returned. Text with "://" in it is a URI (see
+                Artifact.add_reference), any other a path.
+            name: for a path or URI; None: "run-ID-" and its last part.
+            type: for a path or URI; None: "unspecified".
             aliases: beside `latest`, which a new version always gets. One str is one alias.
             tags: of the version. One str is one tag.
-        Raises what Artifact.save raises; for a path what add_file and add_dir raise, InvalidArgumentError
-        when nothing is there; ConflictError for an artifact that is logged in another project, and when the
-        run is finished; TypeError for another kind of object.
+        Raises what Artifact.save raises; for a path what add_file and add_dir raise, InvalidArgumentError when nothing
+        is there; for a URI what add_reference raises; ConflictError for an artifact that is logged in another project,
+        and when the run is finished; TypeError for another kind of object.
         """
         self._tracker.check_running()
         if isinstance(artifact_or_path, Artifact):
@@ -147,9 +149,12 @@ class Run:
         return artifact
 
     def _from_path(self, path: str, name: str | None, type: str | None) -> Artifact:
-        last = os.path.basename(os.path.abspath(path))
+        is_uri = "://" in path
+        last = os.path.basename(urlsplit(path).path.rstrip("/") if is_uri else os.path.abspath(path))
         artifact = Artifact(name or f"run-{self.id}-{last}", type or "unspecified")
-        if os.path.isdir(path):
+        if is_uri:
+            artifact.add_reference(path)
+        elif os.path.isdir(path):
             artifact.add_dir(path)
         elif os.path.exists(path):
             artifact.add_file(path)
@@ -249,7 +254,8 @@ def init(
     Arguments:
         project, entity: where it logs; None: the settings'. The project is made when missing.
         job_type: free text, such as "train".
-        config: a dict of JSON values, or an object whose attributes are taken (argparse's Namespace).
+        config: a dict of JSON values, or an object whose attributes are taken (argparse's Namespace). A logged Artifact
+            becomes its `json_encode`.
         name: for people; None: the run's id.
         settings: which state folder; None: from the config file and the environment.
         session: an open session to use instead.

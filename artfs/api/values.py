@@ -16,8 +16,13 @@ def as_values(given: Mapping[str, Any] | object | None) -> dict[str, Any]:
 
     The rules of metadata hold for the values; there may be any number of them. Raises InvalidMetadataError, TypeError.
     """
-    values = given if given is None or isinstance(given, Mapping) else vars(given)
-    plain: dict[str, Any] = check_metadata({"values": values or {}})["values"]
+    values = dict(given if isinstance(given, Mapping) else {} if given is None else vars(given))
+    for name, value in values.items():
+        # An Artifact, which has a JSON form of its own.
+        encode = getattr(value, "json_encode", None)
+        if callable(encode):
+            values[name] = encode()
+    plain: dict[str, Any] = check_metadata({"values": values})["values"]
     return plain
 
 

@@ -12,7 +12,13 @@ import artfs
 from artfs.api.artifact import Artifact
 from artfs.api.run import init
 from artfs.api.session import Session
-from artfs.errors import ConflictError, InvalidArgumentError, InvalidMetadataError, UsageError
+from artfs.errors import (
+    ArtifactNotLoggedError,
+    ConflictError,
+    InvalidArgumentError,
+    InvalidMetadataError,
+    UsageError,
+)
 
 
 def test_config_is_a_dict_with_attributes(session: Session) -> None:
@@ -23,6 +29,15 @@ def test_config_is_a_dict_with_attributes(session: Session) -> None:
         assert not hasattr(config, "nothing")
         with pytest.raises(AttributeError, match="no value 'nothing'; there are: lr, layers"):
             config.nothing  # noqa: B018
+
+
+def test_an_artifact_in_a_config(session: Session, log_files: Any) -> None:
+    artifact = log_files("ds", {"f": "1"})
+    with init(config={"data": artifact}) as run:
+        run.config["more"] = artifact.link("best")
+        assert run.config == {"data": artifact.json_encode(), "more": artifact.json_encode()}
+        with pytest.raises(ArtifactNotLoggedError):
+            run.config["draft"] = Artifact("a", "t")
 
 
 def test_config_is_persisted(session: Session) -> None:

@@ -157,6 +157,19 @@ def test_what_is_used_keeps_its_project(session: Session) -> None:
             run.log_artifact(artifact)
 
 
+def test_a_uri_is_logged_as_a_reference(session: Session, make_files: Any) -> None:
+    root = make_files("in", {"a.txt": "1", "d/b.txt": "22"})
+    with init() as run:
+        one = run.log_artifact(f"{root.as_uri()}/a.txt")
+        assert (one.source_name, one.type) == (f"run-{run.id}-a.txt:v0", "unspecified")
+        assert one.get_entry("a.txt").ref == f"{root.as_uri()}/a.txt"
+        many = run.log_artifact(root.as_uri(), name="many", type="dataset", aliases=["x"])
+        assert sorted(many.manifest.entries) == ["a.txt", "d/b.txt"]
+        with pytest.raises(ValueError):
+            run.log_artifact(f"{root.as_uri()}/nothing")
+    assert not Api().artifact_exists(f"run-{run.id}-nothing")
+
+
 def test_waiting_for_what_is_logged(session: Session) -> None:
     with init() as run:
         artifact = run.log_artifact(Artifact("ds", "dataset"))

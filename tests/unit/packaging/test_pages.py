@@ -60,6 +60,14 @@ def test_the_code_of_the_page_runs(tmp_path: Path) -> None:
         "False",
         "30 days, 0:00:00",
         "False",
+        "notes.txt 16",
+        "pictures/rose.txt 8",
+        "pictures/tulip.txt 9",
+        "['notes.txt', 'rose.txt', 'tulip.txt']",
+        "rose 5",
+        "tulip 6",
+        "daisy 34",
+        "['page.html-file.json', 'petals.table.json']",
     ]
 
 
