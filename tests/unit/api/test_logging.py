@@ -471,7 +471,7 @@ def test_log_directory(session: Session, make_files: Any) -> None:
 def test_log_what_cannot_be_logged(session: Session, make_files: Any) -> None:
     root = make_files("in", {"bad name": "1"})
     with init() as run:
-        for path in (root / "nothing", "s3://bucket/key", ""):
+        for path in (root / "nothing", "file:///nothing/there", ""):
             with pytest.raises(ValueError):
                 run.log_artifact(path, name="x")
         with pytest.raises(InvalidNameError, match="bad name"):
