@@ -17,6 +17,7 @@ from typing import Any
 import artfs
 from artfs.api.collection import ArtifactCollection, ArtifactType, Registry
 from artfs.api.files import ArtifactFiles, File
+from artfs.api.lineage import Lineage
 from artfs.api.paging import Paginator
 from artfs.api.recorded import RecordedRun
 from artfs.api.values import Values
@@ -24,7 +25,7 @@ from artfs.errors import ArtfsError, all_kinds
 
 PAGE = Path(__file__).with_name("api.md")
 
-RETURNED = (ArtifactCollection, ArtifactFiles, ArtifactType, File, Paginator, RecordedRun, Registry, Values)
+RETURNED = (ArtifactCollection, ArtifactFiles, ArtifactType, File, Lineage, Paginator, RecordedRun, Registry, Values)
 """Not exported, as nobody makes them: what methods return."""
 
 _HEAD = """# The Python API

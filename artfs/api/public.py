@@ -10,6 +10,7 @@ from artfs.api.ambient import session_for
 from artfs.api.artifact import Artifact, logged
 from artfs.api.collection import ArtifactCollection, ArtifactType, Registry, collections, need_collection
 from artfs.api.ingest import as_names
+from artfs.api.lineage import Lineage, trace
 from artfs.api.paging import Paginator
 from artfs.api.recorded import RecordedRun, runs
 from artfs.api.session import Session
@@ -92,6 +93,18 @@ class Api:
         """Deprecated: `artifacts`."""
         warnings.warn("artifact_versions is deprecated; use artifacts", DeprecationWarning, stacklevel=2)
         return self.artifacts(type_name, name, per_page=per_page)
+
+    def lineage(self, name: str, depth: int | None = None) -> Lineage:
+        """What an artifact was made from and what was made from it: a graph that draws itself (`text()`, `dot()`,
+        `svg()`; in a notebook it shows itself).
+
+        Arguments:
+            name: as for `artifact`.
+            depth: how many runs to go in either direction; None: all the way.
+        Raises NotFoundError, InvalidNameError.
+        """
+        state = resolve(self._session, name, entity=self._entity, project=self._project)
+        return trace(self._session.catalog, state.member.version.id, depth=depth)
 
     # collections ----------------------------------------------------------------------------------
 

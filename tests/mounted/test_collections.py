@@ -104,6 +104,7 @@ def test_a_protected_alias_is_not_given_by_mv(corner: Corner, tmp_path: Path) ->
     (draft / "a").write_text("2")
     with pytest.raises(AliasProtectedError):
         corner.commit(aliases=("prod",))
+    corner.daemon.expect_log("mv of draft .* did not commit it: c:prod is protected")
     with pytest.raises(PermissionError) as caught:
         os.rename(draft, corner.path / "c" / "prod")
     assert caught.value.errno == errno.EPERM

@@ -8,6 +8,7 @@ from xml.etree import ElementTree
 import pytest
 
 from artfs.api.lineage import Lineage, Node, trace
+from artfs.api.public import Api
 from artfs.api.run import init
 from artfs.api.session import Session
 from artfs.errors import NotFoundError
@@ -127,6 +128,14 @@ def test_dot_and_svg_quote_what_people_wrote(session: Session) -> None:
     assert HOSTILE in texts
     assert not list(drawn.iter("{http://www.w3.org/2000/svg}script"))
     assert graph._repr_svg_() == graph.svg()
+
+
+def test_the_api_gives_it(session: Session, chain: dict[str, int]) -> None:
+    api = Api({"project": "p"})
+    assert api.lineage("model").text() == trace(session.catalog, chain["model"]).text()
+    assert names(api.lineage("local/p/raw:v0", depth=1)) == {"raw", "cleaning", "clean"}
+    with pytest.raises(NotFoundError):
+        api.lineage("nothing")
 
 
 def test_svg_goes_from_left_to_right(session: Session, chain: dict[str, int]) -> None:
