@@ -17,6 +17,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from artfs import data_types as data_types
     from artfs import errors as errors
     from artfs.api.artifact import Artifact as Artifact
     from artfs.api.current import finish as finish
@@ -96,8 +97,8 @@ __all__ = ["errors", *_HOMES]  # noqa: PLE0604 - its items are str
 
 
 def __getattr__(name: str) -> object:
-    if name == "errors":
-        return import_module("artfs.errors")
+    if name in ("data_types", "errors"):
+        return import_module(f"artfs.{name}")
     if name in _OF_THE_CURRENT_RUN:
         current = import_module("artfs.api.current")
         return current.try_run() if name == "run" else getattr(current.need_run(), name)

@@ -91,6 +91,7 @@ def stored_json(artifact: Artifact, path: str) -> Any:
 def test_every_class_of_the_reference_is_here() -> None:
     assert {cls.kind for cls in CLASSES} == set(MAKERS)
     assert all(getattr(artfs, cls.__name__) is cls for cls in CLASSES)
+    assert all(getattr(artfs.data_types, cls.__name__) is cls for cls in CLASSES)
 
 
 @pytest.mark.parametrize("kind", MAKERS)
