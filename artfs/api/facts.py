@@ -120,6 +120,12 @@ class ArtifactFacts:
         return isinstance(self._state, LoggedArtifact) and self._state.member.is_link
 
     @property
+    def linked_at(self) -> str | None:
+        """When a link was made: ISO 8601, UTC; None for what is no link."""
+        member = self._logged("linked_at").member
+        return time_text(member.created_at) if member.is_link else None
+
+    @property
     def url(self) -> str:
         """`artfs://@ENTITY/PROJECT/COLLECTION:vN`, as fsspec takes it (nothing is percent-encoded); `/` and a path after it
         are a file."""
@@ -187,6 +193,11 @@ class ArtifactFacts:
     @tags.setter
     def tags(self, tags: str | Iterable[str]) -> None:
         self._logged("tags").tags = [check_tag(tag) for tag in as_names(tags)]
+
+    @property
+    def incremental(self) -> bool:
+        """Whether it is a draft whose files are going to be added to those of `latest`."""
+        return isinstance(self._state, DraftArtifact) and self._state.incremental
 
     @property
     def use_as(self) -> None:

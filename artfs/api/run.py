@@ -18,8 +18,8 @@ from artfs.api.session import Session
 from artfs.api.tracking import Tracker, begin_run
 from artfs.api.values import Values, as_values
 from artfs.api.version import LoggedArtifact, resolve
-from artfs.errors import InvalidArgumentError
-from artfs.model.names import check_entity_name, check_project_name
+from artfs.errors import InvalidArgumentError, TypeConflictError
+from artfs.model.names import REGISTRY_PREFIX, check_entity_name, check_project_name
 from artfs.settings import Settings
 
 
@@ -210,6 +210,41 @@ class Run:
             log(artifact, self._tracker.target())
         state = self._here(artifact, "link_artifact")
         return logged(state.link(target_path, aliases, entity=self.entity, project=self.project))
+
+    # models: the same, with fewer words -----------------------------------------------------------
+
+    def log_model(
+        self, path: StrPath, name: str | None = None, aliases: str | Iterable[str] | None = None
+    ) -> Artifact:
+        """`log_artifact` of a file or directory (or URI) with the type "model"."""
+        return self.log_artifact(path, name, "model", aliases)
+
+    def use_model(self, name: str) -> str:
+        """Uses an artifact whose type holds "model", and downloads it. Returns the path of its file, or that of the
+        directory when it has more than one.
+
+        Raises TypeConflictError (a ValueError) for another type, what use_artifact and Artifact.download raise.
+        """
+        self._tracker.check_running()
+        artifact = logged(resolve(self._tracker.session, name, entity=self.entity, project=self.project))
+        if "model" not in artifact.type:
+            raise TypeConflictError(f"{artifact.qualified_name} is of type {artifact.type!r}, which is no model")
+        self.use_artifact(artifact)
+        root = artifact.download()
+        paths = list(artifact.manifest.entries) if artifact.file_count == 1 else []
+        return os.path.join(root, paths[0]) if len(paths) == 1 else root
+
+    def link_model(
+        self,
+        path: StrPath,
+        registered_model_name: str,
+        name: str | None = None,
+        aliases: str | Iterable[str] | None = None,
+    ) -> Artifact:
+        """`log_model`, then `link_artifact` to `wandb-registry-model/` and `registered_model_name`, where it gets the
+        aliases. Returns it as seen there."""
+        model = self.log_model(path, name)
+        return self.link_artifact(model, f"{REGISTRY_PREFIX}model/{registered_model_name}", aliases)
 
     def _here(self, artifact: Artifact, asked: str) -> LoggedArtifact:
         state = logged_state(artifact, asked)

@@ -165,6 +165,7 @@ def test_incremental_adds_to_latest(session: Session, make_files: Any) -> None:
     first.save()
     assert sorted(first.manifest.entries) == ["a", "d/b"]
     more = Artifact("ds", "dataset", incremental=True)
+    assert (more.incremental, first.incremental) == (True, False)
     more.add_dir(make_files("two", {"a": "changed", "d/c": "3", "d/e/": "", "g/": ""}))
     assert sorted(more.manifest.entries) == ["a", "d/c"]
     more.save()

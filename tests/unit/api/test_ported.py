@@ -40,6 +40,8 @@ DRAFT: dict[str, Any] = {
     "source_collection": NOT_LOGGED,
     "is_link": False,
     "linked_artifacts": NOT_LOGGED,
+    "linked_at": NOT_LOGGED,
+    "incremental": False,
     "source_artifact": NOT_LOGGED,
     "type": "dataset",
     "url": NOT_LOGGED,

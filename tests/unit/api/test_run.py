@@ -386,3 +386,26 @@ def test_config_and_summary_can_be_changed(session: Session) -> None:
     found.config["lost"] = 1
     found.load()
     assert (found.config["late"], found.summary["late"], "lost" in found.config) == (1, 2, False)
+
+
+# models -------------------------------------------------------------------------------------------
+
+
+def test_models(session: Session, make_files: Any) -> None:
+    root = make_files("in", {"weights": "1", "many/a": "2", "many/b": "3"})
+    with init(project="p") as run:
+        one = run.log_model(root / "weights", name="one", aliases=["good"])
+        assert (one.type, one.name, sorted(one.aliases)) == ("model", "one:v0", ["good", "latest"])
+        assert run.log_model(path=root / "many").source_name == f"run-{run.id}-many:v0"
+        path = run.use_model("one:good")
+        assert path.endswith("artifacts/one:v0/weights")
+        assert Path(path).read_text() == "1"
+        folder = run.use_model(name=f"run-{run.id}-many")
+        assert sorted(path.name for path in Path(folder).iterdir()) == ["a", "b"]
+        link = run.link_model(root / "weights", "prod", name="one", aliases=["live"])
+        assert (link.qualified_name, link.source_name) == ("local/wandb-registry-model/prod:v0", "one:v0")
+        assert sorted(link.aliases) == ["latest", "live"]
+        run.log_artifact(Artifact("ds", "dataset"))
+        with pytest.raises(TypeConflictError, match="which is no model"):
+            run.use_model("ds")
+    assert used(session, run.id) == ["one:v0", f"run-{run.id}-many:v0"]

@@ -383,6 +383,9 @@ def test_source_artifact(session: Session, log_files: Any) -> None:
     source.save()
     link = source.link("team/other/best", "own")
     assert source.source_artifact is source
+    assert source.linked_at is None
+    assert link.linked_at is not None
+    assert link.linked_at > source.created_at
     found = link.source_artifact
     assert (found.qualified_name, found.is_link) == ("local/uncategorized/ds:v0", False)
     assert (found.id, sorted(found.aliases)) == (link.id, ["good", "latest"])
