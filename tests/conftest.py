@@ -14,6 +14,9 @@ from artfs.testing.account import Account, open_fuse_device, ordinary_account
 from artfs.testing.logcheck import LogCheck
 from artfs.testing.mount import Daemon, Workspace
 
+# For the details of a failed assert. Here, because tests of several folders import them.
+pytest.register_assert_rewrite("artfs.testing.catalog_contract", "artfs.testing.store_contract")
+
 
 @pytest.fixture(autouse=True)
 def private_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,9 +12,6 @@ import pytest
 from artfs.catalog import open_catalog
 from artfs.catalog.sql.catalog import SqlCatalog
 
-# For the details of a failed assert.
-pytest.register_assert_rewrite("artfs.testing.catalog_contract")
-
 
 @pytest.fixture(scope="session")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:

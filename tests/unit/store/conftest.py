@@ -1,4 +1,0 @@
-import pytest
-
-# For the details of a failed assert.
-pytest.register_assert_rewrite("artfs.testing.store_contract")
