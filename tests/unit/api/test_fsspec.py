@@ -56,6 +56,13 @@ def version(session: Session, make_files: Any) -> Artifact:
     return artifact
 
 
+def test_the_urls_of_an_artifact_and_its_files(fs: ArtfsFileSystem, version: Artifact) -> None:
+    assert sorted(fs.ls(version.url, detail=False))[0] == "@local/p/ds:v0/a.csv"
+    for file in version.files():
+        with fsspec.open(file.url) as stream:
+            assert hashlib.sha256(stream.read()).hexdigest() == file.digest
+
+
 # names --------------------------------------------------------------------------------------------
 
 

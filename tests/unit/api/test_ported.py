@@ -243,6 +243,22 @@ def test_aliases_are_of_one_collection(session: Session, log_files: Any) -> None
         Api().artifact("ds:prod")
 
 
+def test_a_portfolio_is_deleted_and_then_the_sequence(session: Session, log_files: Any) -> None:
+    source = log_files("ds", {"f": "1"})
+    link = source.link("best")
+    link.collection.delete()
+    assert not Api().artifact_exists("best:v0")
+    assert Api().artifact("ds").state == "COMMITTED"
+    assert source.linked_artifacts == []
+    again = source.link("best")
+    source.collection.delete()
+    for gone in ("ds:v0", again.name):
+        assert not Api().artifact_exists(gone)
+    for name in ("collection", "source_collection"):
+        with pytest.raises(NotFoundError):
+            getattr(source, name)
+
+
 def test_tags_are_shared_with_links(session: Session, log_files: Any) -> None:
     source = log_files("ds", {"f": "1"})
     link = source.link("best")
