@@ -243,6 +243,8 @@ def _told(uri: str) -> Iterator[None]:
             "where this machine's cloud credentials may go"
         ) from error
     except (exceptions.BaseError, OSError) as error:
+        if "404 Not Found" in str(error):  # listing a bucket that is not there has no class of its own
+            raise ReferenceMissingError(f"{shown(uri)} is gone: there is no such bucket") from error
         raise UnavailableError(f"{shown(uri)} cannot be read: {_first_line(error)}") from error
 
 

@@ -233,6 +233,8 @@ class StagedDraft:
                     target = os.readlink(entry.path)
                     if target.startswith(PREFIX) and target != GONE:
                         parts = target[len(PREFIX) :].split(b"/")
+                        if parts[0] == b"ref":
+                            continue  # its bytes are elsewhere
                         yield parts[1].decode()
                         if parts[0] == b"file" and parts[4] != b"-":
                             yield parts[4].decode()

@@ -1,10 +1,11 @@
 """Stand-ins: how a draft on disk names content that it did not stage itself.
 
-A draft's files lie in an ordinary directory tree. Three things in it are symbolic links with targets that no user's
+A draft's files lie in an ordinary directory tree. Some things in it are symbolic links with targets that no user's
 link can have (they begin with `/.artfs/`, which `symlink(2)` through the mount refuses), so each of them is made,
 moved and removed by one atomic system call and survives a killed daemon as ordinary files do:
 
     NAME         -> /.artfs/file/SHA256/SIZE/x|-/BLOCKS|-     a file whose bytes are a blob of the store
+    NAME         -> /.artfs/ref/BASE64                        a reference: its entry, encoded as in a tree
     NAME         -> /.artfs/gone                              the base has NAME, the draft has not
     .artfs-base  -> /.artfs/tree/SHA256/COUNT/SIZE/FILES      inside a directory: it starts as this tree; what else lies
                                                               in the directory comes on top
@@ -14,6 +15,7 @@ A directory without `.artfs-base` has no base: it holds just what lies in it.
 
 from __future__ import annotations
 
+import base64
 import ctypes
 import errno
 import itertools
@@ -21,9 +23,11 @@ import os
 import stat
 from dataclasses import dataclass
 
+import msgspec
+
 from artfs.errors import CorruptError
 from artfs.model.digests import from_raw, to_raw
-from artfs.model.entry import FileEntry
+from artfs.model.entry import MAX_TARGET, FileEntry, RefEntry
 from artfs.model.tree import Totals
 
 BASE_NAME = b".artfs-base"
@@ -34,6 +38,7 @@ _RENAME_EXCHANGE = 2
 _AT_FDCWD = -100
 _libc = ctypes.CDLL(None, use_errno=True)
 _serial = itertools.count()
+_ref_decoder = msgspec.msgpack.Decoder(RefEntry)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +46,12 @@ class Slot:
     """What lies under one name. Exactly one of the kinds:
 
     `stat` a regular file or directory of the draft's own (look at its mode); `target` not None: a user's symbolic link;
-    `entry` not None: a stand-in file; `gone`: a whiteout.
+    `entry` not None: a stand-in file or reference; `gone`: a whiteout.
     """
 
     stat: os.stat_result
     target: bytes | None = None
-    entry: FileEntry | None = None
+    entry: FileEntry | RefEntry | None = None
     gone: bool = False
 
 
@@ -58,7 +63,13 @@ class TreeBase:
     totals: Totals
 
 
-def entry_target(entry: FileEntry) -> bytes:
+def entry_target(entry: FileEntry | RefEntry) -> bytes:
+    """Raises OSError (ENAMETOOLONG) for a reference with a URI too long for a link's target (some 3,000 bytes)."""
+    if isinstance(entry, RefEntry):
+        target = PREFIX + b"ref/" + base64.urlsafe_b64encode(msgspec.msgpack.encode(entry))
+        if len(target) > MAX_TARGET:
+            raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), os.fsdecode(entry.name))
+        return target
     blocks = from_raw(entry.blocks).encode() if entry.blocks else b"-"
     mark = b"x" if entry.executable else b"-"
     return PREFIX + b"file/%s/%d/%s/%s" % (entry.digest.encode(), entry.size, mark, blocks)
@@ -69,15 +80,18 @@ def tree_target(base: TreeBase) -> bytes:
     return PREFIX + b"tree/%s/%d/%d/%d" % (base.digest.encode(), totals.count, totals.size, totals.file_count)
 
 
-def parse_entry(name: bytes, target: bytes) -> FileEntry:
+def parse_entry(name: bytes, target: bytes) -> FileEntry | RefEntry:
     """The entry behind a stand-in's target. Raises CorruptError for one that we did not write."""
     try:
+        if target.startswith(PREFIX + b"ref/"):
+            data = base64.urlsafe_b64decode(target[len(PREFIX) + len(b"ref/") :])
+            return msgspec.structs.replace(_ref_decoder.decode(data), name=name)
         kind, digest, size, mark, blocks = target[len(PREFIX) :].split(b"/")
         if kind != b"file" or mark not in (b"x", b"-"):
             raise ValueError
         raw_blocks = b"" if blocks == b"-" else to_raw(blocks.decode())
         return FileEntry(name, int(size), to_raw(digest.decode()), raw_blocks, mark == b"x")
-    except ValueError as error:
+    except (ValueError, msgspec.MsgspecError) as error:
         raise CorruptError(f"the draft's stand-in {os.fsdecode(name)!r} is malformed: {target!r}") from error
 
 

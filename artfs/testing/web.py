@@ -26,6 +26,9 @@ class WebServer:
         web = self
 
         class Handler(BaseHTTPRequestHandler):
+            def do_HEAD(self) -> None:
+                self.do_GET()
+
             def do_GET(self) -> None:
                 web.seen.append((self.path, dict(self.headers)))
                 page = web.pages.get(self.path, Page(status=404))
@@ -34,7 +37,8 @@ class WebServer:
                 for name, value in page.headers.items():
                     self.send_header(name, value)
                 self.end_headers()
-                self.wfile.write(page.body[: len(page.body) - page.cut])
+                if self.command != "HEAD":
+                    self.wfile.write(page.body[: len(page.body) - page.cut])
 
             def log_message(self, format: str, *args: object) -> None:
                 return None

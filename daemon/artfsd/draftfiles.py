@@ -12,13 +12,14 @@ import time
 from typing import TYPE_CHECKING
 
 from artfs.errors import BadBlobError
-from artfs.model.entry import FileEntry
+from artfs.model.entry import FileEntry, RefEntry
 from artfs.model.records import Content
 from artfs.store.linux import try_reflink
 from artfs.store.staging import HashRecord, record_for
 from artfs.store.standins import entry_target
 from artfsd.hashing import FileHash
 from artfsd.inodes import FILE_MODE, LINK_MODE, Attr, FileHandle, Later, Node, refuse
+from artfsd.reffiles import ref_xattrs
 
 if TYPE_CHECKING:
     from artfsd.drafts import DraftDir, LiveDraft
@@ -36,7 +37,7 @@ wait with them."""
 
 
 class DraftFile(Node):
-    """A file of a draft: its own (`entry` None: bytes in the backing file), or a blob of the store until
+    """A file of a draft: its own (`entry` None: bytes in the backing file), or a blob of the store or a reference until
     somebody writes to it.
 
     A file with several names (hard links) is one node; `names` are those that the mount has seen.
@@ -44,7 +45,9 @@ class DraftFile(Node):
 
     __slots__ = ("draft", "entry", "handles", "hashing", "inode", "names", "time_ns")
 
-    def __init__(self, draft: LiveDraft, parent: DraftDir, name: bytes, entry: FileEntry | None, time_ns: int) -> None:
+    def __init__(
+        self, draft: LiveDraft, parent: DraftDir, name: bytes, entry: FileEntry | RefEntry | None, time_ns: int
+    ) -> None:
         super().__init__()
         self.draft = draft
         self.entry = entry
@@ -103,8 +106,8 @@ class DraftFile(Node):
         entry = self.entry
         if entry is not None:
             trees = self.draft.trees
-            mode = FILE_MODE | 0o111 if entry.executable else FILE_MODE
-            return Attr(self.ino, mode, entry.size, self.time_ns, trees.uid, trees.gid)
+            mode = FILE_MODE | 0o111 if _is_executable(entry) else FILE_MODE
+            return Attr(self.ino, mode, entry.size or 0, self.time_ns, trees.uid, trees.gid)
         return self.attr_from(self._status())
 
     def attr_from(self, status: os.stat_result) -> Attr:
@@ -159,8 +162,8 @@ class DraftFile(Node):
         if not {"mode", "mtime_ns"} & set(changes) or not self.names:
             return
         parent, _ = self.names[0]
-        if "mode" in changes:
-            entry = self.entry
+        entry = self.entry
+        if "mode" in changes and isinstance(entry, FileEntry):  # a reference has no mode
             self.entry = FileEntry(entry.name, entry.size, entry.sha256, entry.blocks, bool(changes["mode"] & 0o100))
         if "mtime_ns" in changes:
             self.time_ns = changes["mtime_ns"]
@@ -201,11 +204,18 @@ class DraftFile(Node):
             self.hashing.disturbed()
         return self.opened(fd, flags, fresh=truncate)
 
-    def _open_entry(self, entry: FileEntry) -> FileHandle:
+    def _open_entry(self, entry: FileEntry | RefEntry) -> FileHandle:
         handle = DraftHandle(self, -1, False)
-        handle.blob = self.draft.trees.blobs.open(
-            entry, lambda: f"drafts/{self.draft.staged.label}/{os.fsdecode(self.display_path())}"
-        )
+
+        def label() -> str:
+            return f"drafts/{self.draft.staged.label}/{os.fsdecode(self.display_path())}"
+
+        trees = self.draft.trees
+        if isinstance(entry, RefEntry):
+            handle.blob = trees.open_reference(entry, label)
+            handle.direct, handle.keep_cache = handle.blob.direct, handle.blob.keep_cache
+        else:
+            handle.blob = trees.blobs.open(entry, label)
         self.handles.add(handle)
         return handle
 
@@ -246,7 +256,7 @@ class DraftFile(Node):
     def _start_empty(self) -> None:
         """Replaces inherited content by an empty file of the draft's own."""
         assert self.entry is not None
-        mode = 0o755 if self.entry.executable else 0o644
+        mode = 0o755 if _is_executable(self.entry) else 0o644
         aside = self.draft.staged.scratch.name()
         os.close(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode))
         os.chmod(aside, mode)
@@ -258,7 +268,12 @@ class DraftFile(Node):
         if self.entry is None:
             return
         entry, aside = self.entry, self.draft.staged.scratch.name()
-        raise Later(lambda: self._copy_blob(entry, aside), lambda _: self._copied_up(entry, aside), again=True)
+        if isinstance(entry, RefEntry):
+            raise Later(
+                lambda: self._copy_reference(entry, aside), lambda _: self._copied_up(entry, aside, None), again=True
+            )
+        content = Content(entry.digest, entry.size, self.draft.trees.blobs.blocks_of(entry))
+        raise Later(lambda: self._copy_blob(entry, aside), lambda _: self._copied_up(entry, aside, content), again=True)
 
     def _copy_blob(self, entry: FileEntry, aside: bytes) -> None:
         source = self.draft.store.open_blob(entry.digest)
@@ -286,11 +301,33 @@ class DraftFile(Node):
         finally:
             os.close(source)
 
-    def _copied_up(self, entry: FileEntry, aside: bytes) -> None:
+    def _copy_reference(self, entry: RefEntry, aside: bytes) -> None:
+        trees = self.draft.trees
+        opened = trees.references.open(entry, trees.wait_s)
+        if isinstance(opened, FileEntry):
+            self._copy_blob(opened, aside)
+            return
+        try:
+            target = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+            try:
+                os.fchmod(target, 0o644)
+                at = 0
+                while data := opened.read(at, _COPY_CHUNK):
+                    write_all(target, at, data)
+                    at += len(data)
+            except BaseException:
+                os.unlink(aside)
+                raise
+            finally:
+                os.close(target)
+        finally:
+            opened.close()
+
+    def _copied_up(self, entry: FileEntry | RefEntry, aside: bytes, content: Content | None) -> None:
         if self.entry is not entry or not self.names or self.draft.dead:
             os.unlink(aside)  # another request was faster, or the file is gone
             return
-        self._take_over(aside, Content(entry.digest, entry.size, self.draft.trees.blobs.blocks_of(entry)))
+        self._take_over(aside, content)
 
     def _take_over(self, aside: bytes, content: Content | None) -> None:
         parent, _ = self.names[0]
@@ -309,6 +346,8 @@ class DraftFile(Node):
             self.draft.hashes.add(record_for(status, content, ()))
 
     def xattrs(self) -> dict[bytes, bytes]:
+        if isinstance(self.entry, RefEntry):
+            return ref_xattrs(self.entry)
         if self.entry is not None:
             return {b"user.artfs.digest": self.entry.digest.encode(), b"user.artfs.size": str(self.entry.size).encode()}
         known = self.known_record()
@@ -366,12 +405,13 @@ class DraftLink(Node):
 class DraftHandle(FileHandle):
     """An open file of a draft. `fd` -1: its content was still the store's when it was opened (`blob`)."""
 
-    __slots__ = ("blob", "direct", "fd", "node", "writing")
+    __slots__ = ("blob", "direct", "fd", "keep_cache", "node", "writing")
 
     def __init__(self, node: DraftFile, fd: int, writing: bool) -> None:
         super().__init__()
         self.node = node
         self.direct = False
+        self.keep_cache = True
         self.fd = fd
         self.writing = writing
         self.blob: FileHandle | None = None
@@ -424,6 +464,10 @@ class DraftHandle(FileHandle):
 
     def close(self) -> None:
         self.node.closed(self)
+
+
+def _is_executable(entry: FileEntry | RefEntry) -> bool:
+    return isinstance(entry, FileEntry) and entry.executable
 
 
 def write_all(fd: int, offset: int, data: bytes) -> None:

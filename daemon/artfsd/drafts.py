@@ -279,15 +279,13 @@ class DraftDir(Node):
 
     def _inherited(self, name: bytes, entry: Entry | None) -> DraftDir | DraftFile | DraftLink | None:
         base_ns = self.draft.base_ns
-        if isinstance(entry, FileEntry):
+        if isinstance(entry, FileEntry | RefEntry):
             return DraftFile(self.draft, self, name, entry, base_ns)
         if isinstance(entry, DirEntry):
             totals = Totals(0, entry.size, entry.file_count)  # its count stands in its own tree
             return DraftDir(self.draft, self, name, Backing(False, TreeBase(entry.digest, totals)))
         if isinstance(entry, LinkEntry):
             return DraftLink(self.draft, self, name, entry.target, base_ns)
-        if isinstance(entry, RefEntry):
-            refuse(errno.EOPNOTSUPP)
         return None
 
     def lookup(self, name: bytes) -> Attr:
@@ -423,12 +421,11 @@ class DraftDir(Node):
         place = self.draft.staged.scratch.place_link
         if isinstance(node, VersionFile):
             entry = node.entry
-            if isinstance(entry, FileEntry):
-                place(entry_target(entry), path)
-            elif isinstance(entry, LinkEntry):
+            if isinstance(entry, LinkEntry):
                 place(entry.target, path)
             else:
-                refuse(errno.EOPNOTSUPP)
+                assert isinstance(entry, FileEntry | RefEntry)
+                place(entry_target(entry), path)
         elif isinstance(node, DraftFile) and node.draft is self.draft:
             node.copy_up()  # two stand-ins would be two files
             if (slot := self.slot(name)) is not None and slot.gone:

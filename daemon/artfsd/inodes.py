@@ -46,6 +46,10 @@ class Later(Exception):
         self.patient = patient
 
 
+class Told(OSError):
+    """An error whose cause stands in the log already."""
+
+
 class Attr:
     """What stat shows, plus how long the kernel may believe it. Times in ns, sizes in bytes, timeouts in s."""
 

@@ -30,7 +30,7 @@ from pyfuse3 import (
 )
 
 from artfsd.errnos import errno_of
-from artfsd.inodes import NO_SUCH_NAME, Attr, Later
+from artfsd.inodes import NO_SUCH_NAME, Attr, Later, Told
 from artfsd.shim import LoopShim
 from artfsd.vfs import Vfs
 
@@ -100,7 +100,7 @@ class Operations(pyfuse3.Operations):
             else:
                 log.error("request %d (%s %s) failed: %r", self.requests, name, _brief(args), error, exc_info=error)
                 number = errno.EIO
-        elif number in (errno.EIO, errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENOSPC, errno.EDQUOT):
+        elif number in _LOGGED and not isinstance(error, Told):
             # EIO that names its cause; those of the operating system are bare.
             log.warning("request %d (%s %s): %s", self.requests, name, _brief(args), error)
         return FUSEError(number)
@@ -371,6 +371,7 @@ class Operations(pyfuse3.Operations):
         self.vfs.table.get(ino).removexattr(name)
 
 
+_LOGGED = frozenset({errno.EIO, errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENOSPC, errno.EDQUOT})
 _GIVES_ENTRY = frozenset({"lookup", "mkdir", "mknod", "symlink", "link"})
 
 

@@ -108,6 +108,7 @@ def serve(settings: Settings, options: MountOptions) -> None:
             settings,
             session.catalog,
             session.store,
+            session.references,
             uid=os.getuid(),
             gid=os.getgid(),
             area=area if own_drafts else None,

@@ -36,8 +36,10 @@ from artfsd.inodes import (
     Node,
     refuse,
 )
+from artfsd.reffiles import RefHandle, ref_xattrs
 
 if TYPE_CHECKING:
+    from artfs.references.reader import ReferenceReader
     from artfs.store.base import LocalStore
 
 PAGE_BUDGET = 100_000
@@ -91,7 +93,19 @@ def page_weight(page: LeafPage | IndexPage) -> int:
 class Trees:
     """What all version directories share: pages, blobs, inode numbers, and whose the files are."""
 
-    def __init__(self, pages: TreePages, blobs: Blobs, table: InodeTable, uid: int, gid: int) -> None:
+    def __init__(
+        self,
+        pages: TreePages,
+        blobs: Blobs,
+        table: InodeTable,
+        uid: int,
+        gid: int,
+        references: ReferenceReader,
+        wait_s: float,
+    ) -> None:
+        """`wait_s`: how long a read may wait for a reference, in seconds."""
+        self.references = references
+        self.wait_s = wait_s
         self.pages = pages
         self.blobs = blobs
         self.table = table
@@ -108,6 +122,10 @@ class Trees:
             self._listings[key] = found
             self.table.add_range(found)
         return found
+
+    def open_reference(self, entry: RefEntry, label: Callable[[], str]) -> RefHandle:
+        """Asks nobody yet. `label` names the file in the log."""
+        return RefHandle(self.references, self.blobs, entry, self.wait_s, label)
 
     def drop(self, listing: Listing) -> None:
         if self._listings.get(listing.key) is listing:
@@ -202,7 +220,8 @@ class VersionFile(Node):
         if isinstance(entry, FileEntry):
             blob = self._blob = self.listing.trees.blobs.open(entry, lambda: self.listing.path_of(entry.name))
             return blob
-        refuse(errno.EOPNOTSUPP)  # references are read by a later version of artfs
+        assert isinstance(entry, RefEntry)
+        return self.listing.trees.open_reference(entry, lambda: self.listing.path_of(entry.name))
 
     def setattr(self, changes: dict[str, int]) -> Attr:
         # After `ln` of this file the kernel flushes the ctime that it made up, with our own mtime; refusing that would
@@ -219,7 +238,7 @@ class VersionFile(Node):
                 found[b"user.artfs.blocks"] = from_raw(entry.blocks).encode()
             return found
         if isinstance(entry, RefEntry):
-            return {b"user.artfs.uri": entry.uri.encode(), b"user.artfs.digest": entry.checksum.encode()}
+            return ref_xattrs(entry)
         return {}
 
 

@@ -13,6 +13,8 @@ from typing import Any
 import msgspec
 
 from artfs.catalog.base import Catalog
+from artfs.references.reader import ReferenceReader
+from artfs.references.router import References
 from artfs.settings import Settings
 from artfs.store.base import LocalStore
 from artfs.store.staging import DraftArea
@@ -52,6 +54,7 @@ class Vfs:
         settings: Settings,
         catalog: Catalog,
         store: LocalStore,
+        references: References,
         *,
         uid: int,
         gid: int,
@@ -67,7 +70,11 @@ class Vfs:
         self._started_ns = time.time_ns()
         self.pages = TreePages(store)
         self.blobs = Blobs(store)
-        self.trees = Trees(self.pages, self.blobs, self.table, uid, gid)
+        self.references = ReferenceReader(references, settings)
+        # A little less than the deadline, so that the error can say what it waited for.
+        self.trees = Trees(
+            self.pages, self.blobs, self.table, uid, gid, self.references, settings.deadline_s * 0.9
+        )
         self.ctx = NamesContext(
             catalog,
             self.trees,
@@ -197,6 +204,7 @@ class Vfs:
                 self.pool.wait_idle(draft.hashes, 5.0)
                 draft.hashes.flush()
         self.pool.close()
+        self.references.close()
         self.blobs.drop_idle()
 
 
