@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from artfs.api.references import download_references
 from artfs.cli.common import App, artfs_command, json_option, pass_app
 from artfs.cli.completion import complete_name
 from artfs.cli.output import emit_json, escape, human_size, plural, say
@@ -99,8 +100,8 @@ def command(app: App, name: str, dest: str | None, overwrite: bool, hard_links: 
             hard_links=hard_links,
         )
     if done.references:
-        app.note(
-            f"note: {plural(len(done.references), 'reference')} left out: their bytes are not in the store"
+        download_references(
+            app.session.references, manifest, done.references, str(place), allow_missing=False
         )
     if app.json:
         emit_json(
@@ -118,6 +119,8 @@ def command(app: App, name: str, dest: str | None, overwrite: bool, hard_links: 
         return
     unchanged = f", {done.unchanged:,} there already" if done.unchanged else ""
     what = f"{plural(done.written, 'file')} ({human_size(done.nbytes)}){unchanged}"
+    if done.references:
+        what += f", {plural(len(done.references), 'reference')}"
     say(escape(f"got {member.qualified_name}{'/' + target.path if target.path else ''}: {what} in {place}"))
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from artfs.api.artifact import Artifact
 from artfs.api.public import Api
+from artfs.api.run import init
 from artfs.api.session import Session
 from artfs.errors import (
     ArtifactFinalizedError,
@@ -311,3 +312,13 @@ def test_references_of_somebody_else_are_refused(make_files: MakeFiles, session:
         artifact.download()
     assert tree("artifacts") == {}
     assert web.seen == []
+
+
+@pytest.mark.parametrize("many", [False, True])
+def test_logging_a_uri(make_files: MakeFiles, many: bool) -> None:
+    top = make_files("src", {"f.txt": "1", "g": "2"})
+    with init() as run:
+        artifact = run.log_artifact(f"file://{top}" if many else f"file://{top}/f.txt", type="dataset")
+        assert artifact.name == f"run-{run.id}-{'src' if many else 'f.txt'}:v0"
+    assert names(artifact) == (["f.txt", "g"] if many else ["f.txt"])
+    assert artifact.get_entry("f.txt").ref == f"file://{top}/f.txt"

@@ -50,6 +50,7 @@ def test_every_test_that_is_named_exists() -> None:
         "Visibility and staleness",
         "Caching",
         "Drafts",
+        "References",
         "Commits",
         "Durability",
         "Coming and going",

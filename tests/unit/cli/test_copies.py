@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from artfs.api.session import Session
+from artfs.model.records import NewVersion
 from artfs.settings import Settings
+from artfs.transfer.push import push_entries
 
 from .conftest import Artfs, make_cars
 
@@ -49,6 +51,22 @@ def test_get_without_a_destination(artfs: Artfs, two_versions: Path, tmp_path: P
     assert artfs("get", "vega/cars").out.startswith(
         "got local/vega/cars:v1: 0 files (0 B), 3 there already in"
     )
+
+
+def test_get_references(artfs: Artfs, session: Session, tmp_path: Path) -> None:
+    (tmp_path / "far" / "d").mkdir(parents=True)
+    (tmp_path / "far" / "d" / "f").write_text("from afar")
+    (found,) = session.references.examine(f"file://{tmp_path}/far").objects
+    with session.store.begin() as batch:
+        built = push_entries(batch, {"in/d/f": found.entry(b"f")})
+        batch.sync()
+        session.catalog.commit(NewVersion("local", "vega", "refs", "dataset", built.root, 9, 1))
+    assert artfs("get", "vega/refs", "out").out == "got local/vega/refs:v0: 0 files (0 B), 1 reference in out\n"
+    assert (tmp_path / "out/in/d/f").read_text() == "from afar"
+    artfs("get", "vega/refs:v0/in/d", "part")
+    assert (tmp_path / "part/f").read_text() == "from afar"
+    (tmp_path / "far" / "d" / "f").write_text("changed")
+    artfs("get", "vega/refs", "again", code=8)
 
 
 def test_get_a_folder_of_a_version(artfs: Artfs, two_versions: Path, tmp_path: Path) -> None:
