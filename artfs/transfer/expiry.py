@@ -5,7 +5,7 @@ from __future__ import annotations
 from artfs.catalog.base import Catalog
 from artfs.model.records import Member
 
-PORTION = 200
+PORTION = 50
 """So many in one transaction: others wait for the catalog's lock meanwhile."""
 
 

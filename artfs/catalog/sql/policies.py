@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
-from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, delete, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, delete, func, insert, or_, select, update
 
 from artfs.catalog import schema
 from artfs.catalog.sql import labels, names, queries, rows, versions
@@ -101,43 +100,62 @@ def _stays() -> ColumnElement[bool]:
     return or_(shielded.exists(), registered.exists())
 
 
-def _mortal(own: bool) -> tuple[Select[Any], ColumnElement[int]]:
-    """Versions that will expire (a select of them, and the stamp at which each does): by their `own` policy, or by one
-    that they inherit. Two queries, so that each goes by an index."""
-    if own:
-        query = select(_v.c.id).where(_v.c.ttl_s > 0)
-        seconds: ColumnElement[Any] = _v.c.ttl_s
-    else:
-        seconds = func.coalesce(_p.c.ttl_s, _entity_ttls.c.ttl_s)
-        query = (
-            select(_v.c.id)
-            .select_from(_p)
-            .outerjoin(_entity_ttls, _entity_ttls.c.entity == _p.c.entity)
-            .join(_c, _c.c.project_id == _p.c.id)
-            .join(_v, _v.c.collection_id == _c.c.id)
-            .where(_p.c.deleted_at.is_(None), _c.c.deleted_at.is_(None), seconds > 0, _v.c.ttl_s.is_(None))
-        )
-    at = _v.c.created_at + seconds * _MICROSECONDS
-    return query.where(queries.IS_COMMITTED, ~_stays()), at
+# Not `state = 'COMMITTED'`: SQLite would go by the index of states, which nearly all versions share.
+_LIVES = (_v.c.state != "DELETED", _v.c.state != "PENDING")
+_OWN = (_v.c.ttl_s > 0, *_LIVES)
+_INHERITS = (_v.c.ttl_s.is_(None), *_LIVES)
+
+
+def _defaults(conn: Connection) -> list[tuple[int, int]]:
+    """The projects whose versions expire when they have no policy of their own: ids, and after how many microseconds."""
+    seconds = func.coalesce(_p.c.ttl_s, _entity_ttls.c.ttl_s)
+    query = (
+        select(_p.c.id, seconds)
+        .outerjoin(_entity_ttls, _entity_ttls.c.entity == _p.c.entity)
+        .where(_p.c.deleted_at.is_(None), seconds > 0)
+    )
+    return [(found, lifetime * _MICROSECONDS) for found, lifetime in conn.execute(query)]
 
 
 def next_expiry(conn: Connection) -> datetime | None:
-    found = []
-    for own in (True, False):
-        query, at = _mortal(own)
-        found.append(conn.execute(query.with_only_columns(func.min(at), maintain_column_froms=True)).scalar())
+    """See Catalog.next_expiry. Within a collection the oldest version is the one with the smallest index, so the search ends at
+    the first one that counts, not at the last version."""
+    own = select(func.min(_v.c.created_at + _v.c.ttl_s * _MICROSECONDS)).where(*_OWN, ~_stays())
+    found = [conn.execute(own).scalar()]
+    for project_id, lifetime in _defaults(conn):
+        first = (
+            select(_v.c.created_at)
+            .where(_v.c.collection_id == _c.c.id, *_INHERITS, ~_stays())
+            .order_by(_v.c.source_index)
+            .limit(1)
+            .correlate(_c)
+            .scalar_subquery()
+        )
+        oldest = select(func.min(first)).where(_c.c.project_id == project_id, _c.c.deleted_at.is_(None))
+        stamp = conn.execute(oldest).scalar()
+        found.append(None if stamp is None else stamp + lifetime)
     stamps = [stamp for stamp in found if stamp is not None]
     return queries.to_time(min(stamps)) if stamps else None
 
 
 def expire(tx: Writing, limit: int) -> list[Member]:
     """See Catalog.expire."""
-    gone: list[Member] = []
-    for own in (True, False):
-        query, at = _mortal(own)
-        due = query.where(at <= tx.now).order_by(at, _v.c.id).limit(limit - len(gone))
-        for version_id in tx.conn.execute(due).scalars().all():
-            member = rows.need_version(tx.conn, version_id)
-            versions.remove(tx, member, allow_protected=False)
-            gone.append(member)
+    at = _v.c.created_at + _v.c.ttl_s * _MICROSECONDS
+    own = select(_v.c.id).where(*_OWN, at <= tx.now, ~_stays()).order_by(at, _v.c.id).limit(limit)
+    due = list(tx.conn.execute(own).scalars())
+    for project_id, lifetime in _defaults(tx.conn):
+        inherited = (
+            select(_v.c.id)
+            .join(_c, _v.c.collection_id == _c.c.id)
+            .where(
+                _c.c.project_id == project_id, _c.c.deleted_at.is_(None), *_INHERITS, _v.c.created_at <= tx.now - lifetime,
+                ~_stays(),
+            )
+            .order_by(_c.c.id, _v.c.source_index)
+            .limit(limit - len(due))
+        )
+        due += tx.conn.execute(inherited).scalars()
+    gone = [rows.need_version(tx.conn, version_id) for version_id in due]
+    for member in gone:
+        versions.remove(tx, member, allow_protected=False)
     return gone

@@ -3,6 +3,7 @@ by an index."""
 
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from sqlalchemy import event
 from artfs.catalog.sql.catalog import SqlCatalog
 from artfs.catalog.sql.engine import Database, connect
 from artfs.model.paging import PageRequest, make_cursor
+from artfs.model.ttl import INHERIT
 from artfs.testing.catalog_contract.making import C, E, P, at, digest, log
 
 MANY = 1000
@@ -92,6 +94,23 @@ def test_a_question_is_few_statements_by_index(database: Database, question: str
         for statement, parameters in seen:
             plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {statement}", parameters)]
             assert not [step for step in plan if step.startswith("SCAN")], (statement, plan)
+
+
+@pytest.mark.parametrize("ask", [SqlCatalog.next_expiry, SqlCatalog.expire])
+def test_what_expires_is_found_without_looking_at_every_version(
+    database: Database, ask: Callable[[SqlCatalog], object]
+) -> None:
+    catalog = SqlCatalog(database)
+    for ttl in (timedelta(days=36_000), INHERIT):
+        catalog.set_default_ttl(E, P, ttl)
+        with statements(database) as seen:
+            ask(catalog)
+        with closing(connect(database.path)) as connection:
+            for statement, parameters in seen:
+                plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {statement}", parameters)]
+                scans = [step for step in plan if step.startswith("SCAN")]
+                assert all(step.startswith("SCAN projects") for step in scans), (statement, plan)
+                assert not [step for step in plan if "ix_versions_state" in step], (statement, plan)
 
 
 def test_all_members_come_with_their_labels(database: Database) -> None:
