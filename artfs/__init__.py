@@ -48,6 +48,8 @@ if TYPE_CHECKING:
     from artfs.api.telling import progress as progress
     from artfs.api.values import Values
     from artfs.errors import ArtfsError as ArtfsError
+    from artfs.errors import CommError as CommError
+    from artfs.errors import Error as Error
     from artfs.model.ttl import ArtifactTTL as ArtifactTTL
     from artfs.settings import Settings as Settings
     from artfs.settings import load_settings as load_settings
@@ -66,6 +68,8 @@ _HOMES = {
     "Bokeh": "artfs.api.media.bokeh",
     "BoundingBoxes2D": "artfs.api.media.boxes",
     "Classes": "artfs.api.media.classes",
+    "CommError": "artfs.errors",
+    "Error": "artfs.errors",
     "Html": "artfs.api.media.html",
     "Image": "artfs.api.media.image",
     "ImageMask": "artfs.api.media.mask",

@@ -250,6 +250,10 @@ class WaitTimeoutError(ArtfsError):
     kind = "wait-timeout"
 
 
+# Scripts that were written for wandb catch these.
+Error = CommError = ArtfsError
+
+
 def all_kinds() -> dict[str, type[ArtfsError]]:
     """Every error class by its kind; the tables at the edges are tested against it."""
     found: dict[str, type[ArtfsError]] = {}

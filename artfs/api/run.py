@@ -63,6 +63,11 @@ class Run:
         return self._tracker.record.name
 
     @property
+    def path(self) -> str:
+        """`ENTITY/PROJECT/ID`, by which `Api().run` finds it."""
+        return f"{self.entity}/{self.project}/{self.id}"
+
+    @property
     def job_type(self) -> str | None:
         return self._tracker.record.job_type
 

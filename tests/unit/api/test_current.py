@@ -97,6 +97,18 @@ def test_the_module_speaks_for_the_current_run(session: Session) -> None:
     artfs.finish()
 
 
+def test_errors_by_their_other_names(session: Session) -> None:
+    with pytest.raises(artfs.errors.CommError):
+        artfs.Api().artifact("nothing:v0")
+    assert artfs.Error is artfs.CommError is artfs.ArtfsError
+
+
+def test_a_run_is_found_by_its_path(session: Session) -> None:
+    with init(project="p", job_type="j") as run:
+        assert run.path == f"local/p/{run.id}"
+        assert artfs.Api().run(run.path).job_type == "j"
+
+
 def test_finish_with_an_exit_code(session: Session) -> None:
     run = artfs.init()
     artfs.finish(exit_code=1)
