@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 from artfs.api.media.base import Sink, Source
 from artfs.api.media.content import InMemory, LocalFile
 from artfs.api.media.extras import need
-from artfs.api.media.fields import optional
+from artfs.api.media.fields import as_text, optional
 from artfs.api.media.filevalue import FileValue
 from artfs.errors import InvalidArgumentError
 
@@ -41,7 +41,7 @@ class Audio(FileValue):
             sample_rate: samples a second, in Hz; needed for samples, and only for them.
         Raises InvalidArgumentError for a missing file; ValueError; MissingExtraError.
         """
-        self.caption = caption
+        self.caption = as_text(caption)
         self.uri: str | None = None
         if isinstance(data_or_path, str) and _URI.match(data_or_path):
             self.uri = data_or_path

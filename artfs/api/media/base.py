@@ -96,7 +96,8 @@ class Value(ABC):
     @classmethod
     @abstractmethod
     def from_json(cls, given: Any, source: Source) -> Self:
-        """The value of that JSON. Raises BadObjectError when it is malformed."""
+        """The value of that JSON, which is used up: parts of it may become parts of the value. Raises BadObjectError
+        when it is malformed."""
 
     @abstractmethod
     def _key(self) -> object:

@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from artfs.api.media.base import Sink, Source, Value
 from artfs.api.media.classes import check_labels
-from artfs.api.media.fields import bad
+from artfs.api.media.fields import as_number, bad
 
 _CORNERS = ("minX", "maxX", "minY", "maxY")
 
@@ -67,28 +67,39 @@ class BoundingBoxes2D(Value):
 def _check_box(box: object) -> dict[str, Any]:
     if not isinstance(box, Mapping):
         raise TypeError("a box must be a dict")
-    position = box["position"]
+    position = _plain(box["position"])
     if not isinstance(position, Mapping) or not (_has_corners(position) or _has_middle(position)):
         raise TypeError("a box's position must have minX, maxX, minY and maxY, or middle, width and height")
-    if not isinstance(box["class_id"], int) or isinstance(box["class_id"], bool):
+    number = as_number(box["class_id"])
+    if not isinstance(number, int) or isinstance(number, bool):
         raise TypeError("a box's class_id must be a whole number")
-    checked: dict[str, Any] = {"position": copy.deepcopy(dict(position)), "class_id": box["class_id"]}
+    checked: dict[str, Any] = {"position": position, "class_id": number}
     if box.get("box_caption") is not None:
         if not isinstance(box["box_caption"], str):
             raise TypeError("a box's caption must be text")
         checked["box_caption"] = box["box_caption"]
     if box.get("scores") is not None:
-        scores = box["scores"]
+        scores = _plain(box["scores"])
         if not isinstance(scores, Mapping) or not all(
             isinstance(name, str) and _is_number(score) for name, score in scores.items()
         ):
             raise TypeError("a box's scores must be numbers by name")
-        checked["scores"] = dict(scores)
+        checked["scores"] = scores
     if box.get("domain") is not None:
         if not isinstance(box["domain"], str):
             raise TypeError("a box's domain must be text")
         checked["domain"] = box["domain"]
     return checked
+
+
+def _plain(given: object) -> Any:
+    """A copy with Python's numbers; what is no dict as it is."""
+    if not isinstance(given, Mapping):
+        return given
+    return {
+        key: [as_number(part) for part in value] if isinstance(value, list | tuple) else as_number(value)
+        for key, value in given.items()
+    }
 
 
 def _has_corners(position: Mapping[str, Any]) -> bool:

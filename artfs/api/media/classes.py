@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 from artfs.api.media.base import Placed, Sink, Source, Value
-from artfs.api.media.fields import as_object, bad, required
+from artfs.api.media.fields import as_number, as_object, bad, required
 
 if TYPE_CHECKING:
     from artfs.api.media.types import ClassIds
@@ -28,7 +28,7 @@ class Classes(Value):
         seen: set[int] = set()
         given: Iterable[object] = class_set
         for one in given:
-            number, name = (one.get("id"), one.get("name")) if isinstance(one, Mapping) else (None, None)
+            number, name = (as_number(one.get("id")), one.get("name")) if isinstance(one, Mapping) else (None, None)
             if not isinstance(number, int) or isinstance(number, bool) or not isinstance(name, str):
                 raise TypeError(f'a class is {{"id": a whole number, "name": text}}, not {one!r}')
             if number in seen:
@@ -83,8 +83,8 @@ class Classes(Value):
 
 def check_labels(labels: object) -> dict[int, str]:
     """Names of classes by number, copied. Raises TypeError."""
-    if not isinstance(labels, Mapping) or not all(
-        isinstance(number, int) and isinstance(name, str) for number, name in labels.items()
-    ):
-        raise TypeError("class labels must be names (text) by number (whole)")
-    return dict(labels)
+    if isinstance(labels, Mapping):
+        plain = {as_number(number): name for number, name in labels.items()}
+        if all(isinstance(number, int) and isinstance(name, str) for number, name in plain.items()):
+            return plain
+    raise TypeError("class labels must be names (text) by number (whole)")

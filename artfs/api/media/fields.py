@@ -11,6 +11,16 @@ T = TypeVar("T")
 _WORDS: dict[type, str] = {str: "text", int: "a whole number", float: "a number", list: "a list", dict: "an object"}
 
 
+def as_text(given: object) -> str | None:
+    """A caption as somebody gives it."""
+    return None if given is None else str(given)
+
+
+def as_number(given: Any) -> Any:
+    """One of numpy's as Python's; anything else as it is."""
+    return given.item() if type(given).__module__ == "numpy" and hasattr(given, "item") else given
+
+
 def bad(what: str) -> BadObjectError:
     """To be raised. The digest of the file is added by whoever knows it."""
     return BadObjectError(what)

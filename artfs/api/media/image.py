@@ -15,7 +15,7 @@ from artfs.api.media.boxes import BoundingBoxes2D
 from artfs.api.media.classes import Classes
 from artfs.api.media.content import Content, InMemory, LocalFile
 from artfs.api.media.extras import need
-from artfs.api.media.fields import bad, optional, required
+from artfs.api.media.fields import as_text, bad, optional, required
 from artfs.api.media.filevalue import FileValue
 from artfs.api.media.mask import ImageMask
 from artfs.api.media.pixels import to_pillow
@@ -64,8 +64,8 @@ class Image(FileValue):
         Raises InvalidArgumentError for a missing file and another file_type; TypeError, ValueError for other data;
         MissingExtraError.
         """
-        self.caption = caption
-        self.grouping = grouping
+        self.caption = as_text(caption)
+        self.grouping = None if grouping is None else int(grouping)
         self.format: str
         self.width: int | None
         self.height: int | None

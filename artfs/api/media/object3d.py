@@ -10,7 +10,7 @@ from typing import Any, Self
 from artfs.api.media.base import Sink, Source
 from artfs.api.media.content import InMemory, LocalFile
 from artfs.api.media.extras import need
-from artfs.api.media.fields import bad, optional
+from artfs.api.media.fields import as_text, bad, optional
 from artfs.api.media.filevalue import FileValue
 from artfs.errors import InvalidArgumentError
 
@@ -37,7 +37,7 @@ class Object3D(FileValue):
                 points (`.pts.json`).
         Raises InvalidArgumentError, ValueError, TypeError, MissingExtraError.
         """
-        self.caption = caption
+        self.caption = as_text(caption)
         if isinstance(data_or_path, str | os.PathLike):
             content = LocalFile(data_or_path)
             if not content.name.endswith(tuple(f".{ending}" for ending in FILES)):

@@ -447,7 +447,9 @@ def type_from_json(given: Any, source: Source, depth: int = 0) -> Type:
         members = required(params, "allowed_types", list)
         return Union(tuple(type_from_json(member, source, depth + 1) for member in members))
     if name == "list" and "element_type" in params:
-        return ListOf(type_from_json(params["element_type"], source, depth + 1), int(params.get("length") or 0))
+        length = params.get("length")
+        element = type_from_json(params["element_type"], source, depth + 1)
+        return ListOf(element, length if isinstance(length, int) else 0)
     if name == "typedDict":
         type_map = required(params, "type_map", dict)
         return DictOf(tuple((key, type_from_json(type_map[key], source, depth + 1)) for key in sorted(type_map)))

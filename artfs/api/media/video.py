@@ -9,7 +9,7 @@ from artfs.api.media.base import Source
 from artfs.api.media.content import InMemory, LocalFile
 from artfs.api.media.encode import encode
 from artfs.api.media.extras import need
-from artfs.api.media.fields import optional
+from artfs.api.media.fields import as_text, optional
 from artfs.api.media.filevalue import FileValue
 from artfs.errors import InvalidArgumentError
 
@@ -45,7 +45,7 @@ class Video(FileValue):
         Raises InvalidArgumentError for a missing file or another format; ValueError for another shape;
         MissingExtraError.
         """
-        self.caption = caption
+        self.caption = as_text(caption)
         self.width: int | None = None
         self.height: int | None = None
         if isinstance(data_or_path, str | os.PathLike):

@@ -58,8 +58,6 @@ def test_the_code_of_the_page_runs(tmp_path: Path) -> None:
         "['train']",
         "['weights.txt']",
         "False",
-        "['name', 'label', 'pixels'] [1, 2]",
-        "['rose.txt', 'tulip.txt']",
         "30 days, 0:00:00",
         "False",
         "notes.txt 16",

@@ -204,6 +204,35 @@ def test_bad_classes(given: Any, error: type[Exception]) -> None:
         artfs.Classes(given)
 
 
+def test_numbers_of_numpy_are_numbers(session: Session) -> None:
+    box = {
+        "position": {"middle": tuple(np.array([0.5, 0.25], "float32")), "width": np.float32(0.5), "height": np.int64(1)},
+        "class_id": np.int64(1),
+        "scores": {"sure": np.float32(0.5)},
+    }
+    image = artfs.Image(
+        BYTES,
+        caption=3,  # type: ignore[arg-type]
+        grouping=np.int64(2),  # type: ignore[arg-type]
+        classes=[{"id": np.int64(1), "name": "x"}],
+        boxes={"b": {"box_data": [box], "class_labels": {np.int64(1): "x"}}},
+    )
+    artifact = Artifact("pictures", "dataset")
+    artifact.add(image, "it")
+    artifact.save()
+    back = artifact.get("it")
+    assert isinstance(back, artfs.Image)
+    assert back == image
+    assert (back.caption, back.grouping) == ("3", 2)
+    assert back.boxes["b"].boxes == [
+        {
+            "position": {"middle": [0.5, 0.25], "width": 0.5, "height": 1},
+            "class_id": 1,
+            "scores": {"sure": 0.5},
+        }
+    ]
+
+
 def test_classes() -> None:
     classes = artfs.Classes([{"id": 2, "name": "b"}, {"id": 1, "name": "a"}])
     assert list(classes) == [{"id": 2, "name": "b"}, {"id": 1, "name": "a"}]
