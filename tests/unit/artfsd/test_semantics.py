@@ -54,6 +54,7 @@ def test_every_test_that_is_named_exists() -> None:
         "Commits",
         "Durability",
         "Coming and going",
+        "Downloads",
     ],
 )
 def test_every_promise_has_a_test(heading: str) -> None:
