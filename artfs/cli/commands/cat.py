@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import sys
+import tempfile
 
 import click
 
@@ -12,7 +14,7 @@ from artfs.cli.common import App, artfs_command, pass_app
 from artfs.cli.completion import complete_name
 from artfs.cli.targets import entry_at, open_manifest, parse_target, resolve
 from artfs.errors import BadBlobError, ConflictError, InvalidNameError, StorageError
-from artfs.model.entry import FileEntry
+from artfs.model.entry import FileEntry, RefEntry
 
 CHUNK = 1 << 20
 
@@ -37,6 +39,13 @@ def command(app: App, name: str) -> None:
         )
     member = resolve(app.session, target.name)
     entry = entry_at(open_manifest(app.session.store, member.version.digest), target)
+    if isinstance(entry, RefEntry):
+        # All of it first: nothing is shown that was not checked.
+        with tempfile.TemporaryFile() as copy:
+            app.session.references.fetch(entry, copy.fileno())
+            copy.seek(0)
+            shutil.copyfileobj(copy, sys.stdout.buffer, CHUNK)
+        return
     if not isinstance(entry, FileEntry):
         raise ConflictError(f"{name} is not a file; `artfs ls -l {name}` shows what it is")
     hasher = hashlib.sha256()

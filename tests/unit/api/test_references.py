@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -305,7 +304,6 @@ def test_references_of_somebody_else_are_refused(make_files: MakeFiles, session:
     artifact.add_reference(web.put("/inside", b"secret", etag="1"))
     artifact.save()
     # As if the version had come from another machine: nobody added these here.
-    time.sleep(0.01)
     (session.settings.home / "known-references").write_text("")
     web.seen.clear()
     with pytest.raises(ReferenceRefusedError):

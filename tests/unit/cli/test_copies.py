@@ -67,6 +67,9 @@ def test_get_references(artfs: Artfs, session: Session, tmp_path: Path) -> None:
     assert (tmp_path / "part/f").read_text() == "from afar"
     (tmp_path / "far" / "d" / "f").write_text("changed")
     artfs("get", "vega/refs", "again", code=8)
+    artfs("cat", "vega/refs:v0/in/d/f", code=8)
+    (tmp_path / "far" / "d" / "f").write_text("from afar")
+    assert artfs("cat", "vega/refs:v0/in/d/f").out == "from afar"
 
 
 def test_get_a_folder_of_a_version(artfs: Artfs, two_versions: Path, tmp_path: Path) -> None:
