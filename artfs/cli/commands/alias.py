@@ -39,8 +39,9 @@ def command(
     if add or remove:
         for alias in (*add, *remove):
             check_alias(alias)
+        allowed = allow_protected or app.settings.allow_protected
         member = catalog.set_aliases(
-            resolve(app.session, wanted).id, add=add, remove=remove, allow_protected=allow_protected
+            resolve(app.session, wanted).id, add=add, remove=remove, allow_protected=allowed
         )
         if app.json:
             emit_json(

@@ -59,6 +59,7 @@ def command(
     if not agreed(f"Delete {', '.join(map(_describe, doomed))}?", yes=yes):
         app.note("nothing was deleted")
         ctx.exit(NO)
+    allow_protected = allow_protected or app.settings.allow_protected
     for item in doomed:
         _delete(app, item, delete_aliases=delete_aliases, allow_protected=allow_protected)
         if not app.json:

@@ -36,8 +36,9 @@ def command(app: App, name: str, target: str, aliases: tuple[str, ...], allow_pr
     for alias in aliases:
         check_alias(alias)
     member = resolve(app.session, parse_whole(name, app.settings))
+    allowed = allow_protected or app.settings.allow_protected
     link = app.session.catalog.link(
-        member.version.id, wanted.entity, wanted.project, wanted.collection, aliases, allow_protected=allow_protected
+        member.version.id, wanted.entity, wanted.project, wanted.collection, aliases, allow_protected=allowed
     )
     if app.json:
         emit_json({"name": link.qualified_name, "version": f"v{link.index}", "aliases": list(link.aliases)})

@@ -10,7 +10,8 @@ from typing import Any
 import click
 
 from artfs.cli.commands.commit import committed_line, committed_shape
-from artfs.cli.common import App, artfs_command, json_option, pass_app
+from artfs.cli.commands.ttl import parse_ttl
+from artfs.cli.common import App, artfs_command, json_option, pass_app, protected_option
 from artfs.cli.completion import complete_name
 from artfs.cli.output import emit_json, escape, human_size, plural, say
 from artfs.cli.targets import parse_whole
@@ -26,6 +27,7 @@ from artfs.errors import (
 from artfs.model.ignore import IGNORE_FILE, IgnoreRules
 from artfs.model.names import ArtifactName
 from artfs.model.records import NewVersion
+from artfs.model.ttl import INHERIT, Ttl
 from artfs.transfer.progress import Meter
 from artfs.transfer.push import push_directory, push_entries, push_file
 from artfs.transfer.scan import read_rules, root_place, scan
@@ -42,11 +44,21 @@ from artfs.wire.control import CommitReply, Progress
     metavar="PATTERN",
     help="Leave this out, by the rules of .gitignore; repeatable.",
 )
+@click.option("--ttl", metavar="POLICY", help="How long it lives, such as 30d (`artfs ttl`).")
+@protected_option
 @click.option("-n", "--dry-run", is_flag=True, help="Only say what would be logged.")
 @json_option
 @pass_app
 def command(
-    app: App, /, path: str, name: str, ignore: tuple[str, ...], dry_run: bool, **version: Any
+    app: App,
+    /,
+    path: str,
+    name: str,
+    ignore: tuple[str, ...],
+    ttl: str | None,
+    allow_protected: bool,
+    dry_run: bool,
+    **version: Any,
 ) -> None:
     """Make a version from a directory or file, without the mount.
 
@@ -66,6 +78,8 @@ def command(
             f"bad name {name!r}: a new version has no alias yet; write --alias {wanted.alias}"
         )
     options = read_version_options(**version, collection=wanted.collection)
+    policy = INHERIT if ttl is None else parse_ttl(ttl)
+    allowed = allow_protected or app.settings.allow_protected
     is_file = _is_file(path)
     if is_file and ignore:
         raise click.UsageError("--ignore means nothing for a single file")
@@ -75,7 +89,7 @@ def command(
         return
     _check_collection(app, wanted, options)
     _refuse_own_state(app, path)
-    reply, ignored = _log(app, path, rules, wanted, options)
+    reply, ignored = _log(app, path, rules, wanted, options, ttl=policy, allow_protected=allowed)
     if app.json:
         emit_json({**committed_shape(reply), "ignored": ignored, "warnings": list(reply.warnings)})
         return
@@ -159,7 +173,14 @@ def _check_collection(app: App, name: ArtifactName, options: VersionOptions) -> 
 
 
 def _log(
-    app: App, path: str, rules: IgnoreRules | None, name: ArtifactName, options: VersionOptions
+    app: App,
+    path: str,
+    rules: IgnoreRules | None,
+    name: ArtifactName,
+    options: VersionOptions,
+    *,
+    ttl: Ttl,
+    allow_protected: bool,
 ) -> tuple[CommitReply, list[str]]:
     store, workers = app.session.store, app.settings.worker_count
     warnings: list[str] = []
@@ -193,6 +214,8 @@ def _log(
                 metadata=options.metadata or {},
                 aliases=options.aliases,
                 tags=options.tags,
+                ttl=ttl,
+                allow_protected=allow_protected,
             )
         )
     if ignored:

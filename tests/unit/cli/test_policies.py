@@ -89,6 +89,15 @@ def test_protected_aliases(artfs: Artfs, refused: Refused, two_versions: Path) -
     assert artfs("delete", "--collection", "vega/cars", "--allow-protected").out == "deleted local/vega/cars\n"
 
 
+def test_log_with_a_policy_and_a_protected_alias(artfs: Artfs, refused: Refused, two_versions: Path) -> None:
+    artfs("protect", "vega", "old")
+    line = ["log", str(two_versions), "vega/new", "--alias", "old", "--ttl", "30d"]
+    assert "new:old is protected" in refused(*line, code=4)
+    assert "bad ttl" in refused("log", str(two_versions), "vega/new", "--ttl", "soon", code=2)
+    artfs(*line, "--allow-protected")
+    assert artfs("ttl", "vega/new:old", "--json").json[0]["ttl"] == "30d"
+
+
 def test_the_environment_allows_protected_aliases(
     artfs: Artfs, two_versions: Path, session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
