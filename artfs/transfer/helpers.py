@@ -33,6 +33,14 @@ class Helpers(Generic[G]):
         self._landing = landing
         self._helpers: list[_Helper[G]] | None = None
 
+    @property
+    def are_busy(self) -> bool:
+        """Whether `offer` would say no (as far as is known without starting any)."""
+        return self._wanted == 0 or (self._helpers is not None and not self._free())
+
+    def _free(self) -> list[_Helper[G]]:
+        return [helper for helper in self._helpers or () if len(helper.under_way) < _UNDER_WAY and not helper.ended]
+
     def offer(self, group: G, directory: bytes, files: list[smallcopy.File]) -> bool:
         """Whether a helper takes the group; if not, all are busy."""
         if self._helpers is None:
@@ -40,7 +48,7 @@ class Helpers(Generic[G]):
             with suppress(OSError):  # no memory, no processes left: fewer helpers, or none
                 for _ in range(self._wanted):
                     self._helpers.append(_Helper(self._landing))
-        free = [helper for helper in self._helpers if len(helper.under_way) < _UNDER_WAY and not helper.ended]
+        free = self._free()
         if not free:
             return False
         return min(free, key=lambda helper: len(helper.under_way)).give(

@@ -126,8 +126,7 @@ class _Pull:
 
     def _help(self, group: _Group) -> bool:
         """Whether a helper writes it."""
-        files = self._writer.plain_files(group)
-        if files is None:
+        if self.helpers.are_busy or (files := self._writer.plain_files(group)) is None:
             return False
         self._writer.begin(group)
         return self.helpers.offer(group, os.fsencode(group.directory) or b".", files)
@@ -275,7 +274,7 @@ class _Writer:
             if not isinstance(entry, FileEntry):
                 return None
             digest = entry.digest
-            files.append((entry.name, os.fsencode(store.path_of(digest)), digest, entry.size, _mode_of(entry)))
+            files.append((entry.name, os.fsencode(store.text_path_of(digest)), digest, entry.size, _mode_of(entry)))
         return files
 
     def write_group(self, group: _Group) -> Pulled:
