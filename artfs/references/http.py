@@ -13,7 +13,6 @@ import ssl
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.cookiejar import CookieJar, DefaultCookiePolicy
 from urllib.parse import urljoin
 
 import httpx
@@ -39,6 +38,7 @@ TIMEOUT_S = 20.0
 ATTEMPTS = 3
 BACKOFF_S = 0.2
 
+_HEADERS = {"Accept": "*/*", "Accept-Encoding": "identity", "User-Agent": "artfs"}
 _REDIRECTS = (301, 302, 303, 307, 308)
 _AGAIN = (408, 429, 500, 502, 503, 504)
 _CHUNK = 1024 * 1024
@@ -47,18 +47,12 @@ _CHUNK = 1024 * 1024
 class HttpSource:
     def __init__(self, trust: Trust) -> None:
         self._trust = trust
-        self._client = httpx.Client(
-            trust_env=False,
-            follow_redirects=False,
-            timeout=TIMEOUT_S,
-            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
-            verify=ssl.create_default_context(),
-            headers={"Accept": "*/*", "Accept-Encoding": "identity", "User-Agent": "artfs"},
-        )
+        # Not httpx.Client: that would log each URL with its query, keep cookies and read .netrc.
+        self._transport = httpx.HTTPTransport(verify=ssl.create_default_context(), trust_env=False)
 
     def close(self) -> None:
         """Closes kept connections."""
-        self._client.close()
+        self._transport.close()
 
     def examine(self, uri: str, *, checksum: bool, max_objects: int) -> Examined:
         http_place(uri)
@@ -159,14 +153,17 @@ class HttpSource:
             parsed = httpx.URL(url)
         except httpx.InvalidURL as error:
             raise InvalidArgumentError(f"{shown(url)} is no URL: {error}") from None
-        named = {"Host": parsed.netloc.decode("ascii"), **headers}
+        named = {"Host": parsed.netloc.decode("ascii"), **_HEADERS, **headers}
         failure: httpx.TransportError | None = None
         for address in allowed:
-            request = self._client.build_request(
-                "GET", parsed.copy_with(host=address), headers=named, extensions={"sni_hostname": host}
+            request = httpx.Request(
+                "GET",
+                parsed.copy_with(host=address),
+                headers=named,
+                extensions={"sni_hostname": host, "timeout": httpx.Timeout(TIMEOUT_S).as_dict()},
             )
             try:
-                return self._client.send(request, stream=True)
+                return self._transport.handle_request(request)
             except (httpx.ConnectError, httpx.ConnectTimeout) as error:
                 failure = error
         assert failure is not None

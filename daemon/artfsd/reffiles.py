@@ -108,9 +108,9 @@ def _caught(ask: Callable[[], Result]) -> Result | ArtfsError:
 
 
 def ref_xattrs(entry: RefEntry) -> dict[bytes, bytes]:
-    """What is known of a reference."""
+    """What is known of a reference. Others may read it, so a presigned URL does not show its signature."""
     values = {
-        "uri": entry.uri,
+        "uri": shown(entry.uri),
         "digest": entry.checksum,
         "version_id": entry.version_id,
         "size": "" if entry.size is None else str(entry.size),

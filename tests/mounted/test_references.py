@@ -64,6 +64,17 @@ def test_references_are_files(daemon: Daemon, web: WebServer, source: Path, tmp_
     assert os.getxattr(root / "w.bin", "user.artfs.digest") == b"1"
 
 
+def test_the_signature_of_a_presigned_url_does_not_show(daemon: Daemon, web: WebServer) -> None:
+    log_references(daemon.workspace, repr(web.put("/f?signature=secret", b"one", etag="1")))
+    file = daemon.mountpoint / "p" / "refs" / "latest" / "f"
+    assert file.read_bytes() == b"one"
+    assert os.getxattr(file, "user.artfs.uri").decode() == f"{web.url}/f?…"
+    web.put("/f?signature=secret", b"two", etag="2")
+    daemon.expect_log(r"p/refs:v0/f cannot be read: http://.*/f\?… changed")
+    refused(errno.EIO, file.read_bytes)
+    assert "secret" not in daemon.log()
+
+
 def test_a_changed_file_is_eio_and_the_log_says_what_changed(daemon: Daemon, source: Path) -> None:
     log_references(daemon.workspace, repr(f"file://{source}"))
     one = daemon.mountpoint / "p" / "refs" / "v0" / "one"
