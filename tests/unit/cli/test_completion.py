@@ -91,7 +91,7 @@ def test_bash(bash: list[str], tmp_path: Path) -> None:
         ("--home nowhere commit v", []),
         ("commit v", ["vega/cars:latest"]),
         ("draft ab", ["abandon"]),
-        ("log --t", ["--type", "--tag"]),
+        ("log --t", ["--type", "--tag", "--ttl"]),
         ("completion b", ["bash"]),
     ],
 )
