@@ -14,6 +14,7 @@ import logging
 import os
 import secrets
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
@@ -173,7 +174,9 @@ class ReferenceReader:
         fd = _open(path)
         if lasting:
             with suppress(OSError):
-                os.utime(path)  # used just now
+                # Used just now, by the fine clock: the kernel's own has steps of milliseconds. It is the copy that was checked.
+                os.utime(fd, ns=(now := time.time_ns(), now))
+                self._remember(key, fingerprint(fd))
             self._evict(path)
         else:
             os.unlink(path)
