@@ -15,6 +15,7 @@ phase, as far as it came, and "error", the name of what it raised.
 
 import json
 import os
+import signal
 import sys
 import threading
 from typing import Any
@@ -32,11 +33,11 @@ EVENTS = {"open", "os.chmod", "os.link", "os.rename", "os.remove", "os.mkdir", "
 
 
 class Steps:
-    def __init__(self, phase: str, step: int, signal: int) -> None:
+    def __init__(self, phase: str, step: int, sent: int) -> None:
         self.steps: dict[str, int] = {}
         self.phase = ""
         self._fate = (phase, step)
-        self._signal = signal
+        self._signal = sent
         self._lock = threading.RLock()
 
     def count(self) -> None:
@@ -73,6 +74,8 @@ def run(job: dict[str, Any], steps: Steps) -> None:
 
 
 def main() -> None:
+    # Whoever was started in the background by a shell, as a CI's tests may be, ignores Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     for line in sys.stdin:
         job = json.loads(line)
         reader, writer = os.pipe()
