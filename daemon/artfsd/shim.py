@@ -98,6 +98,7 @@ class LoopShim:
         self._burst -= 1
         if self._burst <= 0 or time.monotonic() > self._burst_until:
             await trio.lowlevel.cancel_shielded_checkpoint()
+            self._spins = len(os.sched_getaffinity(0)) > 1  # somebody may pin us to one while we run
             self._burst = BURST
             self._burst_until = time.monotonic() + BURST_S
         poll = self._poll.poll
