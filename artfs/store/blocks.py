@@ -25,8 +25,8 @@ class BlobChecker:
     def __init__(self, digest: str, size: int, blocks: str, load: Callable[[str], bytes]) -> None:
         if bool(blocks) != (size > BLOCKS_ABOVE):
             raise BadObjectError(f"blob {digest} of {size} bytes {'has' if blocks else 'lacks'} a block list", digest)
-        self._digest = digest
-        self._size = size
+        self.digest = digest
+        self.size = size
         self._blocks = blocks
         self._load = load
         self._lock = threading.Lock()
@@ -44,7 +44,7 @@ class BlobChecker:
         if not 0 <= index < self.block_count:
             raise IndexError(index)
         offset = index * self.block_size
-        return offset, min(self.block_size, self._size - offset)
+        return offset, min(self.block_size, self.size - offset)
 
     def prepare(self) -> None:
         """Loads the block list now, if there is one. From then on `load` is not called any more. Raises BadObjectError
@@ -59,8 +59,8 @@ class BlobChecker:
         if len(data) != nbytes:
             raise self._bad(index, f"{len(data)} bytes instead of {nbytes}")
         if not self._blocks:
-            if hashlib.sha256(data).hexdigest() != self._digest:
-                raise BadBlobError(f"blob {self._digest} is damaged: its bytes have another digest", self._digest)
+            if hashlib.sha256(data).hexdigest() != self.digest:
+                raise BadBlobError(f"blob {self.digest} is damaged: its bytes have another digest", self.digest)
             return
         wanted = self._block_hashes()[index * HASH_LENGTH : (index + 1) * HASH_LENGTH]
         if hash_block(data) != wanted:
@@ -68,12 +68,12 @@ class BlobChecker:
 
     def _bad(self, index: int, why: str) -> BadBlobError:
         offset = index * self.block_size
-        return BadBlobError(f"blob {self._digest} is damaged in block {index} (offset {offset}): {why}", self._digest)
+        return BadBlobError(f"blob {self.digest} is damaged in block {index} (offset {offset}): {why}", self.digest)
 
     def _block_hashes(self) -> bytes:
         with self._lock:
             if not self._hashes:
-                top = decode_block_list(self._blocks, self._load(self._blocks), self._size)
+                top = decode_block_list(self._blocks, self._load(self._blocks), self.size)
                 self._hashes = self._lower_hashes(from_raw(top.lower), top.hashes) if top.lower else top.hashes
             return self._hashes
 
@@ -81,5 +81,5 @@ class BlobChecker:
         data = self._load(lower)
         # The digest alone would do; the second check refuses a top whose own hashes are nonsense.
         if digest_bytes(data) != lower or len(data) != self.block_count * HASH_LENGTH or hash_blocks(data) != wanted:
-            raise BadObjectError(f"the block list {lower} of blob {self._digest} is damaged", lower)
+            raise BadObjectError(f"the block list {lower} of blob {self.digest} is damaged", lower)
         return data

@@ -17,8 +17,10 @@ from artfs.model.digests import BLOCKS_ABOVE, digest_bytes
 from artfs.model.entry import DirEntry, Entry, FileEntry, LinkEntry, RefEntry
 from artfs.model.manifest import Manifest
 from artfs.store.base import BlobStore
+from artfs.store.blockcopy import BlockCopier
+from artfs.store.blocks import BlobChecker
 from artfs.store.folder import FolderStore
-from artfs.store.verify import OnBytes, copy_digesting, digest_file, read_small, write_all
+from artfs.store.verify import OnBytes, read_small, write_all
 from artfs.transfer.ahead import HEAVY_ABOVE, Ahead, Light
 from artfs.transfer.helpers import Helpers
 from artfs.transfer.landing import OPEN_DIRECTORY, Landing, move_file, not_a_directory, open_landing
@@ -74,7 +76,9 @@ def pull(
         _open_dest(dest) as (dest_fd, dest_path),
         open_landing(dest_fd, dest_path, partial(_entry_at, manifest, prefix)) as landing,
     ):
-        writer = _Writer(store, landing, dest_fd, dest_path, ahead.count(meter), hard_links=hard_links)
+        writer = _Writer(
+            store, landing, dest_fd, dest_path, BlockCopier(ahead.workers), ahead.count(meter), hard_links=hard_links
+        )
         work = _Pull(writer, meter, Helpers(ahead.workers - 1 if writer.has_plain_blobs else 0, landing.fd))
         try:
             work.run(manifest, prefix, ahead)
@@ -198,12 +202,14 @@ class _Writer:
     """Writes below one folder, never through a symbolic link. Its groups may be written on several threads."""
 
     def __init__(
-        self, store: BlobStore, landing: Landing, dest_fd: int, dest_path: str, on_bytes: OnBytes, *, hard_links: bool
+        self, store: BlobStore, landing: Landing, dest_fd: int, dest_path: str, copier: BlockCopier, on_bytes: OnBytes,
+        *, hard_links: bool,
     ) -> None:
         self._store = store
         self._landing = landing
         self._dest_fd = dest_fd
         self._dest_path = dest_path
+        self._copier = copier
         self._on_bytes = on_bytes
         self._hard_links = hard_links
         self._reflinks = Reflinks()
@@ -365,8 +371,6 @@ class _Writer:
                 self._fill(entry, blob, target, path)
             finally:
                 os.close(target)
-        except SourceChangedError:
-            raise _damaged(entry, path) from None
         finally:
             os.close(blob)
 
@@ -374,22 +378,44 @@ class _Writer:
         size = entry.size
         cloned = self._reflinks.work and self._reflinks.try_clone(blob, target)
         if size <= BLOCKS_ABOVE:
-            data = read_small(target if cloned else blob, size)
-            if digest_bytes(data) != entry.digest:
-                raise _damaged(entry, path)
+            data = self._read_small(entry, target if cloned else blob, path)
             self._on_bytes(size)
             if not cloned:
                 write_all(target, data, 0)
             return
-        check = digest_file(target, size, on_bytes=self._on_bytes) if cloned else None
-        if (check or copy_digesting(blob, target, size, on_bytes=self._on_bytes)) != entry.digest:
+        # What is read back from a clone is what the user gets, so that is what is checked.
+        self._copy_large(entry, target if cloned else blob, None if cloned else target, path, self._on_bytes)
+
+    def _read_small(self, entry: FileEntry, fd: int, path: str) -> bytes:
+        try:
+            data = read_small(fd, entry.size)
+        except SourceChangedError:
+            raise _damaged(entry, path) from None
+        if digest_bytes(data) != entry.digest:
             raise _damaged(entry, path)
+        return data
+
+    def _copy_large(
+        self, entry: FileEntry, source: int, target: int | None, path: str, on_bytes: OnBytes | None
+    ) -> None:
+        assert entry.blocks is not None
+        checker = BlobChecker(entry.digest, entry.size, entry.blocks.hex(), self._store.read)
+        try:
+            self._copier.copy(source, target, checker, on_bytes=on_bytes)
+        except BadBlobError:
+            raise _damaged(entry, path) from None
+
+    def _check(self, entry: FileEntry, fd: int, path: str) -> None:
+        """Raises BadBlobError unless the open file has the entry's bytes."""
+        if entry.size <= BLOCKS_ABOVE:
+            self._read_small(entry, fd, path)
+        else:
+            self._copy_large(entry, fd, None, path, None)
 
     def _try_hard_link(self, entry: FileEntry, blob: int, folder: int, name: str | bytes, path: str) -> bool:
         if entry.executable or not isinstance(self._store, FolderStore):
             return False  # the mode would be that of the store's file, too
-        if digest_file(blob, entry.size) != entry.digest:
-            raise _damaged(entry, path)
+        self._check(entry, blob, path)
         try:
             os.link(self._store.path_of(entry.digest), name, dst_dir_fd=folder)
         except OSError as error:
@@ -426,9 +452,8 @@ class _Writer:
             if status.st_nlink > 1 and not self._hard_links and self._is_the_stores(status, entry):
                 return False
             try:
-                if digest_file(fd, entry.size) != entry.digest:
-                    return False
-            except SourceChangedError:
+                self._check(entry, fd, "")
+            except BadBlobError:
                 return False
             if bool(status.st_mode & stat.S_IXUSR) != entry.executable:
                 if self._is_the_stores(status, entry):
