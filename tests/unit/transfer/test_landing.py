@@ -15,6 +15,7 @@ from artfs.model.digests import digest_bytes
 from artfs.model.manifest import Manifest
 from artfs.store.folder import FolderStore
 from artfs.transfer import pull as pull_module
+from artfs.transfer import writer as writer_module
 from artfs.transfer.helpers import Helpers
 from artfs.transfer.pull import pull
 from artfs.transfer.push import Pushed
@@ -288,7 +289,7 @@ def test_every_file_is_a_reflink_where_the_disk_can(
     store: FolderStore, version: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reflinks = CopyingReflinks()
-    monkeypatch.setattr(pull_module, "Reflinks", lambda: reflinks)
+    monkeypatch.setattr(writer_module, "Reflinks", lambda: reflinks)
     pull(store, version, tmp_path / "dest")
     assert verify_directory(store, version.root, tmp_path / "dest") == []
     assert reflinks.clones >= 5  # all but the empty one
@@ -298,7 +299,7 @@ def test_every_file_is_a_reflink_where_the_disk_can(
 def test_what_a_reflink_made_is_checked(
     store: FolderStore, version: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
-    monkeypatch.setattr(pull_module, "Reflinks", lambda: CopyingReflinks(damage=True))
+    monkeypatch.setattr(writer_module, "Reflinks", lambda: CopyingReflinks(damage=True))
     with pytest.raises(BadBlobError):
         pull(store, version, tmp_path / "dest", path_prefix=path)
     assert not (tmp_path / "dest" / path).exists()
