@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from enum import Enum
 from typing import TypeAlias
@@ -24,6 +25,9 @@ Ttl: TypeAlias = timedelta | ArtifactTTL | None
 INHERIT = ArtifactTTL.INHERIT
 
 
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
+
+
 def check_ttl(ttl: Ttl) -> Ttl:
     """Returns `ttl` if a version may have it, in whole seconds (the rest is cut off).
 
@@ -40,3 +44,26 @@ def check_ttl(ttl: Ttl) -> Ttl:
     if whole > MAX_TTL:
         raise InvalidArgumentError(f"a ttl of {ttl.days} days is too long; None means that nothing expires")
     return whole
+
+
+def parse_ttl(text: str) -> Ttl:
+    """Reads a policy. Raises InvalidArgumentError."""
+    if text == "never":
+        return None
+    if text == "inherit":
+        return INHERIT
+    found = re.fullmatch(r"([0-9]{1,8})([smhdw])", text)
+    if found is None:
+        raise InvalidArgumentError(f"bad ttl {text!r}: write a time such as 30d (s, m, h, d, w), never, or inherit")
+    return check_ttl(timedelta(seconds=int(found[1]) * _UNITS[found[2]]))
+
+
+def ttl_text(policy: Ttl) -> str:
+    """A policy as `parse_ttl` reads it."""
+    if isinstance(policy, ArtifactTTL):
+        return "inherit"
+    if policy is None:
+        return "never"
+    seconds = policy // timedelta(seconds=1)
+    unit = next(unit for unit in ("d", "h", "m", "s") if seconds % _UNITS[unit] == 0)
+    return f"{seconds // _UNITS[unit]}{unit}"

@@ -24,6 +24,7 @@ import stat
 from artfs.catalog.base import Catalog
 from artfs.errors import DraftBusyError, LatestMovedError, NotFoundError, SourceChangedError, StorageError
 from artfs.model.records import NewVersion
+from artfs.model.ttl import parse_ttl
 from artfs.store.base import LocalStore, StoreBatch
 from artfs.store.staging import StagedDraft
 from artfs.transfer.journal import Row, append_rows, latest_of, moved_since, recover
@@ -125,6 +126,8 @@ def _commit(
             aliases=tuple(dict.fromkeys((*info.aliases, *options.aliases))),
             tags=tuple(dict.fromkeys((*info.tags, *options.tags))),
             run_id=run_id,
+            ttl=parse_ttl(options.ttl),
+            allow_protected=options.allow_protected,
             expect_latest=None if options.force or info.base_digest is None else (latest.index if latest is not None else -1),
         )
     )

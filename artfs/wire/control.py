@@ -37,6 +37,10 @@ class CommitOptions(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unkn
     metadata: dict[str, Any] | None = None
     aliases: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
+    ttl: str = "inherit"
+    """How long the version lives, as `model.ttl.parse_ttl` reads it."""
+    allow_protected: bool = False
+    """`aliases`, and those of the draft, may be protected ones."""
     force: bool = False
     """Commit on top of a `latest` that moved since the draft began, whatever it holds."""
 

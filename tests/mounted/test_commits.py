@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -49,11 +50,13 @@ def test_what_the_next_version_is_told(corner: Corner) -> None:
     os.setxattr(draft, "user.artfs.aliases", b"best,prod")
     os.setxattr(draft, "user.artfs.tags", b"clean")
     assert os.getxattr(draft, "user.artfs.metadata") == b'{"rows": 3}'
-    corner.commit(type="model", description="from the command", aliases=("mine",))
+    corner.commit(type="model", description="from the command", aliases=("mine",), ttl="30d")
     version = corner.path / "c" / "mine"
     told = {name: os.getxattr(version, f"user.artfs.{name}") for name in ("type", "description", "metadata", "tags")}
     assert told == {"type": b"model", "description": b"from the command", "metadata": b'{"rows": 3}', "tags": b"clean"}
     assert {"best", "prod", "mine", "latest", "v0"} == set(os.listdir(corner.path / "c"))
+    with corner.session() as session:
+        assert session.catalog.resolve(session.settings.entity, corner.name, "c", "v0").version.ttl == timedelta(days=30)
 
 
 @pytest.mark.parametrize(

@@ -7,13 +7,14 @@ from typing import Any
 import click
 import msgspec
 
-from artfs.cli.common import App, artfs_command, json_option, pass_app
+from artfs.cli.common import App, artfs_command, json_option, pass_app, protected_option
 from artfs.cli.completion import complete_draft
 from artfs.cli.mounting import barrier, try_serving
 from artfs.cli.output import emit_json, escape, human_size, plural, say
 from artfs.cli.targets import find_draft
 from artfs.cli.version_options import read_version_options, version_options
 from artfs.client.control import DaemonClient
+from artfs.model.ttl import parse_ttl, ttl_text
 from artfs.store.staging import StagedDraft
 from artfs.wire.control import CommitOptions, CommitReply
 
@@ -21,10 +22,14 @@ from artfs.wire.control import CommitOptions, CommitReply
 @artfs_command("commit")
 @click.argument("draft", shell_complete=complete_draft)
 @version_options
+@click.option("--ttl", metavar="POLICY", help="How long it lives, such as 30d (`artfs ttl`).")
+@protected_option
 @click.option("--force", is_flag=True, help="Commit even when latest moved since the draft began.")
 @json_option
 @pass_app
-def command(app: App, /, draft: str, force: bool, **version: Any) -> None:
+def command(
+    app: App, /, draft: str, ttl: str | None, allow_protected: bool, force: bool, **version: Any
+) -> None:
     """Turn a draft into the next version.
 
     DRAFT is PROJECT/COLLECTION, a draft's own name (PROJECT/COLLECTION:latest), or its folder in the mount.
@@ -36,7 +41,7 @@ def command(app: App, /, draft: str, force: bool, **version: Any) -> None:
     Examples:
       artfs commit vega/cars
       artfs commit vega/cars --alias best -m rows=406 -m @card.json
-      artfs commit ~/artfs/drafts/vega/cars
+      artfs commit ~/artfs/drafts/vega/cars --ttl 30d
     """
     staged = find_draft(app.settings, draft)
     given = read_version_options(**version, collection=staged.info.collection)
@@ -46,6 +51,8 @@ def command(app: App, /, draft: str, force: bool, **version: Any) -> None:
         metadata=given.metadata,
         aliases=given.aliases,
         tags=given.tags,
+        ttl="inherit" if ttl is None else ttl_text(parse_ttl(ttl)),
+        allow_protected=allow_protected or app.settings.allow_protected,
         force=force,
     )
     reply = _commit(app, staged, options)

@@ -10,7 +10,6 @@ from typing import Any
 import click
 
 from artfs.cli.commands.commit import committed_line, committed_shape
-from artfs.cli.commands.ttl import parse_ttl
 from artfs.cli.common import App, artfs_command, json_option, pass_app, protected_option
 from artfs.cli.completion import complete_name
 from artfs.cli.output import emit_json, escape, human_size, plural, say
@@ -27,7 +26,7 @@ from artfs.errors import (
 from artfs.model.ignore import IGNORE_FILE, IgnoreRules
 from artfs.model.names import ArtifactName
 from artfs.model.records import NewVersion
-from artfs.model.ttl import INHERIT, Ttl
+from artfs.model.ttl import INHERIT, Ttl, parse_ttl
 from artfs.transfer.progress import Meter
 from artfs.transfer.push import push_directory, push_entries, push_file
 from artfs.transfer.scan import read_rules, root_place, scan

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import re
-from datetime import timedelta
-
 import click
 
 from artfs.cli.common import App, artfs_command, json_option, pass_app
 from artfs.cli.completion import complete_name
 from artfs.cli.output import emit_json, escape, local_time, say, table
 from artfs.cli.targets import collection_of, parse_project, parse_whole, resolve
-from artfs.errors import InvalidArgumentError
 from artfs.model.records import Member
-from artfs.model.ttl import INHERIT, ArtifactTTL, Ttl, check_ttl
-
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
+from artfs.model.ttl import parse_ttl, ttl_text
 
 
 @artfs_command("ttl")
@@ -78,29 +72,6 @@ def _default(app: App, words: tuple[str, ...], project: str | None, of_entity: b
         emit_json({"name": place, "ttl": ttl_text(policy)})
     else:
         say(f"{escape(place)}: {ttl_text(policy)}")
-
-
-def parse_ttl(text: str) -> Ttl:
-    """Reads a policy. Raises InvalidArgumentError."""
-    if text == "never":
-        return None
-    if text == "inherit":
-        return INHERIT
-    found = re.fullmatch(r"([0-9]{1,8})([smhdw])", text)
-    if found is None:
-        raise InvalidArgumentError(f"bad ttl {text!r}: write a time such as 30d (s, m, h, d, w), never, or inherit")
-    return check_ttl(timedelta(seconds=int(found[1]) * _UNITS[found[2]]))
-
-
-def ttl_text(policy: Ttl) -> str:
-    """A policy as `parse_ttl` reads it."""
-    if isinstance(policy, ArtifactTTL):
-        return "inherit"
-    if policy is None:
-        return "never"
-    seconds = policy // timedelta(seconds=1)
-    unit = next(unit for unit in ("d", "h", "m", "s") if seconds % _UNITS[unit] == 0)
-    return f"{seconds // _UNITS[unit]}{unit}"
 
 
 def _policy_text(member: Member) -> str:

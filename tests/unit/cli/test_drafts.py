@@ -153,3 +153,16 @@ def test_a_full_disk_says_so(
     said = refused("log", cars, "vega/other", code=9)
     assert "no space left" in said
     assert artfs("ls", "vega", "--json", code=3).json["error"]["kind"] == "not-found"
+
+
+def test_commit_says_how_long_the_version_lives(artfs: Artfs, draft: Path) -> None:
+    assert "bad ttl 'soon'" in artfs("commit", "vega/cars", "--ttl", "soon", code=2).err
+    assert artfs("commit", "vega/cars", "--ttl", "36h", "--json").json["version"] == "v2"
+    assert artfs("ttl", "vega/cars:v2", "--json").json[0]["ttl"] == "36h"
+
+
+def test_commit_gives_protected_aliases_when_allowed(artfs: Artfs, draft: Path) -> None:
+    artfs("protect", "vega", "prod")
+    assert "prod" in artfs("commit", "vega/cars", "-a", "prod", code=4).err
+    found = artfs("commit", "vega/cars", "-a", "prod", "--allow-protected", "--json").json
+    assert found["aliases"] == ["latest", "prod"]
