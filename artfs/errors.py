@@ -35,9 +35,14 @@ daemon's errno values (daemon/artfsd/errnos.py). Nothing here derives from Attri
     │   └── ReferenceChangedError       what a reference names is not what it was when the reference was added
     ├── ReferenceRefusedError           a reference must not be followed here, or its source forbids it
     ├── StorageError                    the disk said no; `errno` tells which (ENOSPC, EDQUOT, EROFS, EIO …)
+    │   └── QuotaError                  the project's quota on the server is used up (EDQUOT)
     ├── CatalogError                    the catalog cannot be read or written
     │   └── CatalogVersionError         its schema is newer than this program
-    ├── UnavailableError                the daemon (or server) does not answer
+    ├── AccessError                     the server does not let this token do it
+    │   ├── UnauthorizedError           no token, or one that is unknown, expired or revoked
+    │   └── ForbiddenError              the token's role is not enough
+    ├── UnavailableError                the daemon (or server) does not answer, or not in time
+    │   └── RateLimitedError            the server asks to wait; `retry_after_s`
     └── WaitTimeoutError                `Artifact.wait(timeout)` elapsed
 """
 
@@ -234,6 +239,13 @@ class StorageError(ArtfsError):
         return cls(f"{doing} failed: {os.strerror(number)}{where}{advice}", number)
 
 
+class QuotaError(StorageError):
+    kind = "quota"
+
+    def __init__(self, message: str, errno: int = _errno.EDQUOT) -> None:
+        super().__init__(message, errno)
+
+
 class CatalogError(ArtfsError):
     kind = "catalog"
 
@@ -244,6 +256,28 @@ class CatalogVersionError(CatalogError):
 
 class UnavailableError(ArtfsError):
     kind = "unavailable"
+
+
+class RateLimitedError(UnavailableError):
+    """`retry_after_s`: how long to wait before another try, in seconds."""
+
+    kind = "rate-limited"
+
+    def __init__(self, message: str, retry_after_s: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class AccessError(ArtfsError):
+    kind = "access"
+
+
+class UnauthorizedError(AccessError):
+    kind = "unauthorized"
+
+
+class ForbiddenError(AccessError):
+    kind = "forbidden"
 
 
 class WaitTimeoutError(ArtfsError):

@@ -7,10 +7,12 @@ This file is one of the three that read the environment.
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import platformdirs
 
@@ -49,6 +51,16 @@ class Settings:
         s3_endpoint, gs_endpoint, azure_endpoint: URLs of other object stores that speak these protocols; "": the vendor's
             (for S3 also what AWS_ENDPOINT_URL says).
         storage_region: what the store of the state folder is called, for `Artifact(storage_region=…)`; not empty.
+        server: URL of the server that has the catalog ("https://artfs.example.org"); "": the embedded one in the state folder.
+        token: what the server knows us by; "": the one that `artfs login` kept, if any. Never shown.
+        ca_bundle: a PEM file with the certificates to trust instead of the system's; None: the system's.
+        proxy: URL of an HTTP(S) or SOCKS proxy to the server and its bucket; "": what HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and
+            NO_PROXY say.
+        network_timeout_s: how long one call to a server may take, with all its retries, in seconds, > 0. What the mount
+            waits for ends at `deadline_s` at the latest.
+        cache_path: where blobs of servers are kept; made 0700 when missing. All processes of a user share it.
+        cache_size: bytes that the cache may take, without what is pinned; None: a fifth of its file system.
+        cache_floor: bytes that the cache leaves free on its file system; None: a twentieth of it, at most 10 GiB.
     """
 
     home: Path
@@ -69,6 +81,23 @@ class Settings:
     gs_endpoint: str = ""
     azure_endpoint: str = ""
     storage_region: str = "default"
+    server: str = ""
+    token: str = field(default="", repr=False)
+    ca_bundle: Path | None = None
+    proxy: str = ""
+    network_timeout_s: float = 30.0
+    cache_path: Path = Path("~/.cache/artfs")
+    cache_size: int | None = None
+    cache_floor: int | None = None
+
+    @property
+    def state_path(self) -> Path:
+        """Where drafts and running daemons are kept: the state folder, or for a server a folder of its own in it, so that
+        neither's drafts are ever committed to the other."""
+        if not self.server:
+            return self.home
+        place = self.server.partition("://")[2] or self.server
+        return self.home / "servers" / re.sub(r"[^A-Za-z0-9.-]+", "_", place).strip("_.")
 
     @property
     def catalog_path(self) -> Path:
@@ -80,15 +109,15 @@ class Settings:
 
     @property
     def drafts_path(self) -> Path:
-        return self.home / "drafts"
+        return self.state_path / "drafts"
 
     @property
     def run_path(self) -> Path:
-        return self.home / "run"
+        return self.state_path / "run"
 
     @property
     def log_path(self) -> Path:
-        return self.home / "log"
+        return self.state_path / "log"
 
     @property
     def worker_count(self) -> int:
@@ -108,7 +137,8 @@ class Settings:
     def make_home(self) -> None:
         """Creates the state folder and its parts (0700). Raises UsageError when it cannot."""
         try:
-            for path in (self.home, self.store_path, self.drafts_path, self.run_path, self.log_path):
+            own = () if self.server else (self.store_path,)
+            for path in (self.home, self.state_path, *own, self.drafts_path, self.run_path, self.log_path):
                 path.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise UsageError(
@@ -134,9 +164,11 @@ def ambient_credentials(environ: Mapping[str, str] | None = None) -> frozenset[s
 
 def _convert(name: str, value: object, source: str) -> object:
     try:
-        if name in ("home", "artifact_dir"):
+        if name in ("home", "artifact_dir", "cache_path", "ca_bundle"):
             return Path(str(value)).expanduser()
-        if name in ("deadline_s", "alias_timeout_s", "poll_s"):
+        if name == "server" and value:
+            return _server_url(str(value))
+        if name in ("deadline_s", "alias_timeout_s", "poll_s", "network_timeout_s"):
             number = float(str(value))
             if number < 0 or (number == 0 and name != "alias_timeout_s"):
                 raise ValueError("must be positive")
@@ -149,7 +181,7 @@ def _convert(name: str, value: object, source: str) -> object:
             given = value if isinstance(value, list | tuple) else str(value).split(",")
             items = tuple(str(item).strip() for item in given if str(item).strip())
             return tuple(os.path.expanduser(item) for item in items) if name == "reference_roots" else items
-        if name in ("free_floor", "workers", "reference_cache"):
+        if name in ("free_floor", "workers", "reference_cache", "cache_size", "cache_floor"):
             whole = int(str(value))
             if whole < 0:
                 raise ValueError("must not be negative")
@@ -157,6 +189,16 @@ def _convert(name: str, value: object, source: str) -> object:
         return str(value)
     except ValueError as error:
         raise UsageError(f"{source}: bad value for {name}: {value!r} ({error})") from error
+
+
+def _server_url(text: str) -> str:
+    """The base URL of a server, in one spelling. Raises ValueError."""
+    parts = urlsplit(text if "://" in text else f"https://{text}")
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("write https://HOST[:PORT], or http://… for a server on this machine")
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise ValueError("only host, port and path are wanted; tokens go to `artfs login`")
+    return f"{parts.scheme}://{parts.netloc.lower()}{parts.path.rstrip('/')}"
 
 
 def load_settings(environ: Mapping[str, str] | None = None, **overrides: object) -> Settings:
@@ -192,6 +234,7 @@ def load_settings(environ: Mapping[str, str] | None = None, **overrides: object)
         if given is not None:
             values[name] = _convert(name, given, "argument")
     home = values.pop("home", None)
+    values.setdefault("cache_path", platformdirs.user_cache_path("artfs"))
     return Settings(
         home=(home if isinstance(home, Path) else platformdirs.user_data_path("artfs")).absolute(),
         **values,  # type: ignore[arg-type]

@@ -186,7 +186,7 @@ def log_draft(
         if draft.committed is not None:
             return draft.committed  # by another thread, while this one waited
         metadata = check_metadata(draft.metadata)
-        with _batch(draft, target.session) as batch:
+        with _batch(draft, target) as batch:
             files = _settle(draft, batch, target.session.settings.worker_count)
             while True:
                 built, expect_latest = _build(draft, files, target)
@@ -225,13 +225,14 @@ def log_draft(
 
 
 @contextmanager
-def _batch(draft: DraftArtifact, session: Session) -> Iterator[StoreBatch]:
-    """The batch of `session`'s store that has, or gets, the bytes the draft holds already."""
+def _batch(draft: DraftArtifact, target: LogTarget) -> Iterator[StoreBatch]:
+    """The batch of the target's store that has, or gets, the bytes the draft holds already."""
     deposit = draft.deposit
-    if deposit is not None and deposit.session.store.root == session.store.root:
+    store = target.session.store
+    if deposit is not None and deposit.session.store.root == store.root:
         yield deposit.batch
         return
-    with session.store.begin() as batch:
+    with store.begin((target.entity, target.project)) as batch:
         if deposit is not None:
             for _, item in draft.items.items():
                 if isinstance(item, FileEntry):

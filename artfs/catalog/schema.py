@@ -30,7 +30,7 @@ from sqlalchemy import (
 
 # Alembic revisions, oldest first. The last is what this program reads and writes. A database at a revision that is not
 # here was made by a newer program. Compared by SQL when a catalog is opened, so that Alembic need not be imported.
-REVISIONS = ("0001", "0002")
+REVISIONS = ("0001", "0002", "0003")
 
 # `PRAGMA application_id` of a catalog ("artf" in ASCII): tells our file from any other SQLite database.
 APPLICATION_ID = 0x61727466
@@ -54,11 +54,11 @@ _Time = BigInteger
 _LIVING = text("deleted_at IS NULL")
 
 
-def _id() -> Column[Any]:
+def id_column() -> Column[Any]:
     return Column("id", _Id, primary_key=True, autoincrement=True)
 
 
-def _ref(name: str, target: str, *, nullable: bool = False, primary_key: bool = False) -> Column[Any]:
+def ref_column(name: str, target: str, *, nullable: bool = False, primary_key: bool = False) -> Column[Any]:
     return Column(name, _Id, ForeignKey(target), nullable=nullable, primary_key=primary_key)
 
 
@@ -68,24 +68,26 @@ def _ttl() -> Column[Any]:
     return Column("ttl_s", BigInteger, CheckConstraint("ttl_s >= 0", name="ttl_s"), nullable=True)
 
 
-def _time(name: str, *, nullable: bool = False) -> Column[Any]:
+def time_column(name: str, *, nullable: bool = False) -> Column[Any]:
     return Column(name, _Time, nullable=nullable)
 
 
 projects = Table(
     "projects",
     metadata,
-    _id(),
+    id_column(),
     # The owner: a user or team name (model.names.check_entity_name). The embedded catalog has no table of entities; an
     # entity is there as long as it has a project.
     Column("entity", String(128), nullable=False),
     # model.names.check_project_name. Unique among the living projects of the entity.
     Column("name", String(128), nullable=False),
-    _time("created_at"),
+    time_column("created_at"),
     # NULL: it lives. Its runs stay readable by their ids after that.
-    _time("deleted_at", nullable=True),
+    time_column("deleted_at", nullable=True),
     # For its versions that have none of their own.
     _ttl(),
+    # Bytes that the blobs of a project may take on a server (the sum of project_blobs.size). NULL: as many as there is room for.
+    Column("quota", BigInteger, CheckConstraint("quota >= 0", name="quota"), nullable=True),
     Index("uq_projects_living", "entity", "name", unique=True, sqlite_where=_LIVING),
     sqlite_autoincrement=True,
 )
@@ -101,7 +103,7 @@ entity_ttls = Table(
 protected_aliases = Table(
     "protected_aliases",
     metadata,
-    _ref("project_id", "projects.id", primary_key=True),
+    ref_column("project_id", "projects.id", primary_key=True),
     # model.names.check_alias, never "latest". In all collections of the project this alias is given, moved and removed
     # only by who is allowed to; what has it can neither be deleted nor unlinked nor expire.
     Column("alias", String(128), primary_key=True),
@@ -110,8 +112,8 @@ protected_aliases = Table(
 collections = Table(
     "collections",
     metadata,
-    _id(),
-    _ref("project_id", "projects.id"),
+    id_column(),
+    ref_column("project_id", "projects.id"),
     # model.names.check_collection_name. Sequences and portfolios share one name space: unique among the living
     # collections of the project.
     Column("name", String(128), nullable=False),
@@ -125,13 +127,13 @@ collections = Table(
     # N of the next vN: one more than the largest ever given out, so an index is never used again even when its
     # version is deleted or unlinked.
     Column("next_index", Integer, CheckConstraint("next_index >= 0", name="next_index"), nullable=False),
-    _time("created_at"),
+    time_column("created_at"),
     # The last change of the collection, its members or its aliases. It grows strictly with each changing transaction,
     # also when the clock stands still or goes back (then: last + 1 µs), because it stamps versions.created_at and
     # alias_events.at, whose order must be that of the commits.
-    _time("updated_at"),
+    time_column("updated_at"),
     # NULL: it lives. Its versions are then DELETED (sequence) or its links gone (portfolio).
-    _time("deleted_at", nullable=True),
+    time_column("deleted_at", nullable=True),
     Index("uq_collections_living", "project_id", "name", unique=True, sqlite_where=_LIVING),
     sqlite_autoincrement=True,
 )
@@ -140,8 +142,8 @@ collection_tags = Table(
     "collection_tags",
     metadata,
     # Orders the tags as they were added.
-    _id(),
-    _ref("collection_id", "collections.id"),
+    id_column(),
+    ref_column("collection_id", "collections.id"),
     # model.names.check_tag.
     Column("tag", String(128), nullable=False),
     UniqueConstraint("collection_id", "tag"),
@@ -153,7 +155,7 @@ runs = Table(
     metadata,
     # 8 characters of a-z0-9, random; unique over the whole catalog because it is how users name a run.
     Column("id", String(64), primary_key=True),
-    _ref("project_id", "projects.id"),
+    ref_column("project_id", "projects.id"),
     # What is shown; the id when none was given. Not unique.
     Column("name", Text, nullable=False),
     # NULL: none given.
@@ -166,9 +168,9 @@ runs = Table(
     ),
     # How often the run logged a step; versions.history_step is taken from it. 0: nothing logged yet.
     Column("history_steps", BigInteger, CheckConstraint("history_steps >= 0", name="history_steps"), nullable=False),
-    _time("created_at"),
+    time_column("created_at"),
     # NULL: it is running.
-    _time("finished_at", nullable=True),
+    time_column("finished_at", nullable=True),
     # A JSON object as text: the last value that was logged of each name, and what the run put there. NULL: nothing.
     Column("summary", Text, nullable=True),
     Index("ix_runs_project_id", "project_id", "created_at"),
@@ -177,9 +179,9 @@ runs = Table(
 versions = Table(
     "versions",
     metadata,
-    _id(),
+    id_column(),
     # The sequence that it was logged to, never a portfolio. Its membership there exists as long as this row.
-    _ref("collection_id", "collections.id"),
+    ref_column("collection_id", "collections.id"),
     # N of vN in that sequence; equal to the source membership's member_index, kept here because links show it too.
     Column("source_index", Integer, nullable=False),
     # 'COMMITTED', or 'DELETED': hidden from every listing, its bytes are garbage, but its index stays taken and its
@@ -204,11 +206,11 @@ versions = Table(
     # The last step that the run had logged then (0 is the first). NULL: none yet, or no run.
     Column("history_step", BigInteger, nullable=True),
     # The commit. Unique in its sequence, and in the order of source_index (see collections.updated_at).
-    _time("created_at"),
+    time_column("created_at"),
     # The last change of description, metadata, tags or state.
-    _time("updated_at"),
+    time_column("updated_at"),
     # NULL: not deleted. Set exactly when state is 'DELETED'.
-    _time("deleted_at", nullable=True),
+    time_column("deleted_at", nullable=True),
     _ttl(),
     UniqueConstraint("collection_id", "source_index"),
     # For the mark of a sweep and the listing by state.
@@ -223,9 +225,9 @@ version_tags = Table(
     "version_tags",
     metadata,
     # Orders the tags as they were added.
-    _id(),
+    id_column(),
     # Tags belong to the version, so all its memberships show the same.
-    _ref("version_id", "versions.id"),
+    ref_column("version_id", "versions.id"),
     # model.names.check_tag.
     Column("tag", String(128), nullable=False),
     UniqueConstraint("version_id", "tag"),
@@ -235,15 +237,15 @@ version_tags = Table(
 memberships = Table(
     "memberships",
     metadata,
-    _id(),
+    id_column(),
     # The collection that it is a place in. Equal to the version's own collection: the source membership, which is
     # made with the version and never removed. Another one (a portfolio): a link, which is removed when it is unlinked.
-    _ref("collection_id", "collections.id"),
-    _ref("version_id", "versions.id"),
+    ref_column("collection_id", "collections.id"),
+    ref_column("version_id", "versions.id"),
     # N of vN in this collection, < collections.next_index.
     Column("member_index", Integer, CheckConstraint("member_index >= 0", name="member_index"), nullable=False),
     # The commit, or when it was linked.
-    _time("created_at"),
+    time_column("created_at"),
     UniqueConstraint("collection_id", "member_index"),
     # A version is in a collection at most once. The version first: this is also the index for "where is it linked".
     UniqueConstraint("version_id", "collection_id"),
@@ -253,11 +255,11 @@ memberships = Table(
 aliases = Table(
     "aliases",
     metadata,
-    _ref("collection_id", "collections.id", primary_key=True),
+    ref_column("collection_id", "collections.id", primary_key=True),
     # model.names.check_alias: never looks like vN or @TIME. Names one member of a collection; moving it is an update.
     Column("alias", String(128), primary_key=True),
     # In this same collection, and its version is COMMITTED.
-    _ref("membership_id", "memberships.id"),
+    ref_column("membership_id", "memberships.id"),
     Index("ix_aliases_membership_id", "membership_id"),
 )
 
@@ -265,10 +267,10 @@ alias_events = Table(
     "alias_events",
     metadata,
     # Orders the events of one transaction, which share their time.
-    _id(),
-    _ref("collection_id", "collections.id"),
+    id_column(),
+    ref_column("collection_id", "collections.id"),
     # The stamp of the transaction (see collections.updated_at).
-    _time("at"),
+    time_column("at"),
     Column("alias", String(128), nullable=False),
     # Which member the alias names from then on, by its index (the membership of a link may be gone, an index stays).
     # NULL: none, the alias was removed.
@@ -282,13 +284,13 @@ run_versions = Table(
     "run_versions",
     metadata,
     Column("run_id", String(64), ForeignKey("runs.id"), primary_key=True),
-    _ref("version_id", "versions.id", primary_key=True),
+    ref_column("version_id", "versions.id", primary_key=True),
     # 'logged': an output of the run (also when its content was there already). 'used': an input.
     Column(
         "relation", String(8), CheckConstraint("relation IN ('logged', 'used')", name="relation"), primary_key=True,
     ),
     # The first time.
-    _time("at"),
+    time_column("at"),
     Index("ix_run_versions_version_id", "version_id"),
 )
 
@@ -299,8 +301,23 @@ run_history = Table(
     # 0 is the first; < runs.history_steps. Steps may be left out.
     Column("step", BigInteger, CheckConstraint("step >= 0", name="step"), primary_key=True),
     # When the step was first logged to.
-    _time("at"),
+    time_column("at"),
     # A JSON object as text: the values of the step by their names. NaN and the infinities are the texts "NaN",
     # "Infinity" and "-Infinity".
     Column("data", Text, nullable=False),
+)
+
+changes = Table(
+    "changes",
+    metadata,
+    # Grows with each commit of a transaction, in their order (writers are one after the other), so a reader that knows a
+    # number asks for those above it and misses none. The newest 100,000 are kept.
+    id_column(),
+    time_column("at"),
+    Column("entity", String(128), nullable=False),
+    # NULL: the list of the entity's projects changed.
+    Column("project", String(128), nullable=True),
+    # NULL: the list of the project's collections changed, or its policies.
+    Column("collection", String(128), nullable=True),
+    sqlite_autoincrement=True,
 )

@@ -23,6 +23,7 @@ STORAGE = 9
 CATALOG = 10
 UNAVAILABLE = 11
 TIMEOUT = 12
+DENIED = 13
 INTERNAL = 70
 """A bug of artfs (sysexits' EX_SOFTWARE)."""
 INTERRUPTED = 130
@@ -42,8 +43,9 @@ MEANINGS: dict[int, str] = {
     CORRUPT: "bytes are not what their name says, or missing",
     STORAGE: "the disk said no (full, quota, read-only …)",
     CATALOG: "the catalog cannot be read or written",
-    UNAVAILABLE: "the daemon does not answer",
+    UNAVAILABLE: "the daemon or the server does not answer",
     TIMEOUT: "waiting took too long",
+    DENIED: "the server does not allow it",
     INTERNAL: "a bug of artfs",
     INTERRUPTED: "interrupted (Ctrl-C)",
     BROKEN_PIPE: "the reader of the output went away",
@@ -83,7 +85,12 @@ BY_KIND: dict[str, int] = {
     "storage": STORAGE,
     "catalog": CATALOG,
     "catalog-version": CATALOG,
+    "quota": STORAGE,
+    "access": DENIED,
+    "unauthorized": DENIED,
+    "forbidden": DENIED,
     "unavailable": UNAVAILABLE,
+    "rate-limited": UNAVAILABLE,
     "wait-timeout": TIMEOUT,
 }
 

@@ -15,6 +15,9 @@ from typing import Protocol, Self
 
 from artfs.model.records import Content
 
+Place = tuple[str, str]
+"""A project: (entity, name)."""
+
 
 class StoreBatch(Protocol):
     """One writer's set of new blobs, made durable together.
@@ -76,7 +79,10 @@ class BlobStore(Protocol):
         """The whole blob, checked. For small ones (trees, block lists). Raises BlobMissingError, BadBlobError."""
         ...
 
-    def begin(self) -> StoreBatch: ...
+    def begin(self, place: Place | None = None) -> StoreBatch:
+        """`place`: the project that the blobs are for. A store that keeps rights by project (a server's) needs it
+        (UsageError without), others do not look at it."""
+        ...
 
     def blobs(self) -> Iterator[tuple[str, int]]:
         """(digest, size) of every blob, in no order."""

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from artfs.errors import BadBlobError, BlobMissingError, StorageError
 from artfs.model.digests import digest_bytes
+from artfs.store.base import Place
 from artfs.store.batch import FolderBatch
 from artfs.store.layout import Layout, ignore_wait
 
@@ -67,7 +68,7 @@ class FolderStore:
             raise BadBlobError(f"blob {digest} is damaged: its {len(data)} bytes have another digest", digest)
         return data
 
-    def begin(self) -> FolderBatch:
+    def begin(self, place: Place | None = None) -> FolderBatch:
         return FolderBatch(self._layout)
 
     def blobs(self) -> Iterator[tuple[str, int]]:

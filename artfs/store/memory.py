@@ -19,6 +19,7 @@ from artfs.errors import (
 )
 from artfs.model.digests import check_digest, digest_bytes
 from artfs.model.records import Content
+from artfs.store.base import Place
 from artfs.store.layout import ignore_wait
 from artfs.store.verify import OnBytes, hash_bytes
 
@@ -55,7 +56,7 @@ class MemoryStore:
             raise BadBlobError(f"blob {digest} is damaged: its {len(data)} bytes have another digest", digest)
         return data
 
-    def begin(self) -> MemoryBatch:
+    def begin(self, place: Place | None = None) -> MemoryBatch:
         return MemoryBatch(self)
 
     def blobs(self) -> Iterator[tuple[str, int]]:

@@ -17,6 +17,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from artfs.store.base import Place
+
 CHANGES = {"os.chmod", "os.link", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.symlink", "os.utime"}
 """Python's audit events of system calls that change names."""
 
@@ -123,8 +125,8 @@ class DoomedStore:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
 
-    def begin(self) -> DoomedBatch:
-        return DoomedBatch(self._store.begin(), self._fate)
+    def begin(self, place: Place | None = None) -> DoomedBatch:
+        return DoomedBatch(self._store.begin(place), self._fate)
 
 
 class DoomedBatch:

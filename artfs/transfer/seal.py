@@ -65,7 +65,7 @@ def commit_draft(
             raise DraftBusyError(f"the draft {draft.label} was just committed or abandoned")
         if recover(store, draft, catalog):
             raise NotFoundError(f"the draft {draft.label} had been committed already; there is nothing to commit")
-        with store.begin() as batch:
+        with store.begin((draft.info.entity, draft.info.project)) as batch:
             try:
                 reply = _commit(catalog, store, batch, draft, options, on_progress, workers, run_id)
             except BaseException:

@@ -41,7 +41,12 @@ ERRNO_BY_KIND: dict[str, int] = {
     "storage": errno.EIO,  # its own errno counts
     "catalog": errno.EIO,
     "catalog-version": errno.EIO,
+    "quota": errno.EDQUOT,
+    "access": errno.EACCES,
+    "unauthorized": errno.EACCES,
+    "forbidden": errno.EACCES,
     "unavailable": errno.EHOSTUNREACH,
+    "rate-limited": errno.EHOSTUNREACH,
     "wait-timeout": errno.ETIMEDOUT,
 }
 

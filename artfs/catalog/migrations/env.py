@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from alembic import context
 
+import artfs.catalog.sql.ledger.schema  # noqa: F401  (its tables are in the metadata then)
 from artfs.catalog.schema import metadata
 
 context.configure(

@@ -186,7 +186,7 @@ def _log(
     no_names: tuple[str, ...] = ()
     # The catalog row is made while the batch holds the store's lock: no sweep can come between
     # (store/base.py).
-    with app.progress() as progress, store.begin() as batch:
+    with app.progress() as progress, store.begin((name.entity, name.project)) as batch:
         if Path(path).is_file():
             entry = push_file(batch, path, on_progress=progress)
             built = push_entries(batch, {os.fsdecode(entry.name): entry})

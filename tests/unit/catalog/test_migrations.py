@@ -14,13 +14,14 @@ from sqlalchemy import create_engine
 
 from artfs.catalog import open_catalog, schema
 from artfs.catalog.sql.engine import Database
+from artfs.catalog.sql.ledger import schema as ledger_schema
 from artfs.model.ttl import INHERIT
 
 
 def test_migrations_produce_the_metadata_of_the_schema(template: Path) -> None:
     database = Database(template)
     with database.read() as conn:
-        assert compare_metadata(MigrationContext.configure(conn, opts={"compare_type": True}), schema.metadata) == []
+        assert compare_metadata(MigrationContext.configure(conn, opts={"compare_type": True}), ledger_schema.metadata) == []
     database.close()
 
 
@@ -28,7 +29,7 @@ def test_migrations_produce_the_same_sql_as_the_schema(template: Path, tmp_path:
     """compare_metadata sees neither CHECK constraints nor AUTOINCREMENT nor partial indexes; the text shows all."""
     direct = tmp_path / "direct.db"
     engine = create_engine(f"sqlite:///{direct}")
-    schema.metadata.create_all(engine)
+    ledger_schema.metadata.create_all(engine)
     engine.dispose()
     assert _statements(template) == _statements(direct)
 
@@ -41,7 +42,7 @@ def _statements(path: Path) -> dict[str, list[str]]:
     ):
         if name != "alembic_version":
             # Neither the order of a table's constraints matters, nor on which line a column stands that was added later.
-            lines = re.split(r"\n|, (?=ttl_s |summary )", sql.rstrip().removesuffix(")"))
+            lines = re.split(r"\n|, (?=ttl_s |summary |quota )", sql.rstrip().removesuffix(")"))
             found[name] = sorted(filter(None, (re.sub(r"\s+", " ", line).strip(" ,") for line in lines)))
     connection.close()
     return found
