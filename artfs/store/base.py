@@ -8,7 +8,7 @@ re-checks the fingerprint of) every digest itself. What is behind the door may t
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
@@ -101,4 +101,31 @@ class LocalStore(BlobStore, Protocol):
 
     def path_of(self, digest: str) -> Path:
         """Where the blob's file is (or would be)."""
+        ...
+
+
+class RangeSource(Protocol):
+    """Where bytes come from that are not here: a server. What it gives is unchecked; the door is where they enter a cache.
+
+    Thread-safe and blocking. `deadline` is a time of `time.monotonic()`: when it comes, with all tries, UnavailableError or
+    WaitTimeoutError. BlobMissingError: the source has no such blob (for us). A caller that closes an iterator early ends the
+    transfer.
+    """
+
+    def locate(self, digests: Sequence[str], lists: Sequence[str] = (), *, deadline: float) -> dict[str, bytes]:
+        """Finds out, in one call, where blobs are, so that reading them needs no more questions. `lists`: tops of block
+        lists; their bytes come back by digest, and their lower lists are located, too. Digests that are missing are
+        passed over (reading them says so)."""
+        ...
+
+    def read_small(self, digests: Sequence[str], *, deadline: float) -> Iterator[tuple[str, bytes]]:
+        """Blobs of at most 1 MiB, as (digest that was asked for, bytes), in any order, as they arrive. Those that the source
+        has not are left out."""
+        ...
+
+    def read_range(
+        self, digest: str, size: int, offset: int, nbytes: int, *, deadline: float
+    ) -> Iterator[bytes | memoryview]:
+        """Pieces, in order, of a blob of `size` bytes: together `nbytes` from `offset` on. A piece is valid until the next
+        one is asked for."""
         ...
