@@ -118,6 +118,11 @@ class RangeSource(Protocol):
         passed over (reading them says so)."""
         ...
 
+    def read_trees(self, page: str, *, max_bytes: int, deadline: float) -> Iterator[tuple[str, bytes]]:
+        """A tree page, and those below it (of the directory and of those in it), breadth first, as (digest, bytes), until
+        they are `max_bytes`. Raises BlobMissingError for the page itself."""
+        ...
+
     def read_small(self, digests: Sequence[str], *, deadline: float) -> Iterator[tuple[str, bytes]]:
         """Blobs of at most 1 MiB, as (digest that was asked for, bytes), in any order, as they arrive. Those that the source
         has not are left out."""
