@@ -104,7 +104,7 @@ class _VersionSource:
     def open(self, path: str) -> BinaryIO:
         entry = self._entry(path)
         if isinstance(entry, FileEntry):
-            return os.fdopen(self._session.store.open_blob(entry.digest), "rb")
+            return os.fdopen(self._session.store.open_blob(entry.digest, entry.content), "rb")
         return self._fetch(entry)
 
     def digest(self, path: str) -> str | None:

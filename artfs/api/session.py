@@ -35,7 +35,7 @@ class Session:
         self.settings = settings
         self.catalog = catalog
         self.store = store
-        self.pages = PageCache(store.read)
+        self.pages = PageCache(store.read_page)
         self.references = References(settings, store, self.pages, self)
 
     def root_of(self, version_id: int) -> str:

@@ -71,7 +71,7 @@ def collection_of(session: Session, name: ArtifactName) -> Collection:
 
 def open_manifest(store: BlobStore, digest: str) -> Manifest:
     """The files of the version whose root tree is `digest`; its trees are read as they are needed."""
-    return Manifest(PageCache(store.read), digest)
+    return Manifest(PageCache(store.read_page), digest)
 
 
 def entry_at(manifest: Manifest, target: Target) -> Entry:

@@ -70,13 +70,18 @@ class BlobStore(Protocol):
         """The blob's size in bytes, or None when it is not here."""
         ...
 
-    def open_blob(self, digest: str) -> int:
+    def open_blob(self, digest: str, content: Content | None = None) -> int:
         """A read-only file descriptor (close-on-exec) that the caller closes. Raises BlobMissingError, StorageError.
-        A blob swept later stays readable through it (the descriptor is the lease)."""
+        A blob swept later stays readable through it (the descriptor is the lease). `content`: what is known of the blob;
+        with it a store that must fetch it first can do so in parts, at once."""
         ...
 
     def read(self, digest: str) -> bytes:
         """The whole blob, checked. For small ones (trees, block lists). Raises BlobMissingError, BadBlobError."""
+        ...
+
+    def read_page(self, digest: str) -> bytes:
+        """A tree page, checked: as `read`, but a store that must fetch it brings those below it along."""
         ...
 
     def begin(self, place: Place | None = None) -> StoreBatch:

@@ -182,6 +182,14 @@ class LargeBlob:
                     done += got
         return buffer
 
+    def try_open_whole(self) -> int | None:
+        """A descriptor for reading of its own, which the caller closes; None when the file has not all blocks. They were checked
+        when they came. Raises OSError."""
+        file = self.file
+        if file is None or file.missing(0, self.count):
+            return None
+        return os.open(f"/proc/self/fd/{file.fd}", os.O_RDONLY | os.O_CLOEXEC)
+
     # the end ----------------------------------------------------------------------------------------------------
     def close(self) -> None:
         """Ends one use. After the last one a blob that is all here may be made a complete one of the cache (in a thread)."""

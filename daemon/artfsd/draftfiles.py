@@ -272,11 +272,11 @@ class DraftFile(Node):
             raise Later(
                 lambda: self._copy_reference(entry, aside), lambda _: self._copied_up(entry, aside, None), again=True
             )
-        content = Content(entry.digest, entry.size, self.draft.trees.blobs.blocks_of(entry))
+        content = entry.content
         raise Later(lambda: self._copy_blob(entry, aside), lambda _: self._copied_up(entry, aside, content), again=True)
 
     def _copy_blob(self, entry: FileEntry, aside: bytes) -> None:
-        source = self.draft.store.open_blob(entry.digest)
+        source = self.draft.store.open_blob(entry.digest, entry.content)
         try:
             mode = 0o755 if entry.executable else 0o644
             target = os.open(aside, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
