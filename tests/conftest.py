@@ -25,6 +25,7 @@ def private_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     config.touch()
     monkeypatch.setenv("ARTFS_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("ARTFS_CONFIG", str(config))
+    monkeypatch.setenv("ARTFS_CACHE_PATH", str(tmp_path / "cache"))
 
 
 @pytest.fixture(autouse=True)

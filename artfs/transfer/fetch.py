@@ -37,7 +37,7 @@ from artfs.model.blocklist import BlockList, decode_block_list
 from artfs.model.digests import BLOCK_SIZE, digest_bytes
 from artfs.store.base import RangeSource
 from artfs.store.cache import Cache, Partial
-from artfs.transfer.fetchplan import FetchPlan, Ranges, Smalls
+from artfs.transfer.fetchplan import Came, FetchPlan, Ranges, Smalls
 from artfs.transfer.largeblob import LargeBlob, Notify, Waiter, large_key
 
 log = logging.getLogger(__name__)
@@ -64,6 +64,10 @@ class FetchStats:
     wrong: int = 0
     damaged: int = 0
     errors: deque[tuple[float, str]] = field(default_factory=lambda: deque(maxlen=20))
+
+
+class _Ended(Exception):
+    """The process ends; what was being checked is checked another time."""
 
 
 class Fetcher:
@@ -114,7 +118,7 @@ class Fetcher:
             self._work.notify_all()
         for notify in told:
             notify()
-        self._aside.shutdown(wait=False, cancel_futures=True)
+        self._aside.shutdown(cancel_futures=True)
         for thread in self._threads:
             thread.join(5.0)
 
@@ -317,13 +321,19 @@ class Fetcher:
 
     def _promote(self, partial: Partial) -> None:
         try:
-            self.cache.promote(partial)
+            self.cache.promote(partial, on_bytes=self._go_on)
+        except _Ended:
+            return
         except ArtfsError as error:
             self._tell(error, "checking a blob that is all there")
         except OSError as error:
             self._tell(StorageError.wrap(error, f"keeping blob {partial.digest}"), "checking a blob that is all there")
         finally:
             partial.close()
+
+    def _go_on(self, nbytes: int) -> None:
+        if self._closed:
+            raise _Ended
 
     def need_blocks(self, blob: LargeBlob, first: int, stop: int, notify: Notify) -> bool:
         """See LargeBlob.need."""
@@ -382,7 +392,7 @@ class Fetcher:
             self._threads.append(thread)
             thread.start()
 
-    def _next(self) -> Ranges | Smalls | None:
+    def _next(self) -> Came | Ranges | Smalls | None:
         return self._plan.next(may_look_ahead=self._busy_ahead < self._workers - FOR_READERS)
 
     def _run(self) -> None:
@@ -400,8 +410,10 @@ class Fetcher:
             try:
                 if isinstance(work, Smalls):
                     self._fetch_smalls(work.digests)
-                else:
+                elif isinstance(work, Ranges):
                     self._fetch_range(work)
+                elif (blob := self._large.get(work.key)) is not None:
+                    self._resolve(blob, work.indexes, None)
             except Exception as error:
                 # Whoever waited was told; this is a defect, and the thread goes on.
                 log.exception("fetching failed: %r", error)
@@ -538,12 +550,22 @@ class Fetcher:
     def _fetch_blocks(self, blob: LargeBlob, first: int, stop: int) -> Iterator[None]:
         """Fetches, checks and keeps blocks in order; yields after each. Raises CorruptError, and what the source does."""
         file = blob.file
-        if not isinstance(file, Partial):
-            # It is complete: there was nothing to fetch.
-            for index in range(first, stop):
+        assert file is not None
+        index = first
+        while index < stop:
+            if file.has(index):
+                # The first reader did not know what is here; or another process was faster.
                 self._resolve(blob, [index], None)
+                index += 1
                 yield
-            return
+                continue
+            assert isinstance(file, Partial)
+            following = next((at for at in range(index, stop) if file.has(at)), stop)
+            for _ in self._fetch_run(blob, file, index, following):
+                index += 1
+                yield
+
+    def _fetch_run(self, blob: LargeBlob, file: Partial, first: int, stop: int) -> Iterator[None]:
         deadline = self._deadline()
         coming = [
             self._aside.submit(self._fetch_hashes, file, page, deadline) for page in file.missing_hashes(first, stop)

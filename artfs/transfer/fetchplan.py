@@ -32,6 +32,16 @@ class Ranges:
 
 
 @dataclass(frozen=True, slots=True)
+class Came:
+    """These blocks of the large blob `key` were waited for and are here: somebody else brought them. Nothing is to be
+    fetched, but who waits must be told."""
+
+    key: str
+    indexes: list[int]
+    ahead: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Smalls:
     """Fetch these small blobs. `ahead`: nobody waits for them."""
 
@@ -55,6 +65,7 @@ class FetchPlan:
         self._blobs: dict[str, _Blocks] = {}
         self._urgent: OrderedDict[str, None] = OrderedDict()
         self._later: OrderedDict[str, None] = OrderedDict()
+        self._came: dict[str, list[int]] = {}
         self._small: OrderedDict[str, int] = OrderedDict()
         self._small_ahead: OrderedDict[str, int] = OrderedDict()
         self._small_flying: set[str] = set()
@@ -123,8 +134,13 @@ class FetchPlan:
         self._small_flying.discard(digest)
 
     # what next --------------------------------------------------------------------------------------------------
-    def next(self, *, may_look_ahead: bool) -> Ranges | Smalls | None:
+    def next(self, *, may_look_ahead: bool) -> Came | Ranges | Smalls | None:
         """The most urgent work, which is flying from now on; None: there is none (that may be done now)."""
+        work = self._next(may_look_ahead) if not self._came else None
+        # Looking for work may have found that some is done.
+        return Came(*self._came.popitem()) if self._came and work is None else work
+
+    def _next(self, may_look_ahead: bool) -> Ranges | Smalls | None:
         while self._urgent:
             key = next(iter(self._urgent))
             blob = self._blobs[key]
@@ -158,14 +174,17 @@ class FetchPlan:
 
     @property
     def has_work(self) -> bool:
-        return bool(self._urgent or self._small or self._small_ahead or self._later)
+        return bool(self._came or self._urgent or self._small or self._small_ahead or self._later)
 
     def _take_wanted(self, key: str, blob: _Blocks) -> tuple[int, int] | None:
         """The first blocks that somebody waits for, with those right behind them that are ahead."""
         while blob.wanted:
             first = min(blob.wanted)
             blob.wanted.discard(first)
-            if first in blob.flying or self._is_here(key, first):
+            if first in blob.flying:
+                continue
+            if self._is_here(key, first):
+                self._came.setdefault(key, []).append(first)
                 continue
             stop = first + 1
             while stop - first < RANGE_BLOCKS and stop not in blob.flying and (

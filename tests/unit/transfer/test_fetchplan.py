@@ -5,7 +5,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
 
-from artfs.transfer.fetchplan import RANGE_BLOCKS, SMALL_COUNT, SMALL_NBYTES, FetchPlan, Ranges, Smalls
+from artfs.transfer.fetchplan import RANGE_BLOCKS, SMALL_COUNT, SMALL_NBYTES, Came, FetchPlan, Ranges, Smalls
 
 
 def nothing_here(key: str, index: int) -> bool:
@@ -80,7 +80,11 @@ def test_what_came_meanwhile_is_passed_over() -> None:
     plan.want("a", range(3))
     plan.want_ahead("b", range(3))
     assert plan.next(may_look_ahead=True) == Ranges("a", 2, 3, False)
+    assert plan.has_work
+    assert plan.next(may_look_ahead=True) == Came("a", [0, 1])
     assert plan.next(may_look_ahead=True) == Ranges("b", 2, 3, True)
+    plan.want("c", [0])
+    assert plan.next(may_look_ahead=True) == Came("c", [0])
 
 
 def test_what_is_ahead_can_be_given_up(plan: FetchPlan) -> None:
@@ -138,7 +142,12 @@ class Machine(RuleBasedStateMachine):
     def take(self, ahead: bool) -> Ranges | None:
         work = self.plan.next(may_look_ahead=ahead)
         if work is None:
-            assert self.wanted <= self.flying | self.here
+            assert self.wanted <= self.flying
+            return None
+        if isinstance(work, Came):
+            found = {(work.key, index) for index in work.indexes}
+            assert found <= self.here
+            self.wanted -= found
             return None
         assert isinstance(work, Ranges) and 0 < work.stop - work.first <= RANGE_BLOCKS
         new = {(work.key, index) for index in range(work.first, work.stop)}
@@ -163,9 +172,12 @@ class Machine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         while (work := self.plan.next(may_look_ahead=True)) is not None:
-            assert isinstance(work, Ranges)
-            self.flying |= {(work.key, index) for index in range(work.first, work.stop)}
-        assert self.wanted <= self.flying | self.here
+            if isinstance(work, Came):
+                self.wanted -= {(work.key, index) for index in work.indexes}
+            else:
+                assert isinstance(work, Ranges)
+                self.flying |= {(work.key, index) for index in range(work.first, work.stop)}
+        assert self.wanted <= self.flying
 
 
 TestMachine = Machine.TestCase
