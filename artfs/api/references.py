@@ -19,7 +19,7 @@ from artfs.model.manifest import Manifest
 from artfs.model.names import check_path
 from artfs.references.base import Examined
 from artfs.references.router import References
-from artfs.references.uris import shown
+from artfs.references.uris import has_digest, shown
 from artfs.store.verify import digest_file
 from artfs.transfer.landing import open_landing
 
@@ -172,7 +172,7 @@ def _directory(dest: str, path: str) -> Iterator[int]:
 
 def _is_there(entry: RefEntry, name: str, dir_fd: int) -> bool:
     """Whether a file is there that is known to be right: only where the checksum is a digest."""
-    if not entry.uri.startswith(("file:", "artfs-artifact:", "wandb-artifact:")) or not entry.checksum:
+    if not has_digest(entry.uri) or not entry.checksum:
         return False
     try:
         fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=dir_fd)

@@ -52,6 +52,11 @@ def scheme_of(uri: str) -> str:
     return scheme
 
 
+def has_digest(uri: str) -> bool:
+    """Whether the checksum of a reference to `uri` is the SHA-256 of its bytes, and not what a server calls them."""
+    return uri.startswith(("file:", *(f"{scheme}:" for scheme in ARTIFACT_SCHEMES)))
+
+
 def shown(uri: str) -> str:
     """`uri` as messages and logs may show it: a query string may be somebody's right to read (a presigned URL)."""
     head, mark, _ = uri.partition("?") if _SCHEME.match(uri) and not uri.startswith(("file:", "s3:", "gs:")) else (uri, "", "")
