@@ -63,6 +63,13 @@ def _placed(examined: Examined, uri: str, name: str | None) -> list[tuple[str, R
         if path in placed:
             raise ConflictError(f"{shown(uri)} has two objects that would both be {path!r}")
         placed[path] = found.entry(os.fsencode(path.rpartition("/")[2]))
+    for path in placed:
+        while path := path.rpartition("/")[0]:
+            if path in placed:
+                raise ConflictError(
+                    f"{shown(uri)} has an object {path!r} and others below that, which as a file or directory is only one of "
+                    "them; add parts of it"
+                )
     return list(placed.items())
 
 
