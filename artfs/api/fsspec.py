@@ -200,15 +200,13 @@ class ArtfsFileSystem(AbstractFileSystem):  # type: ignore[misc]
         if mode != "rb":
             refuse(path)
         place = self._find(path)
-        entry = place.entry if isinstance(place, _InVersion) else None
-        if isinstance(entry, FileEntry):
-            assert isinstance(place, _InVersion)
-            return ArtfsFile(
-                self, path, entry, place.info(path), block_size=block_size or "default", cache_options=cache_options,
-                **options,
-            )
-        if isinstance(entry, RefEntry):
-            return _fetched(self, path, entry)
+        if isinstance(place, _InVersion):
+            entry = place.entry
+            if isinstance(entry, FileEntry):
+                options |= {"block_size": block_size or "default", "cache_options": cache_options}
+                return ArtfsFile(self, path, entry, place.info(path), **options)
+            if isinstance(entry, RefEntry):
+                return _fetched(self, path, entry)
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
 
     def cat_file(self, path: str, start: int | None = None, end: int | None = None, **options: Any) -> bytes:
