@@ -114,13 +114,14 @@ class Walk:
 
     def note(self, index: int) -> tuple[int, int] | None:
         """File `index` is opened. Returns (first, stop) of files to ask for ahead; None: nothing."""
-        follows = self._last >= 0 and 0 < index - self._last <= self.SKIPPED
-        if not follows:
-            if not self._last <= index < self._asked:  # several walkers of one directory
+        if self._last < 0 or not -self.SKIPPED <= index - self._last <= self.SKIPPED:
+            if index >= self._asked or index < self._last:
                 self._window = 0
                 self._asked = index + 1
-            self._last = index
+                self._last = index
             return None
+        if index <= self._last:
+            return None  # several walkers of one directory
         self._last = index
         if index + 1 < self._asked - self._window // 2:
             return None  # half of what was asked for is still before us

@@ -8,15 +8,15 @@ import os
 import stat
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from artfs.errors import BadBlobError, SourceChangedError, StorageError
 from artfs.model.blocklist import HASHES_PER_BLOCK, BlockList
 from artfs.model.digests import check_digest, digest_bytes
-from artfs.store.cache.index import CacheIndex, Pin, Row
+from artfs.store.cache.index import CacheIndex, Pin
 from artfs.store.cache.partial import Partial
 from artfs.store.linux import make_folder
 from artfs.store.verify import OnBytes, digest_file
@@ -29,6 +29,8 @@ _CREDIT = 64 * _MIB
 _SLACK = 0.95
 """Eviction goes on until so much of the limit is used, so that it is not needed again at once."""
 _NOTES = 512
+_EVICTED = 200
+"""Files that are locked and removed together."""
 _FLUSH_S = 5.0
 _STALE_S = 60.0
 """A file that is half-written for so long belongs to a process that was killed."""
@@ -80,11 +82,11 @@ class Cache:
         self._room_lock = threading.Lock()
         self._credit = 0
         self._is_full_until = 0.0
-        self._added: dict[str, tuple[int, bool]] = {}
+        self._added: dict[str, bool] = {}
         self._touched: set[str] = set()
         self._flushed_at = time.monotonic()
         self._pinned: tuple[float, int] = (-_PINNED_FOR_S, 0)
-        if self.index.is_new and any(os.scandir(self._blobs)):
+        if self.index.is_new and os.listdir(self._blobs):
             self.rescan()
 
     def path_of(self, digest: str) -> Path:
@@ -153,7 +155,7 @@ class Cache:
         except OSError as error:
             self._refused(error, digest)
             return False
-        self._note(digest, len(data), True)
+        self._note(digest, True)
         return True
 
     def _create(self, path: str) -> int | None:
@@ -180,17 +182,17 @@ class Cache:
 
     def discard(self, digest: str) -> None:
         """Removes a complete blob that was found wrong. Not there is fine."""
-        with suppress(FileNotFoundError):
-            os.unlink(self._path(digest))
         with suppress(StorageError):
             self.index.remove([digest])
+        with suppress(FileNotFoundError):
+            os.unlink(self._path(digest))
 
     # large blobs ------------------------------------------------------------------------------------------------
     def open_partial(self, digest: str, blocks: str, top: BlockList) -> Partial:
         """What is here of a large blob. `top`: the block list of that digest, checked. The caller closes it; eviction
         leaves it alone until then. Raises StorageError."""
         partial = Partial(f"{self._partial}/{check_digest(digest)}", digest, blocks, top)
-        self._note(digest, 0, False)
+        self._note(digest, False)
         return partial
 
     def keep_block(self, partial: Partial, index: int, data: bytes | memoryview) -> bool:
@@ -202,7 +204,7 @@ class Cache:
         except OSError as error:
             self._refused(error, partial.digest)
             return False
-        self._note(partial.digest, len(data), False)
+        self._note(partial.digest, False)
         return True
 
     def promote(self, partial: Partial, *, on_bytes: OnBytes | None = None) -> bool:
@@ -240,7 +242,7 @@ class Cache:
             return False
         with suppress(FileNotFoundError):
             os.unlink(f"{partial.path}.map")
-        self._note(partial.digest, 0, True)
+        self._note(partial.digest, True)
         return True
 
     def _is_right(self, partial: Partial, index: int) -> bool:
@@ -269,11 +271,11 @@ class Cache:
         return partial
 
     def _remove_partial(self, path: str) -> None:
-        for end in ("", ".map"):
-            with suppress(FileNotFoundError):
-                os.unlink(path + end)
         with suppress(StorageError):
             self.index.remove([os.path.basename(path)])
+        for end in (".map", ""):
+            with suppress(FileNotFoundError):
+                os.unlink(path + end)
 
     # room -------------------------------------------------------------------------------------------------------
     def make_room(self, nbytes: int) -> bool:
@@ -323,52 +325,39 @@ class Cache:
         self.flush()
         freed = skipped = 0
         while freed < nbytes:
-            rows = self.index.oldest(500, skipped)
+            rows = self.index.oldest(_EVICTED, skipped)
             if not rows:
                 break
-            gone = []
-            for row in rows:
-                if freed >= nbytes:
-                    break
-                if self._try_remove(row):
-                    gone.append(row.digest)
+            with ExitStack() as locks:
+                going = []
+                for row in rows:
+                    if freed >= nbytes:
+                        break
+                    path = self._path(row.digest) if row.complete else f"{self._partial}/{row.digest}"
+                    if not _try_lock(path, locks):
+                        skipped += 1
+                        continue
+                    going.append((row, path))
                     freed += row.nbytes
+                # The rows first, while nobody can use the files: who takes the same blob in afterwards gets a new row.
+                self.index.remove(row.digest for row, _ in going)
+                for row, path in going:
+                    for end in ("",) if row.complete else (".map", ""):
+                        with suppress(FileNotFoundError):
+                            os.unlink(path + end)
                     if on_blob is not None:
                         on_blob(row.nbytes)
-                else:
-                    skipped += 1
-            self.index.remove(gone)
         return freed
-
-    def _try_remove(self, row: Row) -> bool:
-        path = self._path(row.digest) if row.complete else f"{self._partial}/{row.digest}"
-        try:
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-        except FileNotFoundError:
-            return True
-        except PermissionError:
-            return False
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            with suppress(FileNotFoundError):
-                os.unlink(path)
-                if not row.complete:
-                    os.unlink(f"{path}.map")
-        except BlockingIOError:
-            return False
-        finally:
-            os.close(fd)
-        return True
 
     # notes ------------------------------------------------------------------------------------------------------
     def touch(self, digest: str) -> None:
         """It was used just now."""
         self._touched.add(digest)
 
-    def _note(self, digest: str, nbytes: int, complete: bool) -> None:
+    def _note(self, digest: str, complete: bool) -> None:
+        """It came, or grew."""
         with self._lock:
-            before, _ = self._added.get(digest, (0, False))
-            self._added[digest] = (before + nbytes, complete)
+            self._added[digest] = complete
             due = len(self._added) >= _NOTES or time.monotonic() - self._flushed_at > _FLUSH_S
         if due:
             try:
@@ -392,16 +381,12 @@ class Cache:
                 self._added = {**added, **self._added}
             raise
 
-    def _measured(self, added: dict[str, tuple[int, bool]]) -> Iterator[tuple[str, int, bool]]:
-        for digest, (nbytes, complete) in added.items():
-            if not complete or not nbytes:
-                # It grew, or changed its kind: the file knows.
-                try:
-                    path = self._path(digest) if complete else f"{self._partial}/{digest}"
-                    nbytes = os.stat(path).st_blocks * 512
-                except FileNotFoundError:
-                    continue
-            yield digest, nbytes, complete
+    def _measured(self, added: dict[str, bool]) -> Iterator[tuple[str, int, bool]]:
+        for digest, complete in added.items():
+            path = self._path(digest) if complete else f"{self._partial}/{digest}"
+            with suppress(FileNotFoundError):
+                status = os.stat(path)
+                yield digest, status.st_size if complete else status.st_blocks * 512, complete
 
     def rescan(self) -> None:
         """Makes the index anew from the files. Raises StorageError, OSError."""
@@ -409,7 +394,8 @@ class Cache:
         for path, complete in self._files():
             with suppress(FileNotFoundError):
                 status = os.stat(path)
-                found.append((os.path.basename(path), status.st_blocks * 512, int(status.st_mtime), complete))
+                size = status.st_size if complete else status.st_blocks * 512
+                found.append((os.path.basename(path), size, int(status.st_mtime), complete))
         self.index.replace_all(found)
 
     def _files(self) -> Iterator[tuple[str, bool]]:
@@ -434,8 +420,21 @@ class Cache:
             disk.f_bavail * disk.f_frsize, self.floor,
         )
 
+    # pins -------------------------------------------------------------------------------------------------------
     def pins(self) -> list[Pin]:
+        """By server and name."""
         return self.index.pins()
+
+    def pin(self, server: str, name: str, root: str, digests: Iterable[str]) -> Pin:
+        """Has eviction leave `digests` alone, whether they are here yet or not, until `unpin`. A pin of that name before
+        gives up what it kept. `root`: the tree that was meant. Raises StorageError."""
+        self._pinned = (-_PINNED_FOR_S, 0)
+        return self.index.pin(server, name, root, digests)
+
+    def unpin(self, server: str, name: str) -> bool:
+        """Whether there was such a pin. Raises StorageError."""
+        self._pinned = (-_PINNED_FOR_S, 0)
+        return self.index.unpin(server, name)
 
     def close(self) -> None:
         with suppress(StorageError):
@@ -448,3 +447,18 @@ class Cache:
     def __exit__(self, *exc_info: object) -> None:
         self.close()
 
+
+def _try_lock(path: str, locks: ExitStack) -> bool:
+    """Whether nobody uses the file (or it is gone); it stays so until `locks` are given back."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    locks.callback(os.close, fd)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
