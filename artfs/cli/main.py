@@ -48,6 +48,13 @@ SECTIONS: dict[str, dict[str, str]] = {
         "protect": "Show, add and remove protected aliases of a project.",
         "delete": "Delete versions or collections.",
     },
+    "Servers": {
+        "serve": "Serve a catalog to other machines.",
+        "login": "Use the catalog of a server.",
+        "logout": "Use this machine's own catalog again.",
+        "token": "Make, list, change and revoke tokens of a server.",
+        "audit": "Show who changed what on a server.",
+    },
     "Upkeep": {
         "gc": "Free what no version needs.",
         "backup": "Copy the catalog and the store somewhere safe.",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import insert, update
 
 from artfs.catalog import schema
 from artfs.catalog.sql import labels, names, queries, rows, runs
@@ -19,7 +19,7 @@ from artfs.model.ttl import check_ttl
 
 DEFAULT_TYPE = "dataset"
 
-_c, _m, _v = schema.collections, schema.memberships, schema.versions
+_m, _v = schema.memberships, schema.versions
 
 
 def commit(tx: Writing, new: NewVersion) -> Committed:
@@ -43,8 +43,7 @@ def commit(tx: Writing, new: NewVersion) -> Committed:
         return Committed(_same_again(tx, latest, aliases, tags, new), created=False)
     _check_latest(collection, latest, new.expect_latest)
     labels.check_protected(tx, collection.id, aliases, new.allow_protected)
-    index = tx.conn.execute(select(_c.c.next_index).where(_c.c.id == collection.id)).scalar_one()
-    stamp = labels.touch(tx, collection.id)
+    index, stamp = labels.take_index(tx, collection.id)
     version_id = tx.conn.execute(
         insert(_v)
         .values(
@@ -57,7 +56,9 @@ def commit(tx: Writing, new: NewVersion) -> Committed:
     labels.tag_version(tx, version_id, tags)
     if new.run_id is not None:
         runs.relate(tx, new.run_id, version_id, "logged")
-    return Committed(_join(tx, collection.id, version_id, index, stamp, aliases), created=True)
+    made = _join(tx, collection.id, version_id, index, stamp, aliases)
+    tx.did("commit", made.entity, made.project, made.name, digest=new.digest, aliases=list(aliases), tags=list(tags))
+    return Committed(made, created=True)
 
 
 def _sequence(tx: Writing, new: NewVersion) -> Collection:
@@ -95,6 +96,8 @@ def _same_again(
     if labels.tag_version(tx, latest.version.id, tags):
         stamp = labels.touch(tx, latest.collection_id)
         tx.conn.execute(update(_v).where(_v.c.id == latest.version.id).values(updated_at=stamp))
+        tx.note_version(latest.version.id)
+        tx.did("update_version", latest.entity, latest.project, latest.name, changed=["tags"])
     if new.run_id is not None:
         runs.relate(tx, new.run_id, latest.version.id, "logged")
     return rows.need_member(tx.conn, latest.id)
@@ -103,13 +106,12 @@ def _same_again(
 def _join(
     tx: Writing, collection_id: int, version_id: int, index: int, stamp: int, aliases: tuple[str, ...]
 ) -> Member:
-    """A new member with the next index, which gets `latest` and `aliases`."""
+    """A new member, which gets `latest` and `aliases`. `index`, `stamp`: as labels.take_index gave them."""
     member_id = tx.conn.execute(
         insert(_m)
         .values(collection_id=collection_id, version_id=version_id, member_index=index, created_at=stamp)
         .returning(_m.c.id)
     ).scalar_one()
-    tx.conn.execute(update(_c).where(_c.c.id == collection_id).values(next_index=index + 1))
     labels.place(tx, collection_id, stamp, (LATEST, *aliases), member_id, index)
     return rows.need_member(tx.conn, member_id)
 
@@ -135,5 +137,6 @@ def link(
     if here is not None:
         return labels.set_aliases(tx, here.id, (LATEST, *aliases), (), allow_protected)
     labels.check_protected(tx, target.id, aliases, allow_protected)
-    index = tx.conn.execute(select(_c.c.next_index).where(_c.c.id == target.id)).scalar_one()
-    return _join(tx, target.id, version_id, index, labels.touch(tx, target.id), aliases)
+    made = _join(tx, target.id, version_id, *labels.take_index(tx, target.id), aliases)
+    tx.did("link", made.entity, made.project, made.name, source=source.qualified_name, aliases=list(aliases))
+    return made

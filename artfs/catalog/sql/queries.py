@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import Any
 
 from sqlalchemy import (
+    BigInteger,
     BindParameter,
     ColumnElement,
     CompoundSelect,
@@ -276,7 +277,8 @@ def _named(collection_id: ColumnElement[int], alias: ColumnElement[str]) -> Colu
 
 
 BY_ALIAS = MemberQuery(*_IN_PLACE, IS_COMMITTED, _named(_c.c.id, _given("alias")))
-BY_INDEX = MemberQuery(*_IN_PLACE, IS_COMMITTED, _m.c.member_index == _given("index"))
+# Any number of 64 bits may be asked for, though no index has more than 31.
+BY_INDEX = MemberQuery(*_IN_PLACE, IS_COMMITTED, _m.c.member_index == bindparam("index", type_=BigInteger, required=True))
 MEMBER = MemberQuery(_m.c.id == _given("member_id"))
 MEMBERS_BY_ID = MemberQuery(_m.c.id.in_(_several("ids")))
 MEMBERS = MemberQuery(_m.c.collection_id == _given("collection_id"), IS_COMMITTED)

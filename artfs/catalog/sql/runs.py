@@ -34,6 +34,8 @@ def create_run(
             config=queries.to_json(config or {}), state="running", history_steps=0, created_at=tx.now,
         )
     )
+    tx.note(entity, project)
+    tx.did("create_run", entity, project, run_id, name=name, job_type=job_type)
     return rows.need_run(tx.conn, run_id)
 
 
@@ -74,22 +76,31 @@ def update_run(
             changes[name] = queries.to_json(merged)
     if changes:
         tx.conn.execute(update(_r).where(_r.c.id == run_id).values(changes))
+    if "state" in changes:
+        # What a run logs of itself is told to nobody: it may do so many times a second.
+        tx.note(run.entity, run.project)
+        tx.did("update_run", run.entity, run.project, run_id, state=state)
     return rows.need_run(tx.conn, run_id)
 
 
-def relate(tx: Writing, run_id: str, version_id: int, relation: Literal["logged", "used"]) -> None:
-    """Idempotent."""
+def relate(tx: Writing, run_id: str, version_id: int, relation: Literal["logged", "used"]) -> bool:
+    """Idempotent. Returns whether it is new."""
     there = select(_rv.c.at).where(
         _rv.c.run_id == run_id, _rv.c.version_id == version_id, _rv.c.relation == relation
     )
-    if tx.conn.execute(there).one_or_none() is None:
-        tx.conn.execute(insert(_rv).values(run_id=run_id, version_id=version_id, relation=relation, at=tx.now))
+    if tx.conn.execute(there).one_or_none() is not None:
+        return False
+    tx.conn.execute(insert(_rv).values(run_id=run_id, version_id=version_id, relation=relation, at=tx.now))
+    return True
 
 
 def record(tx: Writing, run_id: str, version_id: int, relation: Literal["logged", "used"]) -> None:
-    rows.need_run(tx.conn, run_id)
-    rows.need_living_version(tx.conn, version_id)
-    relate(tx, run_id, version_id, relation)
+    run = rows.need_run(tx.conn, run_id)
+    member = rows.need_living_version(tx.conn, version_id)
+    if relate(tx, run_id, version_id, relation):
+        tx.note(run.entity, run.project)
+        action = "record_use" if relation == "used" else "record_log"
+        tx.did(action, run.entity, run.project, run_id, version=member.qualified_name)
 
 
 def used_by(conn: Connection, version_id: int) -> list[RunRecord]:

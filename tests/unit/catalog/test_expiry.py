@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from artfs.catalog.sql.catalog import SqlCatalog
-from artfs.catalog.sql.opening import open_file
+from artfs.catalog.sql.sqlite.opening import open_file
 from artfs.errors import NotFoundError
 from artfs.model.ttl import INHERIT
 from artfs.testing.catalog_contract.making import C, E, P, digest, log

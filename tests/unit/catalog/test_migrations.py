@@ -13,13 +13,13 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine
 
 from artfs.catalog import open_catalog, schema
-from artfs.catalog.sql.engine import Database
 from artfs.catalog.sql.ledger import schema as ledger_schema
+from artfs.catalog.sql.sqlite.database import SqliteDatabase
 from artfs.model.ttl import INHERIT
 
 
 def test_migrations_produce_the_metadata_of_the_schema(template: Path) -> None:
-    database = Database(template)
+    database = SqliteDatabase(template)
     with database.read() as conn:
         assert compare_metadata(MigrationContext.configure(conn, opts={"compare_type": True}), ledger_schema.metadata) == []
     database.close()
@@ -53,7 +53,7 @@ def test_a_catalog_of_the_first_schema_is_migrated_with_what_it_holds(tmp_path: 
     config = Config()
     config.set_main_option("script_location", "artfs.catalog:migrations")
     sqlite3.connect(path).close()
-    database = Database(path)
+    database = SqliteDatabase(path)
     with database.write() as tx:
         config.attributes["connection"] = tx.conn
         command.upgrade(config, "0001")

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import event
 
 from artfs.catalog.sql.catalog import SqlCatalog
-from artfs.catalog.sql.engine import Database, connect
+from artfs.catalog.sql.sqlite.database import SqliteDatabase, connect
 from artfs.model.paging import PageRequest, make_cursor
 from artfs.model.ttl import INHERIT
 from artfs.testing.catalog_contract.making import C, E, P, at, digest, log
@@ -20,11 +20,11 @@ MANY = 1000
 
 
 @pytest.fixture(scope="module")
-def database(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
+def database(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SqliteDatabase]:
     """A collection of MANY versions, each with an alias and two tags, and a link to each; a second collection."""
     path = tmp_path_factory.mktemp("many") / "catalog.db"
     path.write_bytes(template.read_bytes())
-    database = Database(path)
+    database = SqliteDatabase(path)
     catalog = SqlCatalog(database)
     log(catalog, "other", "other")
     log(catalog, 0, aliases=("a0",))
@@ -53,7 +53,7 @@ def database(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 
 @contextmanager
-def statements(database: Database) -> Iterator[list[tuple[str, Any]]]:
+def statements(database: SqliteDatabase) -> Iterator[list[tuple[str, Any]]]:
     seen: list[tuple[str, Any]] = []
 
     def note(_conn: object, _cursor: object, statement: str, parameters: Any, *_: object) -> None:
@@ -85,7 +85,7 @@ QUESTIONS: dict[str, tuple[int, Callable[[SqlCatalog], object]]] = {
 
 
 @pytest.mark.parametrize("question", QUESTIONS)
-def test_a_question_is_few_statements_by_index(database: Database, question: str) -> None:
+def test_a_question_is_few_statements_by_index(database: SqliteDatabase, question: str) -> None:
     count, ask = QUESTIONS[question]
     with statements(database) as seen:
         ask(SqlCatalog(database))
@@ -98,7 +98,7 @@ def test_a_question_is_few_statements_by_index(database: Database, question: str
 
 @pytest.mark.parametrize("ask", [SqlCatalog.next_expiry, SqlCatalog.expire])
 def test_what_expires_is_found_without_looking_at_every_version(
-    database: Database, ask: Callable[[SqlCatalog], object]
+    database: SqliteDatabase, ask: Callable[[SqlCatalog], object]
 ) -> None:
     catalog = SqlCatalog(database)
     for ttl in (timedelta(days=36_000), INHERIT):
@@ -113,7 +113,7 @@ def test_what_expires_is_found_without_looking_at_every_version(
                 assert not [step for step in plan if "ix_versions_state" in step], (statement, plan)
 
 
-def test_all_members_come_with_their_labels(database: Database) -> None:
+def test_all_members_come_with_their_labels(database: SqliteDatabase) -> None:
     members = SqlCatalog(database).members(2)
     assert [member.index for member in members] == list(range(MANY))
     assert all(f"a{member.index}" in member.aliases for member in members)
@@ -121,7 +121,7 @@ def test_all_members_come_with_their_labels(database: Database) -> None:
     assert members[0].version.tags == ()
 
 
-def test_a_commit_does_not_look_at_the_other_versions(database: Database) -> None:
+def test_a_commit_does_not_look_at_the_other_versions(database: SqliteDatabase) -> None:
     catalog = SqlCatalog(database)
     counts = []
     for collection in ("other", C):
@@ -136,7 +136,7 @@ def test_a_commit_does_not_look_at_the_other_versions(database: Database) -> Non
     assert catalog.resolve(E, P, C, at(member.created_at)) == member
 
 
-def test_deleting_a_collection_is_few_statements(database: Database) -> None:
+def test_deleting_a_collection_is_few_statements(database: SqliteDatabase) -> None:
     catalog = SqlCatalog(database)
     collection = catalog.create_collection(E, P, "long")
     for number in range(5):
