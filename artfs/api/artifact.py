@@ -18,7 +18,7 @@ from artfs.api.collection import ArtifactCollection, need_collection
 from artfs.api.draft import DraftArtifact, Policy, StrPath
 from artfs.api.facts import ArtifactFacts, warn_use_as
 from artfs.api.files import ArtifactFiles, single_file
-from artfs.api.getvalue import get_value
+from artfs.api.getvalue import find_entry, get_value
 from artfs.api.ingest import LogTarget
 from artfs.api.manifest import ManifestEntry
 from artfs.api.media.base import Value
@@ -31,7 +31,6 @@ from artfs.api.version import LoggedArtifact
 from artfs.errors import (
     ConflictError,
 )
-from artfs.model.names import check_path
 from artfs.model.records import Member, Version
 from artfs.settings import Settings
 
@@ -283,9 +282,9 @@ class Artifact(ArtifactFacts):
     # reading --------------------------------------------------------------------------------------
 
     def get_entry(self, name: StrPath) -> ManifestEntry:
-        """The entry at the path `name`. Raises ArtifactNotLoggedError, PathNotFoundError (a KeyError),
-        InvalidNameError."""
-        return self._logged("get_entry").manifest.entries[check_path(name)]
+        """The entry at the path `name`; of a table or another value also without its suffix. Raises
+        ArtifactNotLoggedError, PathNotFoundError (a KeyError)."""
+        return find_entry(self._logged("get_entry"), name)
 
     def get_path(self, name: StrPath) -> ManifestEntry:
         """Deprecated: `get_entry`."""

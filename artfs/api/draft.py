@@ -28,6 +28,7 @@ from artfs.errors import (
     ArtifactFinalizedError,
     ConflictError,
     InvalidArgumentError,
+    InvalidNameError,
     PathNotFoundError,
     SourceChangedError,
     StorageError,
@@ -289,9 +290,13 @@ class DraftArtifact:
         name = os.fspath(item.path if isinstance(item, ManifestEntry) else item)
         if not name.strip("./"):
             raise PathNotFoundError(f"{name!r} names nothing that could be removed from an artifact")
+        try:
+            path = check_path(name)
+        except InvalidNameError as error:
+            raise PathNotFoundError(f"there is nothing to remove: {error}") from None
         with self.lock:
             self.check_open()
-            self.items.remove(check_path(name))
+            self.items.remove(path)
             self._built = None
 
     def close(self) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from datetime import date, datetime, time
 from typing import Any
 
-from artfs.errors import InvalidMetadataError
+from artfs.errors import InvalidMetadataError, MetadataTypeError
 
 MAX_KEYS = 100
 """Most keys at the top level; nested objects may have more."""
@@ -22,9 +22,9 @@ def check_metadata(value: object) -> dict[str, Any]:
     {}.
 
     NaN becomes None, keys become str, tuples and sets lists, bytes str, times ISO 8601 text, slices and NumPy
-    values their plain forms. Raises InvalidMetadataError (a ValueError) for text that is not a JSON object,
-    more than 100 keys at the top, an infinity, or nesting over 100 levels; TypeError for a `value` of another
-    type or something inside that has no JSON form.
+    values their plain forms. Raises InvalidMetadataError (a ValueError) for text that is not JSON, more than 100
+    keys at the top, an infinity, or nesting over 100 levels; MetadataTypeError (a TypeError, too) for JSON text of
+    anything but an object; TypeError for a `value` of another type or something inside that has no JSON form.
     """
     if value is None or value == "":
         return {}
@@ -34,7 +34,7 @@ def check_metadata(value: object) -> dict[str, Any]:
         except (ValueError, RecursionError) as error:
             raise InvalidMetadataError(f"the metadata is not valid JSON: {error}") from None
         if not isinstance(value, dict):
-            raise InvalidMetadataError('the metadata must be a JSON object, such as {"epochs": 3}')
+            raise MetadataTypeError('the metadata must be a JSON object, such as {"epochs": 3}')
     if not isinstance(value, Mapping):
         raise TypeError(f"metadata must be a dict (or its JSON text), not {type(value).__name__}")
     if len(value) > MAX_KEYS:

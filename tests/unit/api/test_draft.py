@@ -686,7 +686,7 @@ def test_remove(session: Session, make_files: Any) -> None:
     assert artifact.digest == Artifact("b", "t").digest
 
 
-@pytest.mark.parametrize("item", ["nothing", "", ".", "./", "d/", "x"])
+@pytest.mark.parametrize("item", ["nothing", "", ".", "./", "d/", "x", "/f", "../f", "f\0"])
 def test_remove_what_is_not_there(session: Session, make_files: Any, item: str) -> None:
     artifact = Artifact("a", "t")
     artifact.add_dir(make_files("in", {"f": "4"}))
