@@ -198,6 +198,9 @@ class DraftArtifact:
         self.kept_values: dict[int, tuple[object, str]] = {}
         """The same of those that came with others: the tables of a joined one, the classes of images."""
         self.finalized = False
+        self.distributed_id: str | None = None
+        self.is_part = False
+        """Whether it is kept as a part of a version that is not made yet (see ingest.add_part)."""
         self.committed: Committed | None = None
         self.lock = threading.RLock()
         self.items: PathMap[Item] = PathMap()

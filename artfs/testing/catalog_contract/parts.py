@@ -92,7 +92,7 @@ class PartsContract:
         assert catalog.try_project(E, "elsewhere") is None
         for bad in ({"run_id": "a/b"}, {"run_id": "r" * 65}, {"group": ""}, {"tags": [""]}, {"tags": ["a\nb"]}):
             with pytest.raises(InvalidNameError):
-                catalog.create_run(E, P, **bad)  # type: ignore[arg-type]
+                catalog.create_run(E, P, **bad)
         assert [found.id for found in catalog.runs(E, P)] == ["mine.1"]
 
     def test_what_describes_a_run_can_be_changed(self, catalog: Catalog) -> None:
