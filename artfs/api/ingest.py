@@ -253,7 +253,7 @@ def add_part(
     wanted = tuple(check_alias(alias) for alias in as_names(aliases))
     with draft.lock:
         draft.check_open("upsert_artifact")
-        with _batch(draft, target.session) as batch:
+        with _batch(draft, target) as batch:
             built = build_manifest(_settle(draft, batch, target.session.settings.worker_count), draft.items.empty_dirs())
             for _, data in built.objects:
                 batch.put_bytes(data)
