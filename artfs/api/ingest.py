@@ -127,11 +127,11 @@ def _note_dir(draft: DraftArtifact, root: StrPath) -> _Found:
     items: list[tuple[str, Item]] = []
     empty_dirs: list[str] = []
     bad: list[tuple[str, str]] = []
-    top = root_place(root)
+    top, rules = root_place(root), IgnoreRules.none()
     todo = [top]
     while todo:
         place = todo.pop()
-        found = list_directory(place, IgnoreRules.none())
+        found = list_directory(place, rules)
         bad += found.bad
         if not found.names:
             empty_dirs.append(place.relative)
@@ -148,7 +148,7 @@ def _note_dir(draft: DraftArtifact, root: StrPath) -> _Found:
                     items.append((path, Pending.of(local, os.stat(local))))
             except OSError as error:
                 raise SourceChangedError(f"{local} changed while it was added: {error.strerror}") from None
-    check_bad(top, bad)
+    check_bad(top, bad, rules)
     return items, empty_dirs
 
 

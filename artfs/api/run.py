@@ -267,6 +267,8 @@ class Run:
         As Artifact.link, but `target_path` is completed by this run's entity and project.
         """
         self._tracker.check_running()
+        if not isinstance(artifact, Artifact):
+            raise TypeError(f"link_artifact takes an Artifact, not {artifact.__class__.__name__}")
         if artifact.is_draft():
             log(artifact, self._tracker.target())
         state = self._here(artifact, "link_artifact")

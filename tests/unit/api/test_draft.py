@@ -561,6 +561,7 @@ def test_add_dir_of_what_no_version_can_hold(session: Session, make_files: Any, 
     with pytest.raises(DraftInvalidError) as caught:
         artifact.add_dir(root, policy=policy)
     assert caught.value.paths == ("broken", "d/loop", "d/pipe")
+    assert str(caught.value).endswith("; remove them or add only the folders beside them")
     assert paths(artifact) == []
 
 
