@@ -88,11 +88,11 @@ def unwatch(*arguments: object, **options: object) -> None:
     """Taken for the sake of scripts written for wandb, without effect: there are no charts."""
 
 
-def finish(exit_code: int | None = None) -> None:
+def finish(exit_code: int | None = None, quiet: bool | None = None) -> None:
     """`Run.finish` of the current run; nothing when there is none."""
     run = try_run()
     if run is not None:
-        run.finish(exit_code)
+        run.finish(exit_code, quiet)
 
 
 def login(*arguments: object, **options: object) -> bool:

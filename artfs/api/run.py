@@ -384,8 +384,9 @@ class Run:
     def unwatch(self, *arguments: object, **options: object) -> None:
         """Without effect."""
 
-    def finish(self, exit_code: int | None = None) -> None:
-        """Ends the run: "finished", or "failed" when `exit_code` is neither None nor 0. Again is fine."""
+    def finish(self, exit_code: int | None = None, quiet: bool | None = None) -> None:
+        """Ends the run: "finished", or "failed" when `exit_code` is neither None nor 0. Again is fine. `quiet`: without
+        effect, as nothing is printed."""
         leave_run(self._tracker)
         self._tracker.finish("failed" if exit_code else "finished")
 

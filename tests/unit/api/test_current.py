@@ -179,7 +179,7 @@ def test_a_run_is_found_by_its_path(session: Session) -> None:
 
 def test_finish_with_an_exit_code(session: Session) -> None:
     run = artfs.init()
-    artfs.finish(exit_code=1)
+    artfs.finish(exit_code=1, quiet=True)
     assert run.state == "failed"
 
 
