@@ -42,10 +42,23 @@ def add_reference(
     if not isinstance(uri, ManifestEntry | str):
         raise TypeError(f"add_reference takes a URI or an entry of an artifact, not {type(uri).__name__}")
     text = uri if isinstance(uri, str) else uri.ref_url()
-    examined = draft.session.references.examine(text, checksum=checksum, max_objects=max_objects)
-    placed = _placed(examined, text, None if name is None else os.fspath(name))
+    placed = examine(draft.session.references, text, name, checksum=checksum, max_objects=max_objects)
     draft.put_all(dict(placed), [], overwrite=False)
     return [draft.view(path, entry) for path, entry in placed]
+
+
+def examine(
+    references: References,
+    uri: str,
+    name: StrPath | None = None,
+    *,
+    checksum: bool = True,
+    max_objects: int | None = None,
+) -> list[tuple[str, RefEntry]]:
+    """Paths and entries of what a URI names, as they stand in an artifact that it is added to. Raises what
+    References.examine raises; InvalidArgumentError, InvalidNameError, ConflictError for the places."""
+    examined = references.examine(uri, checksum=checksum, max_objects=max_objects)
+    return _placed(examined, uri, None if name is None else os.fspath(name))
 
 
 def _placed(examined: Examined, uri: str, name: str | None) -> list[tuple[str, RefEntry]]:

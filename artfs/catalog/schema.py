@@ -30,7 +30,7 @@ from sqlalchemy import (
 
 # Alembic revisions, oldest first. The last is what this program reads and writes. A database at a revision that is not
 # here was made by a newer program. Compared by SQL when a catalog is opened, so that Alembic need not be imported.
-REVISIONS = ("0001", "0002", "0003")
+REVISIONS = ("0001", "0002", "0003", "0004")
 
 # `PRAGMA application_id` of a catalog ("artf" in ASCII): tells our file from any other SQLite database.
 APPLICATION_ID = 0x61727466
@@ -160,7 +160,8 @@ collection_tags = Table(
 runs = Table(
     "runs",
     metadata,
-    # 8 characters of a-z0-9, random; unique over the whole catalog because it is how users name a run.
+    # model.names.check_run_id, or 8 characters of a-z0-9, random; unique over the whole catalog because it is how users
+    # name a run.
     Column("id", String(64), primary_key=True),
     ref_column("project_id", "projects.id"),
     # What is shown; the id when none was given. Not unique.
@@ -180,6 +181,12 @@ runs = Table(
     time_column("finished_at", nullable=True),
     # A JSON object as text: the last value that was logged of each name, and what the run put there. NULL: nothing.
     Column("summary", Text, nullable=True),
+    # What runs that belong together have in common (model.names.check_label). NULL: none given.
+    Column("group_name", String(128), nullable=True),
+    # A JSON list of texts. NULL: none.
+    Column("tags", Text, nullable=True),
+    # NULL: none given.
+    Column("notes", Text, nullable=True),
     Index("ix_runs_project_id", "project_id", "created_at"),
 )
 
@@ -284,6 +291,29 @@ alias_events = Table(
     Column("member_index", Integer, nullable=True),
     # For "what did this alias name at that time".
     Index("ix_alias_events_collection_id_alias_at", "collection_id", "alias", "at"),
+    sqlite_autoincrement=True,
+)
+
+version_parts = Table(
+    "version_parts",
+    metadata,
+    # What runs have contributed to versions that are not made yet. A row goes with the commit of its version, or
+    # PARTS_LIVE after the last part with its distributed_id came. Its id orders the parts.
+    id_column(),
+    ref_column("project_id", "projects.id"),
+    # The sequence that the version will be logged to, which may not exist yet, and its type.
+    Column("collection", String(128), nullable=False),
+    Column("type", String(128), nullable=False),
+    # Which parts make one version (model.names.check_label).
+    Column("distributed_id", String(128), nullable=False),
+    # As versions.digest.
+    Column("digest", String(64), CheckConstraint("length(digest) = 64", name="digest"), nullable=False),
+    # A JSON list of aliases.
+    Column("aliases", Text, nullable=False),
+    # NULL: no run did.
+    Column("run_id", String(64), ForeignKey("runs.id"), nullable=True),
+    time_column("created_at"),
+    Index("ix_version_parts_project_id", "project_id", "collection", "distributed_id"),
     sqlite_autoincrement=True,
 )
 

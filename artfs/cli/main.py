@@ -26,7 +26,7 @@ SECTIONS: dict[str, dict[str, str]] = {
         "status": "Show running mounts, drafts and sizes.",
     },
     "Making versions": {
-        "log": "Make a version from a directory or file, without the mount.",
+        "log": "Make a version from a directory, a file or a URI, without the mount.",
         "commit": "Turn a draft into the next version.",
         "draft": "List, compare, start and abandon drafts.",
     },
@@ -210,7 +210,8 @@ def main() -> NoReturn:
 
 
 def _with_hint(error: click.ClickException) -> str:
-    text = error.format_message()
+    # One line: click lists the choices of an argument below each other.
+    text = error.format_message().replace("\n\t", " ")
     if isinstance(error, click.UsageError) and error.ctx is not None:
         return f"{text} (see `{error.ctx.command_path} --help`)"
     return text

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import EllipsisType
 from typing import Any
 
-from artfs.catalog.sql import commits, labels, names, pages, policies, rows, runs, versions
+from artfs.catalog.sql import commits, labels, names, pages, parts, policies, rows, runs, versions
 from artfs.catalog.sql.engine import Database, Writing
 from artfs.model.paging import Page, PageRequest
 from artfs.model.records import (
@@ -19,7 +19,9 @@ from artfs.model.records import (
     Committed,
     HistoryRow,
     Member,
+    NewPart,
     NewVersion,
+    Part,
     Project,
     RunRecord,
     Version,
@@ -169,6 +171,14 @@ class SqlCatalog:
         with self._write() as tx:
             return commits.commit(tx, new)
 
+    def add_part(self, new: NewPart) -> None:
+        with self._write() as tx:
+            parts.add(tx, new)
+
+    def parts(self, entity: str, project: str, collection: str, distributed_id: str) -> list[Part]:
+        with self._db.read() as conn:
+            return parts.waiting(conn, entity, project, collection, distributed_id)
+
     def set_aliases(
         self, member_id: int, *, add: Iterable[str] = (), remove: Iterable[str] = (), allow_protected: bool = False
     ) -> Member:
@@ -206,11 +216,12 @@ class SqlCatalog:
     # runs -------------------------------------------------------------------------------------------------------
 
     def create_run(
-        self, entity: str, project: str, *, name: str | None = None, job_type: str | None = None,
-        config: dict[str, Any] | None = None,
+        self, entity: str, project: str, *, run_id: str | None = None, name: str | None = None,
+        job_type: str | None = None, config: dict[str, Any] | None = None, group: str | None = None,
+        tags: Iterable[str] = (), notes: str | None = None,
     ) -> RunRecord:
         with self._write() as tx:
-            return runs.create_run(tx, entity, project, name, job_type, config)
+            return runs.create_run(tx, entity, project, run_id, name, job_type, config, group, tags, notes)
 
     def run(self, run_id: str) -> RunRecord:
         with self._db.read() as conn:
@@ -226,10 +237,11 @@ class SqlCatalog:
 
     def update_run(
         self, run_id: str, *, state: str | None = None, history_steps: int | None = None,
-        summary: dict[str, Any] | None = None, config: dict[str, Any] | None = None,
+        summary: dict[str, Any] | None = None, config: dict[str, Any] | None = None, name: str | None = None,
+        tags: Iterable[str] | None = None, notes: str | None = None,
     ) -> RunRecord:
         with self._write() as tx:
-            return runs.update_run(tx, run_id, state, history_steps, summary, config)
+            return runs.update_run(tx, run_id, state, history_steps, summary, config, name, tags, notes)
 
     def add_history(self, run_id: str, history: Iterable[HistoryRow]) -> RunRecord:
         with self._write() as tx:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from sqlalchemy import insert, update
 
 from artfs.catalog import schema
-from artfs.catalog.sql import labels, names, queries, rows, runs
+from artfs.catalog.sql import labels, names, parts, queries, rows, runs
 from artfs.catalog.sql.engine import Writing
 from artfs.catalog.sql.labels import LATEST
 from artfs.errors import ConflictError, LatestMovedError, UsageError
@@ -38,9 +38,10 @@ def commit(tx: Writing, new: NewVersion) -> Committed:
     collection = _sequence(tx, new)
     if new.run_id is not None:
         rows.need_run(tx.conn, new.run_id)
+    loggers = [*([] if new.run_id is None else [new.run_id]), *parts.take(tx, new)]
     latest = queries.MEMBER_NAMED.first(tx.conn, collection_id=collection.id, alias=LATEST)
     if latest is not None and latest.version.digest == new.digest:
-        return Committed(_same_again(tx, latest, aliases, tags, new), created=False)
+        return Committed(_same_again(tx, latest, aliases, tags, loggers, new), created=False)
     _check_latest(collection, latest, new.expect_latest)
     labels.check_protected(tx, collection.id, aliases, new.allow_protected)
     index, stamp = labels.take_index(tx, collection.id)
@@ -54,8 +55,8 @@ def commit(tx: Writing, new: NewVersion) -> Committed:
         .returning(_v.c.id)
     ).scalar_one()
     labels.tag_version(tx, version_id, tags)
-    if new.run_id is not None:
-        runs.relate(tx, new.run_id, version_id, "logged")
+    for run_id in loggers:
+        runs.relate(tx, run_id, version_id, "logged")
     made = _join(tx, collection.id, version_id, index, stamp, aliases)
     tx.did("commit", made.entity, made.project, made.name, digest=new.digest, aliases=list(aliases), tags=list(tags))
     return Committed(made, created=True)
@@ -90,7 +91,7 @@ def _check_latest(collection: Collection, latest: Member | None, expected: int |
 
 
 def _same_again(
-    tx: Writing, latest: Member, aliases: tuple[str, ...], tags: tuple[str, ...], new: NewVersion
+    tx: Writing, latest: Member, aliases: tuple[str, ...], tags: tuple[str, ...], loggers: list[str], new: NewVersion
 ) -> Member:
     labels.set_aliases(tx, latest.id, aliases, (), new.allow_protected)
     if labels.tag_version(tx, latest.version.id, tags):
@@ -98,8 +99,8 @@ def _same_again(
         tx.conn.execute(update(_v).where(_v.c.id == latest.version.id).values(updated_at=stamp))
         tx.note_version(latest.version.id)
         tx.did("update_version", latest.entity, latest.project, latest.name, changed=["tags"])
-    if new.run_id is not None:
-        runs.relate(tx, new.run_id, latest.version.id, "logged")
+    for run_id in loggers:
+        runs.relate(tx, run_id, latest.version.id, "logged")
     return rows.need_member(tx.conn, latest.id)
 
 

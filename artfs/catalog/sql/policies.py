@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import ColumnElement, Connection, delete, func, insert, or_, select, update
 
 from artfs.catalog import schema
-from artfs.catalog.sql import labels, names, queries, rows, versions
+from artfs.catalog.sql import labels, names, parts, queries, rows, versions
 from artfs.catalog.sql.engine import Writing
 from artfs.errors import InvalidArgumentError
 from artfs.model.names import REGISTRY_PREFIX, check_entity_name
@@ -147,6 +147,7 @@ def next_expiry(conn: Connection) -> datetime | None:
 
 def expire(tx: Writing, limit: int) -> list[Member]:
     """See Catalog.expire."""
+    parts.forget(tx)
     at = _v.c.created_at + _v.c.ttl_s * _MICROSECONDS
     own = select(_v.c.id).where(*_OWN, at <= tx.now, ~_stays()).order_by(at, _v.c.id).limit(limit)
     due = list(tx.conn.execute(own).scalars())

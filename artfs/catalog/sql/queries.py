@@ -32,7 +32,7 @@ from artfs.model.records import Collection, Member, Project, RunRecord, Version
 from artfs.model.ttl import INHERIT, ArtifactTTL, Ttl
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
+MICROSECOND = timedelta(microseconds=1)
 
 _p, _c, _m, _v, _r = schema.projects, schema.collections, schema.memberships, schema.versions, schema.runs
 _aliases, _run_versions = schema.aliases, schema.run_versions
@@ -52,7 +52,7 @@ def to_time(stamp: int) -> datetime:
 
 
 def to_stamp(when: datetime) -> int:
-    return (when - _EPOCH) // _MICROSECOND
+    return (when - _EPOCH) // MICROSECOND
 
 
 def to_json(value: dict[str, Any]) -> str:
@@ -245,7 +245,8 @@ class RunQuery:
                 config=json.loads(row.config), state=row.state, history_steps=row.history_steps,
                 created_at=to_time(row.created_at),
                 finished_at=None if row.finished_at is None else to_time(row.finished_at),
-                summary=json.loads(row.summary) if row.summary else {},
+                summary=json.loads(row.summary) if row.summary else {}, group=row.group_name,
+                tags=tuple(json.loads(row.tags)) if row.tags else (), notes=row.notes,
             )
             for row in conn.execute(self._rows, given)
         ]

@@ -13,7 +13,8 @@ from sqlalchemy import Connection, insert, select, update
 from artfs.catalog import schema
 from artfs.catalog.sql import names, queries, rows
 from artfs.catalog.sql.engine import Writing
-from artfs.errors import UsageError
+from artfs.errors import ConflictError, UsageError
+from artfs.model.names import check_label, check_run_id
 from artfs.model.records import HistoryRow, Member, RunRecord
 
 STATES = ("running", "finished", "failed", "crashed")
@@ -23,15 +24,20 @@ _r, _rv, _h = schema.runs, schema.run_versions, schema.run_history
 
 
 def create_run(
-    tx: Writing, entity: str, project: str, name: str | None, job_type: str | None, config: dict[str, Any] | None
+    tx: Writing, entity: str, project: str, run_id: str | None, name: str | None, job_type: str | None,
+    config: dict[str, Any] | None, group: str | None, tags: Iterable[str], notes: str | None,
 ) -> RunRecord:
     """See Catalog.create_run. Without a name its id is its name."""
     place = names.create_project(tx, entity, project)
-    run_id = _new_id(tx.conn)
+    if run_id is None:
+        run_id = _new_id(tx.conn)
+    elif _is_taken(tx.conn, check_run_id(run_id)):
+        raise ConflictError(f"there is a run {run_id!r} already")
     tx.conn.execute(
         insert(_r).values(
             id=run_id, project_id=place.id, name=name or run_id, job_type=job_type,
             config=queries.to_json(config or {}), state="running", history_steps=0, created_at=tx.now,
+            group_name=None if group is None else check_label("group", group), tags=_tags(tags), notes=notes or None,
         )
     )
     tx.note(entity, project)
@@ -39,10 +45,19 @@ def create_run(
     return rows.need_run(tx.conn, run_id)
 
 
+def _tags(tags: Iterable[str]) -> str | None:
+    checked = [check_label("tag", tag) for tag in dict.fromkeys(tags)]
+    return json.dumps(checked) if checked else None
+
+
+def _is_taken(conn: Connection, run_id: str) -> bool:
+    return conn.execute(select(_r.c.id).where(_r.c.id == run_id)).one_or_none() is not None
+
+
 def _new_id(conn: Connection) -> str:
     while True:
         run_id = "".join(secrets.choice(_LETTERS) for _ in range(8))
-        if conn.execute(select(_r.c.id).where(_r.c.id == run_id)).one_or_none() is None:
+        if not _is_taken(conn, run_id):
             return run_id
 
 
@@ -54,7 +69,8 @@ def runs(conn: Connection, entity: str, project: str) -> list[RunRecord]:
 
 def update_run(
     tx: Writing, run_id: str, state: str | None, history_steps: int | None, summary: dict[str, Any] | None = None,
-    config: dict[str, Any] | None = None,
+    config: dict[str, Any] | None = None, name: str | None = None, tags: Iterable[str] | None = None,
+    notes: str | None = None,
 ) -> RunRecord:
     """See Catalog.update_run. A state other than "running" sets finished_at (the first time), "running" clears it."""
     run = rows.need_run(tx.conn, run_id)
@@ -71,9 +87,15 @@ def update_run(
         if history_steps < 0:
             raise UsageError(f"a run cannot have logged {history_steps} steps")
         changes["history_steps"] = history_steps
-    for name, values, now in (("summary", summary, run.summary), ("config", config, run.config)):
+    for column, values, now in (("summary", summary, run.summary), ("config", config, run.config)):
         if values and (merged := {**now, **values}) != now:
-            changes[name] = queries.to_json(merged)
+            changes[column] = queries.to_json(merged)
+    if name is not None:
+        changes["name"] = name or run_id
+    if tags is not None:
+        changes["tags"] = _tags(tags)
+    if notes is not None:
+        changes["notes"] = notes or None
     if changes:
         tx.conn.execute(update(_r).where(_r.c.id == run_id).values(changes))
     if "state" in changes:

@@ -116,7 +116,9 @@ def in_state(conn: Connection, state: str) -> list[Member]:
 
 
 def live_roots(conn: Connection) -> list[str]:
-    return list(conn.execute(select(_v.c.digest).where(_v.c.state != "DELETED").distinct()).scalars())
+    """Each once, however many versions and parts have it."""
+    versions = select(_v.c.digest).where(_v.c.state != "DELETED")
+    return list(conn.execute(versions.union(select(schema.version_parts.c.digest))).scalars())
 
 
 def alias_history(conn: Connection, collection_id: int) -> list[tuple[datetime, str, int | None]]:

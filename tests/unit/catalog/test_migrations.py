@@ -42,7 +42,7 @@ def _statements(path: Path) -> dict[str, list[str]]:
     ):
         if name != "alembic_version":
             # Neither the order of a table's constraints matters, nor on which line a column stands that was added later.
-            lines = re.split(r"\n|, (?=ttl_s |summary |quota )", sql.rstrip().removesuffix(")"))
+            lines = re.split(r"\n|, (?=(?:ttl_s|summary|quota|group_name|tags|notes) )", sql.rstrip().removesuffix(")"))
             found[name] = sorted(filter(None, (re.sub(r"\s+", " ", line).strip(" ,") for line in lines)))
     connection.close()
     return found
@@ -71,7 +71,7 @@ def test_a_catalog_of_the_first_schema_is_migrated_with_what_it_holds(tmp_path: 
     with open_catalog(path) as catalog:
         version = catalog.resolve("local", "p", "c", "v0").version
         assert (version.ttl, version.lifetime) == (INHERIT, None)
-        assert catalog.run("r").summary == {}
+        assert (catalog.run("r").summary, catalog.run("r").group, catalog.run("r").tags) == ({}, None, ())
         catalog.set_default_ttl("local", "p", timedelta(days=1))
         assert catalog.resolve("local", "p", "c", "v0").version.lifetime == timedelta(days=1)
 
