@@ -34,6 +34,9 @@ from artfs.wire.routes import CHANGE_HEADER, JSON, Route, encode_query
 CONNECT_S = 10.0
 """How long a connection may take at most, in seconds."""
 
+PROBE_S = 3.0
+"""How long a call may take that finds out whether a server is back, in seconds."""
+
 CONNECTIONS = 32
 """Most connections to a server at once."""
 
@@ -49,6 +52,8 @@ class Http:
         base_url: without a slash at its end.
         on_change: told the number of the newest change by each answer to a call that changed something.
         on_contact: told whether a try reached the server: True, or False with what went wrong.
+        gate: asked before each call (not for events). Raises UnavailableError to refuse it; True: it should find out
+            quickly whether the server answers.
     """
 
     def __init__(
@@ -59,6 +64,7 @@ class Http:
         self.timeout_s = timeout_s
         self.on_change: Callable[[int], None] = lambda number: None
         self.on_contact: Callable[[bool, str], None] = lambda reached, what: None
+        self.gate: Callable[[], bool] = lambda: False
         self._closed = threading.Event()
         self._headers = {"Accept": JSON, "User-Agent": "artfs", **({"Authorization": f"Bearer {token}"} if token else {})}
         self._client = make_client(self.base_url, ca_bundle, proxy)
@@ -111,6 +117,8 @@ class Http:
     ) -> httpx.Response:
         """As `call`, with bodies as they are: returns a successful answer, read."""
         limit_s = self.timeout_s if timeout_s is None else timeout_s
+        if self.gate():
+            limit_s = min(limit_s, PROBE_S)
         backoff = Backoff(limit_s)
         began = time.monotonic()
         tried, is_open = 0, False  # is_open: an earlier try may have done it
@@ -151,6 +159,8 @@ class Http:
         """One try, whose answer is read by the body of the `with`; there may be `silence_s` between two pieces of it. Raises as
         `call`; what goes wrong in the body comes out as UnavailableError."""
         self._check_open()
+        if route.name != "events":
+            self.gate()
         timeout = httpx.Timeout(silence_s, connect=min(CONNECT_S, silence_s))
         request = self._request(route, arguments, query, content, headers, timeout)
         with self._translated():
