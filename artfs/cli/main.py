@@ -48,6 +48,12 @@ SECTIONS: dict[str, dict[str, str]] = {
         "protect": "Show, add and remove protected aliases of a project.",
         "delete": "Delete versions or collections.",
     },
+    "The cache": {
+        "cache": "Look after the blobs of servers that this machine keeps.",
+        "pin": "Fetch a version and keep it in the cache.",
+        "unpin": "Let the cache forget a version again.",
+        "prefetch": "Fetch what will be read into the cache.",
+    },
     "Servers": {
         "serve": "Serve a catalog to other machines.",
         "login": "Use the catalog of a server.",

@@ -161,15 +161,8 @@ class Fetcher:
     # whole blobs ------------------------------------------------------------------------------------------------
     def read_cached(self, digest: str) -> bytes | None:
         """A whole blob from the cache, checked; None when it is not here (or was wrong, and is gone now)."""
-        fd = self.cache.try_open(digest)
-        if fd is None:
-            return None
-        with open(fd, "rb", buffering=0) as stream:
-            try:
-                data = stream.readall()
-            except OSError as error:
-                raise StorageError.wrap(error, f"reading the cached blob {digest}") from error
-        if digest_bytes(data) == digest:
+        data = self.cache.try_read(digest)
+        if data is None or digest_bytes(data) == digest:
             return data
         self.found_damaged(digest)
         return None

@@ -120,6 +120,17 @@ class Cache:
         os.close(fd)
         return None
 
+    def try_read(self, digest: str) -> bytes | None:
+        """All bytes of a complete blob, unchecked; None: it is not here. Raises StorageError."""
+        fd = self.try_open(digest)
+        if fd is None:
+            return None
+        try:
+            with open(fd, "rb", buffering=0) as stream:
+                return stream.readall()
+        except OSError as error:
+            raise StorageError.wrap(error, f"reading the cached blob {digest}") from error
+
     def has(self, digest: str) -> bool:
         """Whether the complete blob is here, as far as its name says."""
         try:
@@ -391,14 +402,14 @@ class Cache:
     def rescan(self) -> None:
         """Makes the index anew from the files. Raises StorageError, OSError."""
         found = []
-        for path, complete in self._files():
+        for path, complete in self.files():
             with suppress(FileNotFoundError):
                 status = os.stat(path)
                 size = status.st_size if complete else status.st_blocks * 512
                 found.append((os.path.basename(path), size, int(status.st_mtime), complete))
         self.index.replace_all(found)
 
-    def _files(self) -> Iterator[tuple[str, bool]]:
+    def files(self) -> Iterator[tuple[str, bool]]:
         """(path, complete) of each blob's file."""
         for fan in sorted(os.listdir(self._blobs)):
             for name in sorted(os.listdir(f"{self._blobs}/{fan}")):

@@ -250,6 +250,16 @@ class Complete:
             self.fd = -1
 
 
+def read_map_head(path: str) -> tuple[str, int]:
+    """(digest of the block list, size of the blob) that a map is for; ("", 0) when it is none."""
+    try:
+        with open(path, "rb") as stream:
+            magic, size, blocks, _ = _HEAD.unpack(stream.read(_HEAD.size))
+    except (OSError, struct.error):
+        return "", 0
+    return (blocks.hex(), size) if magic.rstrip(b"\0") == _MAGIC else ("", 0)
+
+
 def _make_map(path: str, head: bytes, length: int) -> None:
     """An empty map, unless there is one meanwhile. Its room is taken at once: writing to mapped memory that the disk has
     no room for would kill the process. Raises OSError."""
