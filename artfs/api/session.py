@@ -88,13 +88,20 @@ class Session:
         return f"<Session {self.settings.home}>"
 
 
-def open_session(settings: Settings) -> Session:
-    """Opens the state folder `settings.home`, making it (0700) and its catalog when missing.
+def open_session(settings: Settings, *, listen: bool = False) -> Session:
+    """Opens the state folder `settings.home`, making it (0700) and its catalog when missing; or, when `settings.server` is
+    set, the catalog of that server, with this machine's cache before its bytes.
 
+    `listen`: the process lives long, and is to be told by the server what changes. Nothing is asked of a server yet.
     Raises UsageError when the folder cannot be made, CatalogError (CatalogVersionError when a newer artfs
     wrote it) and StorageError when what is there cannot be opened.
     """
     settings.make_home()
+    if settings.server:
+        # Loads httpx, which the embedded catalog does not need.
+        from artfs.api.remote import open_remote
+
+        return Session(settings, *open_remote(settings, listen=listen))
     store = FolderStore(settings.store_path, free_floor=settings.floor_on(os.statvfs(settings.home)))
     return Session(settings, _open_catalog(settings), store)
 

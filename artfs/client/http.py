@@ -176,6 +176,35 @@ class Http:
         finally:
             response.close()
 
+    @contextmanager
+    def own(
+        self, path: str, *, method: str = "GET", headers: Mapping[str, str] | None = None, content: Any = None,
+        silence_s: float,
+    ) -> Iterator[httpx.Response]:
+        """One request to a path that the server told, with our token; otherwise as `elsewhere`."""
+        with self.elsewhere(
+            method, self.base_url + path, headers={**self._headers, **(headers or {})}, content=content,
+            silence_s=silence_s,
+        ) as response:
+            yield response
+
+    @contextmanager
+    def elsewhere(
+        self, method: str, url: str, *, headers: Mapping[str, str] | None = None, content: Any = None, silence_s: float,
+    ) -> Iterator[httpx.Response]:
+        """One request to a URL that the server told (a bucket's), without our token; any answer is given as it is, and not
+        read. What goes wrong on the way comes out as UnavailableError."""
+        self._check_open()
+        timeout = httpx.Timeout(silence_s, connect=min(CONNECT_S, silence_s))
+        with _reworded(url):
+            request = self._client.build_request(method, url, headers=headers, content=content, timeout=timeout)
+            response = self._client.send(request, stream=True)
+        try:
+            with _reworded(url):
+                yield response
+        finally:
+            response.close()
+
     # one try ----------------------------------------------------------------------------------------------------
     def _send(
         self, route: Route, arguments: Mapping[str, str | int] | None, query: Query | None, content: bytes | None,
@@ -234,6 +263,16 @@ class Http:
             return UnavailableError(f"{self.base_url} says that it is elsewhere ({where}); `artfs login` with that address")
         first = next((line.strip() for line in response.text.splitlines() if line.strip()), response.reason_phrase)
         return UnavailableError(f"{self.base_url}, or a proxy before it, answers {status}: {first[:200]}")
+
+
+@contextmanager
+def _reworded(url: str) -> Iterator[None]:
+    """Without the query, which is a presigned URL's secret."""
+    try:
+        yield
+    except httpx.HTTPError as error:
+        parts = urlsplit(url)
+        raise UnavailableError(f"{parts.scheme}://{parts.netloc} does not answer: {_words(error)}") from None
 
 
 def make_client(base_url: str, ca_bundle: Path | None, proxy: str) -> httpx.Client:

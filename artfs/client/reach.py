@@ -16,7 +16,8 @@ RETRY_S = 5.0
 
 
 class Reach:
-    """Told of every try by `contact` (client.http.Http.on_contact), asked before each by `gate`. Thread-safe.
+    """Told of every try by `contact` (client.http.Http.on_contact), asked before each by `gate`. Thread-safe. `latency_s`: how
+    long the last small answer took; None: there was none.
 
     A server is away from a failed try until the next one that reaches it. While `is_listening` says that its events
     come, it is not away: a single call was slow.
@@ -31,6 +32,7 @@ class Reach:
         self._base_url = base_url
         self._clock = clock
         self._lock = threading.Lock()
+        self.latency_s: float | None = None
         self._reason = ""
         self._since: float | None = None
         self._tried_at = 0.0

@@ -140,7 +140,7 @@ def _create_blob_tables() -> None:
         "upload_parts",
         sa.Column("upload_id", sa.String(32), nullable=False),
         sa.Column("number", sa.Integer(), nullable=False),
-        sa.Column("sha256", _RAW, nullable=False),
+        sa.Column("sha256", _RAW, nullable=True),
         _pk("upload_parts", "upload_id", "number"),
         _fk("upload_parts", "upload_id", "uploads.id"),
     )

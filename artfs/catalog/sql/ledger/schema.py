@@ -154,6 +154,7 @@ upload_parts = Table(
     Column("upload_id", String(32), ForeignKey("uploads.id"), primary_key=True),
     # 0 is the first.
     Column("number", Integer, primary_key=True),
-    # What the sender says; the store enforces it where it can. The blob counts only after its own digest was found right.
-    _digest("sha256"),
+    # What the sender says, NULL when it does not; the store enforces it where it can. The blob counts only after its own
+    # digest was found right.
+    _digest("sha256", nullable=True),
 )
