@@ -53,7 +53,7 @@ class Admin:
 
     def audit(self, call: Call) -> list[bodies.AuditShape]:
         query: bodies.AuditQuery = call.query
-        wanted = AuditFilter(entity=query.entity, project=query.project)
+        wanted = AuditFilter(query.actor, query.action, query.entity, query.project, query.since, query.until)
         rows = self._ledger.audit(wanted, before=query.before, limit=query.limit)
         return [audit_shape(row) for row in rows]
 

@@ -104,12 +104,16 @@ class EventsQuery(Query, frozen=True):
 
 
 class AuditQuery(Query, frozen=True):
-    """`before`: an id; entries older than that. Without: the newest."""
+    """`before`: an id; entries older than that. Without: the newest. `since` inclusive, `until` exclusive."""
 
     before: Id | None = None
     limit: Limit = 100
+    actor: str | None = None
+    action: str | None = None
     entity: str | None = None
     project: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
 
 
 # bodies -----------------------------------------------------------------------------------------------------------

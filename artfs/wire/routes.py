@@ -117,8 +117,14 @@ def encode_query(query: bodies.Query) -> str:
         if value is None or (info.default is not msgspec.NODEFAULT and value == info.default):
             continue
         for item in value if isinstance(value, list) else [value]:
-            pairs.append((info.name, str(item).lower() if isinstance(item, bool) else str(item)))
+            pairs.append((info.name, _text(item)))
     return "&".join(f"{name}={encoded(item)}" for name, item in pairs)
+
+
+def _text(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return value.isoformat() if isinstance(value, datetime) else str(value)
 
 
 def argument_type(name: str) -> type[int] | type[str]:

@@ -45,7 +45,7 @@ DEFAULT_LISTEN = "127.0.0.1:8790"
 @click.option(
     "--metrics", metavar="[HOST:]PORT", help="Serve Prometheus's metrics there, without tokens. [default host: 127.0.0.1]"
 )
-@click.option("--access-log/--no-access-log", default=True, help="Write a line of JSON for each request to stderr.")
+@click.option("--no-access-log", is_flag=True, help="Do not write a line of JSON for each request to stderr.")
 @click.option(
     "--stop-timeout", type=click.FloatRange(0, 3600), default=30.0, metavar="SECONDS", show_default=True,
     help="How long requests under way may go on after SIGTERM.",
@@ -108,7 +108,7 @@ def _options(given: dict[str, Any]) -> ServeOptions:
         open_to_all=given["no_auth"],
         proxies=parse_networks(given["trust_proxy"]),
         metrics=None if given["metrics"] is None else _address(given["metrics"], "127.0.0.1"),
-        access_log=given["access_log"],
+        access_log=not given["no_access_log"],
         linger_s=given["stop_delay"],
         drain_s=max(given["stop_timeout"], given["stop_delay"]),
         log_level=given["log_level"],
