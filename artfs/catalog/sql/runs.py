@@ -91,18 +91,18 @@ def update_run(
     for column, values, now in (("summary", summary, run.summary), ("config", config, run.config)):
         if values and (merged := {**now, **values}) != now:
             changes[column] = queries.to_json(merged)
-    if name is not None:
+    if name is not None and (name or run_id) != run.name:
         changes["name"] = name or run_id
-    if tags is not None:
-        changes["tags"] = _tags(tags)
-    if notes is not None:
+    if tags is not None and (wanted := tuple(dict.fromkeys(tags))) != run.tags:
+        changes["tags"] = _tags(wanted)
+    if notes is not None and (notes or None) != run.notes:
         changes["notes"] = notes or None
     if changes:
         tx.conn.execute(update(_r).where(_r.c.id == run_id).values(changes))
-    if "state" in changes:
-        # What a run logs of itself is told to nobody: it may do so many times a second.
+    # What a run logs of itself is told to nobody: it may do so many times a second.
+    if told := sorted(changes.keys() & {"state", "name", "tags", "notes"}):
         tx.note(run.entity, run.project)
-        tx.did("update_run", run.entity, run.project, run_id, state=state)
+        tx.did("update_run", run.entity, run.project, run_id, changed=told, state=changes.get("state", run.state))
     return rows.need_run(tx.conn, run_id)
 
 

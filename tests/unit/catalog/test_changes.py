@@ -1,6 +1,7 @@
 """What each call leaves in `changes`, for those who watch from elsewhere."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -11,8 +12,8 @@ from artfs.catalog.sql.changes import KEPT
 from artfs.catalog.sql.ledger.ledger import SqlLedger
 from artfs.errors import LatestMovedError
 from artfs.model.access import Changes
-from artfs.model.records import HistoryRow
-from artfs.testing.catalog_contract.making import C, E, P, log, new
+from artfs.model.records import HistoryRow, NewPart
+from artfs.testing.catalog_contract.making import C, E, P, digest, log, new
 
 Place = tuple[str, str | None, str | None]
 
@@ -127,8 +128,19 @@ def test_runs(catalog: SqlCatalog, watch: Watch) -> None:
     row = HistoryRow(step=0, at=run.created_at, values={"loss": 1})
     assert watch(lambda: catalog.add_history(run.id, [row])) == set()
     assert watch(lambda: catalog.update_run(run.id, summary={"a": 1}, config={"b": 2}, history_steps=7)) == set()
-    assert watch(lambda: catalog.update_run(run.id, state="finished")) == {here}
+    for changed in ({"state": "finished"}, {"name": "new"}, {"tags": ["t"]}, {"notes": "n"}):
+        assert watch(lambda changed=changed: catalog.update_run(run.id, **changed)) == {here}
+        assert watch(lambda changed=changed: catalog.update_run(run.id, **changed)) == set()
     assert catalog.run(run.id).summary == {"loss": 1, "a": 1}
+
+
+def test_parts_of_versions_show_nowhere(catalog: SqlCatalog, watch: Watch) -> None:
+    part = NewPart(entity=E, project=P, collection="new", type="dataset", distributed_id="d", digest=digest(2))
+    assert watch(lambda: catalog.add_part(part)) == set()
+    assert watch(lambda: catalog.add_part(replace(part, project="fresh"))) == {PROJECTS}
+    ids = tuple(found.id for found in catalog.parts(E, P, "new", "d"))
+    made = new(3, "new", distributed_id="d", parts=ids)
+    assert watch(lambda: catalog.commit(made)) == {PROJECT, (E, P, "new")}
 
 
 def test_numbers_follow_the_commits(catalog: SqlCatalog) -> None:

@@ -30,7 +30,7 @@ from artfs.model.access import (
     is_enough,
     new_secret,
 )
-from artfs.model.records import HistoryRow
+from artfs.model.records import HistoryRow, NewPart
 from artfs.testing.catalog_contract.making import C, E, P, digest, log, new
 
 ALICE = Actor("alice", None)
@@ -286,7 +286,17 @@ def test_runs_leave_rows_but_not_what_they_log(catalog: SqlCatalog, ledger: SqlL
     row = HistoryRow(step=0, at=member.created_at, values={"loss": 1})
     assert did(lambda: acting.add_history(run_id, [row])) == []
     assert did(lambda: acting.update_run(run_id, summary={"a": 1})) == []
-    assert did(lambda: acting.update_run(run_id, state="finished")) == [("update_run", P, run_id, {"state": "finished"})]
+    assert did(lambda: acting.update_run(run_id, state="finished", notes="n", name="train")) == [
+        ("update_run", P, run_id, {"changed": ["notes", "state"], "state": "finished"}),
+    ]
+
+
+def test_parts_of_versions_leave_rows(catalog: SqlCatalog, ledger: SqlLedger) -> None:
+    did = Rows(ledger)
+    acting = ledger.acting(ALICE)
+    log(catalog, 1)
+    part = NewPart(entity=E, project=P, collection=C, type="dataset", distributed_id="d", digest=digest(2))
+    assert did(lambda: acting.add_part(part)) == [("add_part", P, C, {"digest": digest(2), "distributed_id": "d"})]
 
 
 def test_what_failed_leaves_no_row(catalog: SqlCatalog, ledger: SqlLedger) -> None:
