@@ -1,9 +1,9 @@
 """Where names are: the interface of a catalog. The contract is `artfs.testing.catalog_contract`, a test suite that
-every implementation (embedded, remote) passes.
+every implementation (over SQLite, over PostgreSQL, remote) passes.
 
 All calls are blocking and thread-safe. Unless said otherwise each is one transaction, and a name that does not exist
 raises NotFoundError with a message that says what exists instead where that helps. CatalogError: it cannot be read or
-written at all.
+written at all. UnavailableError: not now (a server).
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ class Catalog(Protocol):
     def close(self) -> None: ...
 
     def change_token(self) -> int:
-        """A number that differs from an earlier call's when anything was committed in between by any process or
-        connection, this one included. Cheap (no query on tables); for polling several times a second."""
+        """A number that differs from an earlier call's when anything that others see was committed in between by any process or
+        connection, this one included. Cheap; for polling several times a second."""
         ...
 
     # projects and collections -----------------------------------------------------------------------------------
@@ -282,7 +282,8 @@ class Catalog(Protocol):
 
     def backup(self, target: Path) -> None:
         """Writes a consistent copy of the whole catalog to `target` (mode 0600) while others use it. A file that is there
-        is replaced at the end, in one step; an error leaves it as it was."""
+        is replaced at the end, in one step; an error leaves it as it was. UsageError for a catalog on a server, which has
+        tools of its own for that."""
         ...
 
     def alias_history(self, collection_id: int) -> list[tuple[datetime, str, int | None]]:

@@ -182,7 +182,7 @@ runs = Table(
     # A JSON object as text: the last value that was logged of each name, and what the run put there. NULL: nothing.
     Column("summary", Text, nullable=True),
     # What runs that belong together have in common (model.names.check_label). NULL: none given.
-    Column("group_name", String(128), nullable=True),
+    Column("group_name", NAME, nullable=True),
     # A JSON list of texts. NULL: none.
     Column("tags", Text, nullable=True),
     # NULL: none given.
@@ -302,10 +302,10 @@ version_parts = Table(
     id_column(),
     ref_column("project_id", "projects.id"),
     # The sequence that the version will be logged to, which may not exist yet, and its type.
-    Column("collection", String(128), nullable=False),
-    Column("type", String(128), nullable=False),
+    Column("collection", NAME, nullable=False),
+    Column("type", NAME, nullable=False),
     # Which parts make one version (model.names.check_label).
-    Column("distributed_id", String(128), nullable=False),
+    Column("distributed_id", NAME, nullable=False),
     # As versions.digest.
     Column("digest", String(64), CheckConstraint("length(digest) = 64", name="digest"), nullable=False),
     # A JSON list of aliases.

@@ -53,7 +53,7 @@ class Postgres:
         self.log = folder / "log"
         self.port = _free_port()
         self.password = secrets.token_hex(16)
-        self._programs = find_programs()
+        self.programs = find_programs()
         self._account: dict[str, Any] = {}
         if os.geteuid() == 0:
             # PostgreSQL refuses to be run by root.
@@ -72,7 +72,7 @@ class Postgres:
         password.write_text(self.password)
         done = subprocess.run(
             [
-                self._programs / "initdb", f"--pgdata={self.data}", f"--username={_USER}", "--encoding=UTF8", *order,
+                self.programs / "initdb", f"--pgdata={self.data}", f"--username={_USER}", "--encoding=UTF8", *order,
                 "--auth-local=trust", "--auth-host=scram-sha-256", f"--pwfile={password}", "--no-sync", "--no-instructions",
             ],
             check=False, capture_output=True, text=True, cwd="/", **self._account,
@@ -89,7 +89,7 @@ class Postgres:
             self._process = subprocess.Popen(
                 [
                     "setpriv", "--pdeathsig=INT", *change, *(["--clear-groups"] if change else []),
-                    self._programs / "postgres", "-D", self.data, *options,
+                    self.programs / "postgres", "-D", self.data, *options,
                 ],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/",
             )

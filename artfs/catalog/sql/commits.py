@@ -54,7 +54,8 @@ def commit(tx: Writing, new: NewVersion) -> Committed:
         )
         .returning(_v.c.id)
     ).scalar_one()
-    labels.tag_version(tx, version_id, tags)
+    if tags:
+        labels.tag_version(tx, version_id, tags)
     for run_id in loggers:
         runs.relate(tx, run_id, version_id, "logged")
     made = _join(tx, collection.id, version_id, index, stamp, aliases)
@@ -113,7 +114,7 @@ def _join(
         .values(collection_id=collection_id, version_id=version_id, member_index=index, created_at=stamp)
         .returning(_m.c.id)
     ).scalar_one()
-    labels.place(tx, collection_id, stamp, (LATEST, *aliases), member_id, index)
+    labels.place(tx, collection_id, stamp, dict.fromkeys((LATEST, *aliases)), member_id, index)
     return rows.need_member(tx.conn, member_id)
 
 

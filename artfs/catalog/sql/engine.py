@@ -80,6 +80,11 @@ class Database(Protocol):
         closed or unreadable."""
         ...
 
+    def ask(self) -> AbstractContextManager[Connection]:
+        """A connection for one statement that reads: that sees one state by itself, and a transaction around it would double the
+        messages to a server. Others may follow it where it does not matter that they see a later state."""
+        ...
+
     def write(self) -> AbstractContextManager[Writing]:
         """A transaction that has the write lock from its start. At the end of the body what it changed is noted in `changes`,
         and all is committed, durably; when the body raises, all is rolled back. The lock is waited for, but not for ever

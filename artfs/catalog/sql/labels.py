@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection as Some
 from collections.abc import Iterable
 
-from sqlalchemy import Column, ColumnElement, Table, case, delete, insert, select, update
+from sqlalchemy import Column, ColumnElement, Table, case, delete, insert, select, text, update
 
 from artfs.catalog import schema
 from artfs.catalog.sql import queries, rows
@@ -67,26 +67,28 @@ def _later(tx: Writing) -> ColumnElement[int]:
     return case((_c.c.updated_at < tx.now, tx.now), else_=_c.c.updated_at + 1)
 
 
+# Both databases know it in these words; SQLAlchemy has a construct for each.
+_PLACE = text(
+    "INSERT INTO aliases (collection_id, alias, membership_id) VALUES (:collection_id, :alias, :membership_id) "
+    "ON CONFLICT (collection_id, alias) DO UPDATE SET membership_id = excluded.membership_id"
+)
+
+
 def place(tx: Writing, collection_id: int, stamp: int, given: Iterable[str], member_id: int, index: int) -> None:
-    """Makes the aliases name this member of the collection, wherever they were before."""
-    here = _aliases.c.collection_id == collection_id
-    for alias in given:
-        owner = tx.conn.execute(select(_aliases.c.membership_id).where(here, _aliases.c.alias == alias)).scalar()
-        if owner == member_id:
-            continue
-        if owner is None:
-            row = {"collection_id": collection_id, "alias": alias, "membership_id": member_id}
-            tx.conn.execute(insert(_aliases).values(row))
-        else:
-            tx.conn.execute(update(_aliases).where(here, _aliases.c.alias == alias).values(membership_id=member_id))
-        _record(tx, collection_id, stamp, alias, index)
+    """Makes the aliases, which this member has not yet, name it, wherever they were before."""
+    new = list(given)
+    if new:
+        named = [{"collection_id": collection_id, "alias": alias, "membership_id": member_id} for alias in new]
+        tx.conn.execute(_PLACE, named)
+        _record(tx, collection_id, stamp, new, index)
 
 
 def drop(tx: Writing, collection_id: int, stamp: int, given: Iterable[str]) -> None:
     """Removes aliases that are there."""
-    for alias in given:
-        tx.conn.execute(delete(_aliases).where(_aliases.c.collection_id == collection_id, _aliases.c.alias == alias))
-        _record(tx, collection_id, stamp, alias, None)
+    gone = list(given)
+    if gone:
+        tx.conn.execute(delete(_aliases).where(_aliases.c.collection_id == collection_id, _aliases.c.alias.in_(gone)))
+        _record(tx, collection_id, stamp, gone, None)
 
 
 def vacate(tx: Writing, member: Member, stamp: int) -> None:
@@ -118,9 +120,9 @@ def refuse_if_aliased(members: Iterable[Member]) -> None:
         )
 
 
-def _record(tx: Writing, collection_id: int, stamp: int, alias: str, index: int | None) -> None:
-    row = {"collection_id": collection_id, "at": stamp, "alias": alias, "member_index": index}
-    tx.conn.execute(insert(_events).values(row))
+def _record(tx: Writing, collection_id: int, stamp: int, given: Iterable[str], index: int | None) -> None:
+    rows = [{"collection_id": collection_id, "at": stamp, "alias": alias, "member_index": index} for alias in given]
+    tx.conn.execute(insert(_events), rows)
 
 
 def check_protected(tx: Writing, collection_id: int, changed: Iterable[str], allowed: bool) -> None:

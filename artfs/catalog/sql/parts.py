@@ -44,6 +44,8 @@ def add(tx: Writing, new: NewPart) -> None:
             digest=new.digest, aliases=json.dumps(labels.check_aliases(new.aliases)), run_id=new.run_id, created_at=tx.now,
         )
     )
+    # Nobody is told: it shows nowhere before its version is there.
+    tx.did("add_part", new.entity, new.project, new.collection, digest=new.digest, distributed_id=new.distributed_id)
 
 
 def waiting(conn: Connection, entity: str, project: str, collection: str, distributed_id: str) -> list[Part]:

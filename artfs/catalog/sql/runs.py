@@ -6,9 +6,10 @@ import json
 import secrets
 import string
 from collections.abc import Iterable
+from datetime import datetime
 from typing import Any, Literal
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, insert, select, text, update
 
 from artfs.catalog import schema
 from artfs.catalog.sql import names, queries, rows
@@ -90,18 +91,18 @@ def update_run(
     for column, values, now in (("summary", summary, run.summary), ("config", config, run.config)):
         if values and (merged := {**now, **values}) != now:
             changes[column] = queries.to_json(merged)
-    if name is not None:
+    if name is not None and (name or run_id) != run.name:
         changes["name"] = name or run_id
-    if tags is not None:
-        changes["tags"] = _tags(tags)
-    if notes is not None:
+    if tags is not None and (wanted := tuple(dict.fromkeys(tags))) != run.tags:
+        changes["tags"] = _tags(wanted)
+    if notes is not None and (notes or None) != run.notes:
         changes["notes"] = notes or None
     if changes:
         tx.conn.execute(update(_r).where(_r.c.id == run_id).values(changes))
-    if "state" in changes:
-        # What a run logs of itself is told to nobody: it may do so many times a second.
+    # What a run logs of itself is told to nobody: it may do so many times a second.
+    if told := sorted(changes.keys() & {"state", "name", "tags", "notes"}):
         tx.note(run.entity, run.project)
-        tx.did("update_run", run.entity, run.project, run_id, state=state)
+        tx.did("update_run", run.entity, run.project, run_id, changed=told, state=changes.get("state", run.state))
     return rows.need_run(tx.conn, run_id)
 
 
@@ -137,29 +138,44 @@ def logged_by(conn: Connection, version_id: int) -> list[RunRecord]:
     return queries.LOGGERS_OF.all(conn, version_id=version_id)
 
 
+# Both databases know it in these words; SQLAlchemy has a construct for each.
+_ADD = text(
+    "INSERT INTO run_history (run_id, step, at, data) VALUES (:run_id, :step, :at, :data) "
+    "ON CONFLICT (run_id, step) DO UPDATE SET data = excluded.data"
+)
+# Steps in one question: parameters of a statement are limited (SQLite: 32,766).
+_STEPS = 10_000
+
+
 def add_history(tx: Writing, run_id: str, history: Iterable[HistoryRow]) -> RunRecord:
-    """See Catalog.add_history."""
-    rows.need_run(tx.conn, run_id)
+    """See Catalog.add_history. A few statements, however many rows: others wait for the lock."""
+    run = rows.need_run(tx.conn, run_id)
     summary: dict[str, Any] = {}
-    steps = 0
+    added: dict[int, tuple[datetime, dict[str, Any]]] = {}
     for row in history:
         if row.step < 0:
             raise UsageError(f"a run has no step {row.step}; the first is 0")
-        here = (_h.c.run_id == run_id, _h.c.step == row.step)
-        there = tx.conn.execute(select(_h.c.data).where(*here)).scalar()
-        if there is None:
-            tx.conn.execute(
-                insert(_h).values(
-                    run_id=run_id, step=row.step, at=queries.to_stamp(row.at), data=queries.to_json(row.values)
-                )
-            )
-        else:
-            merged = {**json.loads(there), **row.values}
-            tx.conn.execute(update(_h).where(*here).values(data=queries.to_json(merged)))
+        at, values = added.get(row.step, (row.at, {}))
+        added[row.step] = at, {**values, **row.values}
         summary.update(row.values)
-        steps = max(steps, row.step + 1)
-    run = rows.need_run(tx.conn, run_id)
-    return update_run(tx, run_id, None, max(steps, run.history_steps), summary)
+    if not added:
+        return run
+    there: dict[int, dict[str, Any]] = {}
+    steps = sorted(added)
+    for start in range(0, len(steps), _STEPS):
+        query = select(_h.c.step, _h.c.data).where(_h.c.run_id == run_id, _h.c.step.in_(steps[start : start + _STEPS]))
+        there.update((step, json.loads(data)) for step, data in tx.conn.execute(query))
+    tx.conn.execute(
+        _ADD,
+        [
+            {
+                "run_id": run_id, "step": step, "at": queries.to_stamp(at),
+                "data": queries.to_json({**there.get(step, {}), **values}),
+            }
+            for step, (at, values) in added.items()
+        ],
+    )
+    return update_run(tx, run_id, None, max(steps[-1] + 1, run.history_steps), summary)
 
 
 def history(conn: Connection, run_id: str, after: int, limit: int) -> list[HistoryRow]:

@@ -69,12 +69,15 @@ def test_a_url_will_do(empty_catalog: Path, monkeypatch: pytest.MonkeyPatch) -> 
             open_catalog(wrong)
 
 
-def test_opening_an_existing_catalog_imports_neither_alembic_nor_the_orm(empty_catalog: Path, python: StartPython) -> None:
+def test_opening_a_catalog_imports_neither_alembic_nor_the_orm_nor_what_servers_need(
+    empty_catalog: Path, python: StartPython
+) -> None:
     code = (
         "import sys; from artfs.catalog import open_catalog\n"
         "assert 'sqlalchemy' not in sys.modules\n"
         "open_catalog(sys.argv[1]).projects('local')\n"
-        "print([name for name in ('alembic', 'mako', 'sqlalchemy.orm') if name in sys.modules])"
+        "print([name for name in ('alembic', 'mako', 'sqlalchemy.orm', 'psycopg', 'sqlalchemy.dialects.postgresql',"
+        " 'artfs.catalog.sql.ledger.schema') if name in sys.modules])"
     )
     out, err = python(code, empty_catalog).communicate()
     assert (out, err) == ("[]\n", "")

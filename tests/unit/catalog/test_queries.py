@@ -56,9 +56,9 @@ def database(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 def statements(database: SqliteDatabase) -> Iterator[list[tuple[str, Any]]]:
     seen: list[tuple[str, Any]] = []
 
-    def note(_conn: object, _cursor: object, statement: str, parameters: Any, *_: object) -> None:
+    def note(_conn: object, _cursor: object, statement: str, parameters: Any, _context: object, is_many: bool) -> None:
         if not statement.startswith("BEGIN"):
-            seen.append((statement, parameters))
+            seen.append((statement, parameters[0] if is_many else parameters))
 
     event.listen(database.engine, "before_cursor_execute", note)
     yield seen
@@ -69,18 +69,18 @@ PLACE = make_cursor(PageRequest("index"), 500, 500)
 NAMED = make_cursor(PageRequest("name"), "a", 1)
 
 QUESTIONS: dict[str, tuple[int, Callable[[SqlCatalog], object]]] = {
-    "by alias": (2, lambda catalog: catalog.resolve(E, P, C, "a500")),
-    "by version": (2, lambda catalog: catalog.resolve(E, P, C, "v500")),
-    "by time": (5, lambda catalog: catalog.resolve(E, P, C, "@2020-01-01")),
-    "by id": (2, lambda catalog: catalog.member(500)),
-    "members": (2, lambda catalog: catalog.members(2)),
-    "memberships": (2, lambda catalog: catalog.memberships(500)),
-    "collection": (2, lambda catalog: catalog.try_collection(E, P, C)),
-    "collections": (3, lambda catalog: catalog.collections(E, P)),
-    "page of members": (5, lambda catalog: catalog.page_of_members(2, PageRequest("index", 10, PLACE))),
-    "page of collections": (4, lambda catalog: catalog.page_of_collections(E, P, PageRequest("name", 10, NAMED))),
+    "by alias": (1, lambda catalog: catalog.resolve(E, P, C, "a500")),
+    "by version": (1, lambda catalog: catalog.resolve(E, P, C, "v500")),
+    "by time": (3, lambda catalog: catalog.resolve(E, P, C, "@2020-01-01")),
+    "by id": (1, lambda catalog: catalog.member(500)),
+    "members": (1, lambda catalog: catalog.members(2)),
+    "memberships": (1, lambda catalog: catalog.memberships(500)),
+    "collection": (1, lambda catalog: catalog.try_collection(E, P, C)),
+    "collections": (2, lambda catalog: catalog.collections(E, P)),
+    "page of members": (3, lambda catalog: catalog.page_of_members(2, PageRequest("index", 10, PLACE))),
+    "page of collections": (3, lambda catalog: catalog.page_of_collections(E, P, PageRequest("name", 10, NAMED))),
     "protected aliases": (2, lambda catalog: catalog.protected_aliases(E, P)),
-    "history": (3, lambda catalog: catalog.alias_history(2)),
+    "history": (2, lambda catalog: catalog.alias_history(2)),
 }
 
 
@@ -133,7 +133,8 @@ def test_a_commit_does_not_look_at_the_other_versions(database: SqliteDatabase) 
             for statement, parameters in seen:
                 plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {statement}", parameters)]
                 assert not [step for step in plan if step.startswith("SCAN")], (statement, plan)
-    assert counts[0] == counts[1]
+    # To a server each is a message, while all other writers wait.
+    assert counts == [12, 12]
     assert catalog.resolve(E, P, C, at(member.created_at)) == member
 
 

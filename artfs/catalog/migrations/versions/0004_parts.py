@@ -8,20 +8,21 @@ from alembic import op
 revision = "0004"
 down_revision = "0003"
 
+_NAME = sa.String(128).with_variant(sa.String(128, collation="C"), "postgresql")
 _ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 
 def upgrade() -> None:
-    op.add_column("runs", sa.Column("group_name", sa.String(128), nullable=True))
+    op.add_column("runs", sa.Column("group_name", _NAME, nullable=True))
     op.add_column("runs", sa.Column("tags", sa.Text(), nullable=True))
     op.add_column("runs", sa.Column("notes", sa.Text(), nullable=True))
     op.create_table(
         "version_parts",
         sa.Column("id", _ID, autoincrement=True, nullable=False),
         sa.Column("project_id", _ID, nullable=False),
-        sa.Column("collection", sa.String(128), nullable=False),
-        sa.Column("type", sa.String(128), nullable=False),
-        sa.Column("distributed_id", sa.String(128), nullable=False),
+        sa.Column("collection", _NAME, nullable=False),
+        sa.Column("type", _NAME, nullable=False),
+        sa.Column("distributed_id", _NAME, nullable=False),
         sa.Column(
             "digest", sa.String(64), sa.CheckConstraint("length(digest) = 64", name=op.f("ck_version_parts_digest")),
             nullable=False,

@@ -51,7 +51,7 @@ class SqlLedger:
             return token, secret
 
     def authenticate(self, secret: str) -> Token:
-        with self._db.read() as conn:
+        with self._db.ask() as conn:
             return token_rows.authenticate(conn, secret, self._db.now)
 
     def note_use(self, token: Token) -> None:
@@ -65,11 +65,11 @@ class SqlLedger:
             token_rows.note_use(tx, token.id)
 
     def tokens(self, *, revoked: bool = False) -> list[Token]:
-        with self._db.read() as conn:
+        with self._db.ask() as conn:
             return token_rows.tokens(conn, revoked)
 
     def token(self, name: str) -> Token:
-        with self._db.read() as conn:
+        with self._db.ask() as conn:
             return token_rows.need(conn, name)
 
     def revoke_token(self, name: str, *, by: Actor) -> Token:
@@ -95,23 +95,23 @@ class SqlLedger:
     # what a token may read --------------------------------------------------------------------------------------
 
     def readable_projects(self, token: Token) -> list[Project]:
-        with self._db.read() as conn:
+        with self._db.ask() as conn:
             return places.readable(conn, token)
 
     def project_of_collection(self, collection_id: int) -> Project | None:
-        with self._db.read() as conn:
+        with self._db.ask() as conn:
             return places.of_collection(conn, collection_id)
 
     def project_of_member(self, member_id: int) -> Project | None:
-        with self._db.read() as conn:
+        with self._db.ask() as conn:
             return places.of_member(conn, member_id)
 
     def project_of_run(self, run_id: str) -> Project | None:
-        with self._db.read() as conn:
+        with self._db.ask() as conn:
             return places.of_run(conn, run_id)
 
     def projects_of_version(self, version_id: int) -> list[Project]:
-        with self._db.read() as conn:
+        with self._db.ask() as conn:
             return places.of_version(conn, version_id)
 
     # audit ------------------------------------------------------------------------------------------------------
@@ -126,13 +126,13 @@ class SqlLedger:
     def audit(
         self, which: AuditFilter = AuditFilter(), *, before: int | None = None, limit: int = 100  # noqa: B008
     ) -> list[AuditRow]:
-        with self._db.read() as conn:
+        with self._db.ask() as conn:
             return audit_rows.read(conn, which, before, limit)
 
     # changes ----------------------------------------------------------------------------------------------------
 
     def newest_change(self) -> int:
-        with self._db.read() as conn:
+        with self._db.ask() as conn:
             return changes.newest(conn)
 
     def changes_after(self, number: int, limit: int = 1000) -> Changes:

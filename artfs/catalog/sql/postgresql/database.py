@@ -8,7 +8,8 @@ Why each setting:
 - A reading one is REPEATABLE READ READ ONLY: its queries see one state, and it never waits.
 - Connections are in psycopg's autocommit mode, and BEGIN is ours: one message begins, locks and reads the clock. It is the
   database's, so that commits of several servers are stamped by one clock.
-- No ping before use: when BEGIN finds its connection dead, nothing was done yet, and it is sent again on a new one.
+- No ping before use: when BEGIN finds its connection dead, nothing was done yet, and it is sent again on a new one. Only
+  a single statement, which has no BEGIN, is preceded by one on a connection that nobody used for a second.
 - A session that waits for its client in the middle of a transaction is ended by the database, because a machine that vanished
   must not hold the lock; statements have a limit, too. Set per session: SET LOCAL would cost each transaction 60 µs.
 - Named prepared statements save planning (1 ms for the joins here). A pooler that gives each transaction another
@@ -17,7 +18,9 @@ Why each setting:
 
 from __future__ import annotations
 
+import math
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,15 +42,21 @@ LOCK_TIMEOUT_S = 25.0
 STATEMENT_TIMEOUT_S = 30.0
 _IDLE_TIMEOUT_S = 60.0
 # To get a free connection of the pool.
-_POOL_TIMEOUT_S = 30.0
+POOL_TIMEOUT_S = 30.0
 
 # "artfs", of the writers.
 _WRITERS = 0x6172746673
 
 _CLOCK = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
 _READ = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
-_WRITE = f"BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SELECT pg_advisory_xact_lock({_WRITERS}); {_CLOCK}"
+_WRITE = f"BEGIN ISOLATION LEVEL READ COMMITTED; SELECT pg_advisory_xact_lock({_WRITERS}); {_CLOCK}"
+_PING = ""
 _TOKEN = "SELECT coalesce(max(id), 0) FROM changes"  # noqa: S105
+
+# A connection that was in use so many seconds ago, or fewer, is taken to be alive.
+FRESH_S = 1.0
+# When that was: in a connection's info.
+_USED = "artfs_used"
 
 # What a URL may say otherwise. A server that is gone is noticed within half a minute, in the middle of a query, too.
 _DEFAULTS: dict[str, Any] = {
@@ -63,6 +72,7 @@ class PostgresqlDatabase:
     def __init__(
         self, url: str, *, clock: Clock | None = None, connections: int = CONNECTIONS,
         lock_timeout_s: float = LOCK_TIMEOUT_S, statement_timeout_s: float = STATEMENT_TIMEOUT_S,
+        pool_timeout_s: float = POOL_TIMEOUT_S, fresh_s: float = FRESH_S,
     ) -> None:
         try:
             given = conninfo_to_dict(url)
@@ -77,6 +87,7 @@ class PostgresqlDatabase:
         )
         self._clock = clock
         self._lock_timeout_s = lock_timeout_s
+        self._fresh_s = fresh_s
         self._prepares = True
         self._closed = False
         self._write_lock = threading.Lock()
@@ -86,7 +97,7 @@ class PostgresqlDatabase:
             poolclass=QueuePool,
             pool_size=connections,
             max_overflow=0,
-            pool_timeout=_POOL_TIMEOUT_S,
+            pool_timeout=pool_timeout_s,
             pool_use_lifo=True,
             use_native_hstore=False,
         )
@@ -107,23 +118,27 @@ class PostgresqlDatabase:
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        doing = "reading the catalog"
-        self._check_open(doing)
-        with self._translated(doing), self.engine.connect() as conn:
+        with self._connected("reading the catalog") as conn:
             self._send(conn, _READ)
             with conn.begin():
                 yield conn
+
+    @contextmanager
+    def ask(self) -> Iterator[Connection]:
+        with self._connected("reading the catalog") as conn:
+            if time.monotonic() - conn.info.get(_USED, -math.inf) > self._fresh_s:
+                self._send(conn, _PING)
+            yield conn
 
     @contextmanager
     def write(self) -> Iterator[Writing]:
         """UnavailableError when the lock is not to be had in time. When the connection is lost at the commit itself, nobody
         knows whether it was made: UnavailableError says so."""
         doing = "changing the catalog"
-        self._check_open(doing)
         if not self._write_lock.acquire(timeout=self._lock_timeout_s):
             raise busy(self._place, doing)
         try:
-            with self._translated(doing), self.engine.connect() as conn:
+            with self._connected(doing) as conn:
                 now = self._send(conn, _WRITE)
                 with conn.begin() as transaction:
                     tx = Writing(conn, self._clock() if self._clock else now)
@@ -147,9 +162,7 @@ class PostgresqlDatabase:
 
     def change_token(self) -> int:
         """The newest number of `changes`."""
-        doing = "watching the catalog"
-        self._check_open(doing)
-        with self._translated(doing), self.engine.connect() as conn:
+        with self._connected("watching the catalog") as conn:
             return self._send(conn, _TOKEN)
 
     def backup(self, target: Path) -> None:
@@ -175,10 +188,12 @@ class PostgresqlDatabase:
         return _execute(conn, statements)
 
     @contextmanager
-    def _translated(self, doing: str) -> Iterator[None]:
+    def _connected(self, doing: str) -> Iterator[Connection]:
+        self._check_open(doing)
         try:
-            with translated(self._place, doing):
-                yield
+            with translated(self._place, doing), self.engine.connect() as conn:
+                yield conn
+                conn.info[_USED] = time.monotonic()
         except UnavailableError as error:
             if error.__cause__ is not None and is_lost_statement(error.__cause__):
                 self._prepares = False

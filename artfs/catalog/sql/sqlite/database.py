@@ -65,6 +65,7 @@ class SqliteDatabase:
             max_overflow=-1,
         )
         self._writing_engine = self.engine.execution_options(artfs_begin="BEGIN IMMEDIATE")
+        self._asking_engine = self.engine.execution_options(artfs_begin="")
         event.listen(self.engine, "begin", _begin)
 
     @property
@@ -77,6 +78,13 @@ class SqliteDatabase:
         doing = "reading the catalog"
         self._check_open(doing)
         with translated(self.path, doing), self.engine.begin() as conn:
+            yield conn
+
+    @contextmanager
+    def ask(self) -> Iterator[Connection]:
+        doing = "reading the catalog"
+        self._check_open(doing)
+        with translated(self.path, doing), self._asking_engine.connect() as conn:
             yield conn
 
     @contextmanager
@@ -158,7 +166,8 @@ class SqliteDatabase:
 
 
 def _begin(conn: Connection) -> None:
-    conn.exec_driver_sql(conn.get_execution_options().get("artfs_begin", "BEGIN"))
+    if statement := conn.get_execution_options().get("artfs_begin", "BEGIN"):
+        conn.exec_driver_sql(statement)
 
 
 def _sync(path: Path) -> None:
