@@ -76,7 +76,7 @@ class RemoteBatch:
         self._http = http
         self._where = {"entity": place[0], "project": place[1]}
         self._lock = threading.Lock()
-        self._pending: dict[str, bytes] = {}
+        self._pending: dict[str, bytes | str] = {}  # bytes, or the path of a file that has them
         self._pending_nbytes = 0
         self._told: set[str] = set()
         self._futures: set[Future[None]] = set()
@@ -145,21 +145,19 @@ class RemoteBatch:
         fd = _open(name)
         try:
             status = os.fstat(fd)
-            if status.st_size != content.size:
-                raise SourceChangedError(
-                    f"{name} changed after it was hashed: {content.size} bytes became {status.st_size}"
-                )
-            if content.size > BLOCKS_ABOVE:
-                self._add_large(_Large(name, content, _fingerprint(status)))
-                return
-            data = read_small(fd, content.size)
-        except OSError as error:
-            raise StorageError.wrap(error, f"reading {name}") from error
         finally:
             os.close(fd)
-        if digest_bytes(data) != content.digest:
-            raise SourceChangedError(f"{name} changed after it was hashed")
-        self._add_small(content.digest, data)
+        if status.st_size != content.size:
+            raise SourceChangedError(
+                f"{name} changed after it was hashed: {content.size} bytes became {status.st_size}"
+            )
+        if content.size > BLOCKS_ABOVE:
+            self._add_large(_Large(name, content, _fingerprint(status)))
+        else:
+            self._add_small(content.digest, name)
+
+    def keep(self, path: str | os.PathLike[str], content: Content) -> None:
+        """Nothing of it is kept on this machine."""
 
     def sync(self) -> None:
         """Waits until the server has everything, checked."""
@@ -172,14 +170,15 @@ class RemoteBatch:
         _raise_first(done)
 
     # small blobs ------------------------------------------------------------------------------------------------
-    def _add_small(self, digest: str, data: bytes) -> None:
+    def _add_small(self, digest: str, data: bytes | str) -> None:
+        """`data`: bytes, or the path of a file, which is read only if the server has not got the blob."""
         self._check_open()
         with self._lock:
             if digest in self._told:
                 return
             self._told.add(digest)
             self._pending[digest] = data
-            self._pending_nbytes += len(data)
+            self._pending_nbytes += len(data) if isinstance(data, bytes) else 0
             if self._pending_nbytes >= GROUP_NBYTES or len(self._pending) >= GROUP_COUNT:
                 self._flush()
 
@@ -192,16 +191,28 @@ class RemoteBatch:
         self._room.acquire()
         self._submit(self._send_group, group)
 
-    def _send_group(self, group: dict[str, bytes]) -> None:
+    def _send_group(self, group: dict[str, bytes | str]) -> None:
         try:
             missing: BlobList = self._http.call(MISSING_BLOBS, self._where, body=BlobList(list(group)))
-            wanted = [(digest, group[digest]) for digest in missing.digests if digest in group]
-            if wanted:
-                self._http.exchange(
-                    STORE_BLOBS, self._where, content=b"".join(encode_frames(wanted)), headers={"Content-Type": MEDIA_TYPE}
-                )
+            frames: list[tuple[str, bytes]] = []
+            nbytes = 0
+            for digest in missing.digests:
+                if digest not in group:
+                    continue
+                frames.append((digest, _bytes_of(digest, group[digest])))
+                nbytes += len(frames[-1][1])
+                if nbytes >= GROUP_NBYTES:
+                    self._send_frames(frames)
+                    frames, nbytes = [], 0
+            if frames:
+                self._send_frames(frames)
         finally:
             self._room.release()
+
+    def _send_frames(self, frames: list[tuple[str, bytes]]) -> None:
+        self._http.exchange(
+            STORE_BLOBS, self._where, content=b"".join(encode_frames(frames)), headers={"Content-Type": MEDIA_TYPE}
+        )
 
     # large blobs ------------------------------------------------------------------------------------------------
     def _add_large(self, large: _Large) -> None:
@@ -398,6 +409,21 @@ def _open(name: str) -> int:
         raise NotFoundError(f"there is no file {name}") from None
     except OSError as error:
         raise StorageError.wrap(error, f"opening {name}") from error
+
+
+def _bytes_of(digest: str, data: bytes | str) -> bytes:
+    if isinstance(data, bytes):
+        return data
+    fd = _open(data)
+    try:
+        found = read_small(fd, os.fstat(fd).st_size)
+    except OSError as error:
+        raise StorageError.wrap(error, f"reading {data}") from error
+    finally:
+        os.close(fd)
+    if digest_bytes(found) != digest:
+        raise SourceChangedError(f"{data} changed after it was hashed")
+    return found
 
 
 def _fingerprint(status: os.stat_result) -> tuple[int, ...]:

@@ -106,6 +106,9 @@ class FolderBatch:
         for data in block_objects:
             self.put_bytes(data)
 
+    def keep(self, path: str | os.PathLike[str], content: Content) -> None:
+        """It has a name in the store already."""
+
     def sync(self) -> None:
         folder = self._open_folder()
         try:

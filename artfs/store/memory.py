@@ -160,6 +160,9 @@ class MemoryBatch:
             raise UsageError(f"{os.fspath(path)} is not a regular file")
         self.put_file(path, expect=content)
 
+    def keep(self, path: str | os.PathLike[str], content: Content) -> None:
+        """It has its bytes already."""
+
     def sync(self) -> None:
         self._check_entered()
 

@@ -189,6 +189,11 @@ class _CachingBatch:
 
     def adopt_file(self, path: str | os.PathLike[str], content: Content, block_objects: tuple[bytes, ...]) -> None:
         self._batch.adopt_file(path, content, block_objects)
+        for data in block_objects:
+            self._store.keep(data)
+
+    def keep(self, path: str | os.PathLike[str], content: Content) -> None:
+        self._store.fetcher.cache.take_file(path, content.digest)
 
     def sync(self) -> None:
         self._batch.sync()
