@@ -56,6 +56,8 @@ SECTIONS: dict[str, dict[str, str]] = {
     },
     "Servers": {
         "serve": "Serve a catalog to other machines.",
+        "push": "Move versions to a server.",
+        "pull": "Move versions from a server to this machine's own catalog.",
         "login": "Use the catalog of a server.",
         "logout": "Use this machine's own catalog again.",
         "token": "Make, list, change and revoke tokens of a server.",

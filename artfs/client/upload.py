@@ -13,7 +13,7 @@ import random
 import stat
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from types import TracebackType
@@ -42,6 +42,7 @@ from artfs.wire.bodies import NoQuery
 from artfs.wire.errors import error_from
 from artfs.wire.frames import MEDIA_TYPE, encode_frames
 from artfs.wire.messages import (
+    MAX_DIGESTS,
     BlobList,
     FinishLine,
     PartDone,
@@ -57,6 +58,9 @@ GROUP_COUNT = 2000
 
 AT_ONCE = 4
 """Requests under way at once; so many groups of small blobs are in memory at the most."""
+
+HELD = 64
+"""Large files that are open, and wait to be sent, at the most."""
 
 PARTS_AT_ONCE = 4
 CHUNK = 1024 * 1024
@@ -81,6 +85,7 @@ class RemoteBatch:
         self._told: set[str] = set()
         self._futures: set[Future[None]] = set()
         self._room = threading.BoundedSemaphore(AT_ONCE)
+        self._held = threading.BoundedSemaphore(HELD)
         self._pool: ThreadPoolExecutor | None = None
         self._parts_pool: ThreadPoolExecutor | None = None
         self._stopped = threading.Event()
@@ -124,6 +129,7 @@ class RemoteBatch:
                 data = None
                 content = hash_file(fd, before.st_size, on_bytes=on_bytes).content
             _check_same(name, before, os.fstat(fd))
+            large = None if data is not None else self._hold(name, content, fd, before)
         except SourceChangedError as error:
             raise SourceChangedError(f"{name}: {error}") from None
         except OSError as error:
@@ -131,13 +137,16 @@ class RemoteBatch:
         finally:
             os.close(fd)
         if expect is not None and content != expect:
+            if large is not None:
+                large.close()
             raise SourceChangedError(f"{name} changed since it was added")
-        if data is not None:
+        if large is not None:
+            self._add_large(large)
+        else:
+            assert data is not None
             self._add_small(content.digest, data)
             if on_bytes is not None:
                 on_bytes(len(data))
-        else:
-            self._add_large(_Large(name, content, _fingerprint(before)))
         return content
 
     def adopt_file(self, path: str | os.PathLike[str], content: Content, block_objects: tuple[bytes, ...]) -> None:
@@ -145,16 +154,30 @@ class RemoteBatch:
         fd = _open(name)
         try:
             status = os.fstat(fd)
+            if status.st_size != content.size:
+                raise SourceChangedError(
+                    f"{name} changed after it was hashed: {content.size} bytes became {status.st_size}"
+                )
+            large = self._hold(name, content, fd, status) if content.size > BLOCKS_ABOVE else None
+        except OSError as error:
+            raise StorageError.wrap(error, f"reading {name}") from error
         finally:
             os.close(fd)
-        if status.st_size != content.size:
-            raise SourceChangedError(
-                f"{name} changed after it was hashed: {content.size} bytes became {status.st_size}"
-            )
-        if content.size > BLOCKS_ABOVE:
-            self._add_large(_Large(name, content, _fingerprint(status)))
+        if large is not None:
+            self._add_large(large)
         else:
             self._add_small(content.digest, name)
+
+    def lacks(self, digests: Sequence[str]) -> set[str]:
+        found: set[str] = set()
+        with self._lock:
+            wanted = [digest for digest in digests if digest not in self._told]
+        for start in range(0, len(wanted), MAX_DIGESTS):
+            missing: BlobList = self._http.call(
+                MISSING_BLOBS, self._where, body=BlobList(wanted[start : start + MAX_DIGESTS])
+            )
+            found.update(missing.digests)
+        return found
 
     def keep(self, path: str | os.PathLike[str], content: Content) -> None:
         """Nothing of it is kept on this machine."""
@@ -215,13 +238,33 @@ class RemoteBatch:
         )
 
     # large blobs ------------------------------------------------------------------------------------------------
+    def _hold(self, name: str, content: Content, fd: int, status: os.stat_result) -> _Large:
+        """The open file, until it is sent: its name may go, or mean another one then."""
+        return _Large(name, content, os.dup(fd), _fingerprint(status))
+
     def _add_large(self, large: _Large) -> None:
-        self._check_open()
+        """Takes it over."""
+        try:
+            self._check_open()
+            with self._lock:
+                known = large.content.digest in self._told
+                self._told.add(large.content.digest)
+        except BaseException:
+            large.close()
+            raise
+        if known:
+            large.close()
+            return
+        self._held.acquire()
         with self._lock:
-            if large.content.digest in self._told:
-                return
-            self._told.add(large.content.digest)
-            self._submit(self._send_large, large)
+            self._submit(self._send_held, large)
+
+    def _send_held(self, large: _Large) -> None:
+        try:
+            self._send_large(large)
+        finally:
+            large.close()
+            self._held.release()
 
     def _send_large(self, large: _Large) -> None:
         content = large.content
@@ -236,11 +279,7 @@ class RemoteBatch:
         finishing = threading.Thread(target=self._finish, args=(upload.id, large, checked), name="artfs-finish", daemon=True)
         finishing.start()
         try:
-            fd = _open(large.path)
-            try:
-                self._send_parts(upload, large, fd, checked)
-            finally:
-                os.close(fd)
+            self._send_parts(upload, large, checked)
         except BaseException:
             checked.given_up.set()
             raise
@@ -248,8 +287,9 @@ class RemoteBatch:
         if checked.error is not None:
             raise checked.error
 
-    def _send_parts(self, upload: Upload, large: _Large, fd: int, checked: _Checked) -> None:
+    def _send_parts(self, upload: Upload, large: _Large, checked: _Checked) -> None:
         assert self._parts_pool is not None
+        fd = large.fd
         while upload.parts:
             todo = {part.number: part for part in upload.parts}
             if upload.checks:
@@ -272,7 +312,7 @@ class RemoteBatch:
                 for future in flying:
                     future.cancel()
                 wait(flying)
-            large.check(fd)
+            large.check()
 
     def _send_part(self, part: UploadPart, upload: Upload, fd: int, checked: _Checked) -> None:
         offset = part.number * upload.part_size
@@ -365,14 +405,20 @@ class RemoteBatch:
 
 @dataclass(frozen=True, slots=True)
 class _Large:
+    """A file on its way. `path`: for messages."""
+
     path: str
     content: Content
+    fd: int
     fingerprint: tuple[int, ...]
 
-    def check(self, fd: int) -> None:
+    def check(self) -> None:
         """Raises SourceChangedError when the file is not what was hashed."""
-        if _fingerprint(os.fstat(fd)) != self.fingerprint:
+        if _fingerprint(os.fstat(self.fd)) != self.fingerprint:
             raise SourceChangedError(f"{self.path} changed while it was sent")
+
+    def close(self) -> None:
+        os.close(self.fd)
 
 
 class _Checked:
