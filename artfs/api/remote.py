@@ -38,4 +38,4 @@ def open_remote(settings: Settings, *, listen: bool) -> tuple[Catalog, LocalStor
     except BaseException:
         http.close()
         raise
-    return cast(Catalog, catalog), store, Remote(settings.server, fetcher, reach)
+    return cast(Catalog, catalog), store, Remote(settings.server, fetcher, reach, catalog.ping)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -29,11 +30,12 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True)
 class Remote:
     """What a session has besides when its catalog is a server's. `fetcher`: brings blobs into `fetcher.cache`; `reach`: whether
-    the server can be reached, as far as is known."""
+    the server can be reached, as far as is known; `ping`: a small call that finds out."""
 
     server: str
     fetcher: Fetcher
     reach: Reach
+    ping: Callable[[], object]
 
     def close(self) -> None:
         self.fetcher.close()

@@ -23,7 +23,7 @@ SECTIONS: dict[str, dict[str, str]] = {
     "The mount": {
         "mount": "Mount the catalog as folders.",
         "umount": "End a mount.",
-        "status": "Show running mounts, drafts and sizes.",
+        "status": "Show running mounts, drafts, sizes and transfers.",
     },
     "Making versions": {
         "log": "Make a version from a directory, a file or a URI, without the mount.",

@@ -22,13 +22,16 @@ from typing import Any
 import msgspec
 
 from artfs.client.catalog import RemoteCatalog
+from artfs.client.http import PROBE_S
 from artfs.client.reach import Reach
 from artfs.errors import StorageError, UnavailableError
 from artfs.model.records import Collection, Member, Project
 from artfs.wire.bodies import EventData
+from artfs.wire.routes import ROUTES, by_name
 
 log = logging.getLogger(__name__)
 
+_PING = by_name(ROUTES)["change_token"]
 _VERSION = 1
 _KEPT = 100_000
 """Answers that the file keeps at the most; the oldest go."""
@@ -72,6 +75,11 @@ class RememberingCatalog(RemoteCatalog):
         """Has the server tell what changes, from now on. For a process that lives long."""
         events = self.listen(self._changed)
         self.reach.is_listening = lambda: events.is_connected
+
+    def ping(self) -> int:
+        """A small call that asks the server, whatever is remembered."""
+        newest: int = self.http.call(_PING, timeout_s=PROBE_S).newest
+        return newest
 
     def close(self) -> None:
         super().close()

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from artfs.errors import UnavailableError
+from artfs.errors import ArtfsError, UnavailableError
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +69,17 @@ class Reach:
                 "%s %s", self._base_url, "can be reached again" if reached else f"cannot be reached: {what}"
             )
             self.on_move(reached)
+
+    def probe(self, ping: Callable[[], object]) -> None:
+        """Finds out with one small call, and how long it takes. Raises nothing: `is_away` tells."""
+        began = self._clock()
+        try:
+            ping()
+        except ArtfsError as error:
+            if not isinstance(error, UnavailableError):
+                self.latency_s = self._clock() - began  # it answers, even if it says no
+        else:
+            self.latency_s = self._clock() - began
 
     def gate(self) -> bool:
         """Before a call. Raises UnavailableError at once while the server is away, except for one caller every few
