@@ -74,11 +74,12 @@ class EventThread:
             try:
                 self._read()
                 tried = 0  # it ended in order: the server is being restarted
-            except AccessError as error:
-                log.warning("no events from %s: %s", self._http.base_url, error)
-                tried = max(tried, 6)
             except ArtfsError as error:
-                log.log(logging.INFO if tried else logging.WARNING, "no events: %s", error)
+                if self._closed.is_set():
+                    return
+                self._tell(error, tried)
+                if isinstance(error, AccessError):
+                    tried = max(tried, 6)
             finally:
                 if self._connected.is_set():
                     tried = 0
@@ -86,6 +87,12 @@ class EventThread:
             tried += 1
             wait_s = Backoff(float("inf"), 0.2, LONGEST_WAIT_S, tries=2**60).wait_s(tried, 0.0, random.random())  # noqa: S311
             self._closed.wait(wait_s)
+
+    def _tell(self, error: ArtfsError, tried: int) -> None:
+        if isinstance(error, AccessError):
+            log.warning("no events from %s: %s", self._http.base_url, error)
+        else:
+            log.log(logging.INFO if tried else logging.WARNING, "no events: %s", error)
 
     def _read(self) -> None:
         with self._http.stream(_ROUTE, None, EventsQuery(self._after), silence_s=SILENCE_S) as response:

@@ -60,6 +60,7 @@ class RememberingCatalog(RemoteCatalog):
 
     def __init__(self, http: Any, path: Path, reach: Reach, *, poll_s: float) -> None:
         super().__init__(http)
+        http.on_change = self._own_change
         self.reach = reach
         self._poll_s = poll_s
         self._memory_lock = threading.Lock()
@@ -82,6 +83,7 @@ class RememberingCatalog(RemoteCatalog):
         return newest
 
     def close(self) -> None:
+        self.reach.close()
         super().close()
         self._file.close()
 
@@ -106,6 +108,12 @@ class RememberingCatalog(RemoteCatalog):
         if token != self._polled:
             self._polled = token
             self._changed(None)
+
+    def _own_change(self, number: int) -> None:
+        """A call of ours changed something, and its event may come later than whoever made the call looks."""
+        if number > self._token:
+            self._changed(None)
+        self._saw(number)
 
     def _changed(self, place: EventData | None) -> None:
         """Something changed there (None: anywhere)."""

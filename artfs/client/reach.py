@@ -33,6 +33,7 @@ class Reach:
         self._clock = clock
         self._lock = threading.Lock()
         self.latency_s: float | None = None
+        self._closed = False
         self._reason = ""
         self._since: float | None = None
         self._tried_at = 0.0
@@ -51,9 +52,15 @@ class Reach:
         since = self._since
         return 0.0 if since is None or not self.is_away else self._clock() - since
 
+    def close(self) -> None:
+        """From now on connections end because we end them."""
+        self._closed = True
+
     def contact(self, reached: bool, what: str) -> None:
         """A try reached the server, or did not (`what`: why)."""
         with self._lock:
+            if self._closed:
+                return
             was_away = self._since is not None
             if reached:
                 self._since = None
