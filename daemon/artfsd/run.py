@@ -133,6 +133,9 @@ def serve(settings: Settings, options: MountOptions) -> None:
         operations = Operations(vfs, shim, settings.deadline_s, limiter)
         shim.idle = vfs.pool.hash_small
         shim.busy = vfs.pool.has_threads_at_work
+        if session.remote is not None:
+            fetcher, pool = session.remote.fetcher, vfs.pool
+            shim.busy = lambda: fetcher.is_busy or pool.has_threads_at_work()
         vars(pyfuse3)["trio"] = shim
         _mount(operations, mountpoint, options)
         # What was made up to here lives as long as the process; the collector need not look at it again.
