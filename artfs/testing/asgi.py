@@ -91,7 +91,8 @@ class Asgi:
         }
 
     def request(
-        self, method: str, target: str, *, token: str | None = None, json_body: Any = None, body: bytes | list[bytes] | None = None,
+        self, method: str, target: str, *, token: str | None = None, json_body: Any = None,
+        body: bytes | list[bytes] | None = None,
         headers: Iterable[tuple[str, str]] = (),
     ) -> Answer:
         """`target`: path and query as they stand in a request. `body` as a list: comes in pieces."""

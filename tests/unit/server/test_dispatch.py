@@ -38,7 +38,8 @@ def test_a_change_tells_the_number_of_the_newest_change(world: World) -> None:
     "body",
     [
         b"", b"{", b"[]", b"null", b"\xff", b'{"entity": 1}', b'{"entity": "\\ud800"}', b"[" * 100_000, b"1" * 10_000,
-        json.dumps(new_body(digest=7)).encode(), json.dumps(new_body(size="1")).encode(), json.dumps(new_body(ttl="P1X")).encode(),
+        json.dumps(new_body(digest=7)).encode(), json.dumps(new_body(size="1")).encode(),
+        json.dumps(new_body(ttl="P1X")).encode(),
         json.dumps(new_body(metadata=[1])).encode(), json.dumps({**new_body(), "entity": None}).encode(),
     ],
 )

@@ -13,8 +13,11 @@ from .conftest import OPEN, OTHER, SECRET, E, World, new_body
 
 ALL = ROUTES + SERVER_ROUTES
 QUERIES = {
-    "resolve": "alias=latest", "page_of_collections": "order=name", "page_of_members": "order=index", "page_of_runs": "order=name",
-    "versions_of_run": "used=false", "page_of_run_versions": "used=false&order=created_at", "delete_version": "delete_aliases=true",
+    "resolve": "alias=latest", "page_of_collections": "order=name",
+    "page_of_members": "order=index",
+    "page_of_runs": "order=name",
+    "versions_of_run": "used=false", "page_of_run_versions": "used=false&order=created_at",
+    "delete_version": "delete_aliases=true",
 }
 
 
@@ -35,7 +38,8 @@ def call(world: World, route: Route, project: str, token: str | None) -> tuple[i
     ids = world.ids
     arguments = {
         "entity": E, "project": project, "collection": "cars", "collection_id": ids[f"{project}/collection"],
-        "member_id": ids[f"{project}/member"], "version_id": ids[f"{project}/version"], "run_id": ids[f"{project}/run"], "token": "root",
+        "member_id": ids[f"{project}/member"], "version_id": ids[f"{project}/version"],
+        "run_id": ids[f"{project}/run"], "token": "root",
     }
     query = QUERIES.get(route.name, "")
     target = route.url(arguments) + (f"?{query}" if query else "")

@@ -32,7 +32,8 @@ def test_names_that_are_no_text_can_be_told() -> None:
     "fields",
     [
         {}, {"kind": None}, {"kind": "of tomorrow", "message": "m"}, {"kind": "storage", "errno": "28"},
-        {"kind": "draft-busy", "paths": [1, 2]}, {"kind": "draft-busy", "paths": "abc"}, {"kind": "rate-limited", "retry_after_s": True},
+        {"kind": "draft-busy", "paths": [1, 2]}, {"kind": "draft-busy", "paths": "abc"},
+        {"kind": "rate-limited", "retry_after_s": True},
         {"kind": "error", "message": ["x"]}, {"kind": "error", "self": 1},
     ],
 )

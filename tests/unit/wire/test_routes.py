@@ -43,7 +43,8 @@ def test_a_call_is_consistent(route: object) -> None:
     (found,) = [known for known in ALL if known is route]
     needed = {
         Place.NONE: (), Place.ENTITY: ("entity",), Place.PROJECT: ("entity", "project"), Place.BODY: (),
-        Place.COLLECTION: ("collection_id",), Place.MEMBER: ("member_id",), Place.VERSION: ("version_id",), Place.RUN: ("run_id",),
+        Place.COLLECTION: ("collection_id",), Place.MEMBER: ("member_id",),
+        Place.VERSION: ("version_id",), Place.RUN: ("run_id",),
     }[found.place]
     assert set(needed) <= set(found.arguments)
     assert (found.right in ("reader", "writer", "admin")) == (found.place is not Place.NONE)
@@ -95,7 +96,8 @@ def test_a_bad_query_is_refused(query: bytes) -> None:
 @pytest.mark.parametrize(
     "path",
     [
-        b"/", b"", b"/v1", b"/v1/", b"/v2/entities", b"/v1/entities/", b"/v1/entities//projects", b"/v1/members/x", b"/v1/members/-1",
+        b"/", b"", b"/v1", b"/v1/", b"/v2/entities", b"/v1/entities/", b"/v1/entities//projects",
+        b"/v1/members/x", b"/v1/members/-1",
         b"/v1/members/01", b"/v1/members/" + b"9" * 19, b"/v1/entities/%ff/projects", b"/v1/entities/a/b/projects",
     ],
 )
