@@ -194,5 +194,5 @@ class CommitContract:
         with pytest.raises(UsageError):
             log(catalog, "1", index=-1)
         with pytest.raises(UsageError):
-            log(catalog, "1", created_at=datetime(2024, 1, 1))  # noqa: DTZ001
+            log(catalog, "1", created_at=datetime(2024, 1, 1))
         assert catalog.projects(E) == []

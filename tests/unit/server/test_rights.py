@@ -13,7 +13,7 @@ from .conftest import OPEN, OTHER, SECRET, E, World, new_body
 
 ALL = ROUTES + SERVER_ROUTES
 QUERIES = {
-    "resolve": "alias=latest", "page_of_collections": "order=name",
+    "resolve": "alias=latest", "parts": "distributed_id=d", "page_of_collections": "order=name",
     "page_of_members": "order=index",
     "page_of_runs": "order=name",
     "versions_of_run": "used=false", "page_of_run_versions": "used=false&order=created_at",
@@ -24,6 +24,9 @@ QUERIES = {
 def body_of(route: Route, project: str) -> Any:
     return {
         "commit": lambda: new_body(project),
+        "add_part": lambda: {
+            "entity": E, "project": project, "collection": "cars", "type": "dataset", "distributed_id": "d", "digest": "a" * 64,
+        },
         "link": lambda: {"entity": E, "project": project, "collection": "links"},
         "set_default_ttl": lambda: {"ttl": "P30D"},
         "set_default_entity_ttl": lambda: {"ttl": "P30D"},
