@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 from artfs.api.session import Remote
 from artfs.catalog.base import Catalog
 from artfs.client.credentials import Credentials
@@ -38,4 +36,4 @@ def open_remote(settings: Settings, *, listen: bool) -> tuple[Catalog, LocalStor
     except BaseException:
         http.close()
         raise
-    return cast(Catalog, catalog), store, Remote(settings.server, fetcher, reach, catalog.ping)
+    return catalog, store, Remote(settings.server, fetcher, reach, catalog.ping)

@@ -33,6 +33,9 @@ from artfs.server.openapi import describe
 from artfs.server.rights import Rights
 from artfs.wire.routes import JSON, SERVER_ROUTES, by_name
 
+NOTING_S = 5.0
+"""How long the end waits for the last uses of tokens to be written down, in seconds."""
+
 log = logging.getLogger(__name__)
 
 
@@ -122,6 +125,8 @@ def make_app(
         try:
             yield
         finally:
+            if noting:
+                await asyncio.wait(noting, timeout=NOTING_S)
             parts.close()
 
     return Starlette(

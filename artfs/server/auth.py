@@ -35,7 +35,7 @@ class Gate:
     ) -> None:
         self._look_up = look_up
         self._open_to_all = open_to_all
-        self._failures = failures or Failures()
+        self._failures = Failures() if failures is None else failures
         # By the SHA-256 of the secret: (token, when it was looked up).
         self._known: OrderedDict[bytes, tuple[Token, float]] = OrderedDict()
 

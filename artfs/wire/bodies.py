@@ -44,6 +44,10 @@ class AliasQuery(Query, frozen=True):
     alias: str
 
 
+class PartsQuery(Query, frozen=True):
+    distributed_id: str
+
+
 class PageQuery(Query, frozen=True):
     """See model.paging.PageRequest."""
 
@@ -172,9 +176,15 @@ class ExpireBody(Body, frozen=True):
 
 
 class NewRun(Body, frozen=True):
+    """`run_id`: without, a new one."""
+
+    run_id: str | None = None
     name: str | None = None
     job_type: str | None = None
     config: dict[str, Any] | None = None
+    group: str | None = None
+    tags: list[str] = []
+    notes: str | None = None
 
 
 class RunChanges(Body, frozen=True):
@@ -184,6 +194,9 @@ class RunChanges(Body, frozen=True):
     history_steps: int | None = None
     summary: dict[str, Any] | None = None
     config: dict[str, Any] | None = None
+    name: str | None = None
+    tags: list[str] | None = None
+    notes: str | None = None
 
 
 # tokens -----------------------------------------------------------------------------------------------------------

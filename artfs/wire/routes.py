@@ -22,7 +22,9 @@ from artfs.model.records import (
     Committed,
     HistoryRow,
     Member,
+    NewPart,
     NewVersion,
+    Part,
     Project,
     RunRecord,
     Version,
@@ -225,6 +227,14 @@ ROUTES: tuple[Route, ...] = (
         "commit", "POST", "/v1/commit",
         "Makes a version of a tree that is there, with all that it names. Protected aliases: administrators of the project.",
         "writer", Place.BODY, body=NewVersion, result=Committed, audited=True,
+    ),
+    Route(
+        "add_part", "POST", "/v1/parts", "Keeps what a run contributes to a version that several make together.", "writer",
+        Place.BODY, body=NewPart, audited=True,
+    ),
+    Route(
+        "parts", "GET", f"{_P}/collections/{{collection}}/parts", "Parts that wait for their version.", place=Place.PROJECT,
+        query=bodies.PartsQuery, result=list[Part],
     ),
     Route(
         "set_aliases", "PATCH", "/v1/members/{member_id}/aliases", "Gives and takes aliases.", "writer", Place.MEMBER,
