@@ -67,6 +67,7 @@ class Http:
         self.on_contact: Callable[[bool, str], None] = lambda reached, what: None
         self.gate: Callable[[], bool] = lambda: False
         self._closed = threading.Event()
+        self._patience = threading.local()
         self._headers = {"Accept": JSON, "User-Agent": "artfs", **({"Authorization": f"Bearer {token}"} if token else {})}
         self._client = make_client(self.base_url, ca_bundle, proxy)
         self._again = partial(Http, base_url, token, timeout_s=timeout_s, ca_bundle=ca_bundle, proxy=proxy)
@@ -88,6 +89,15 @@ class Http:
         """Ends calls that wait for another try, too. Idempotent."""
         self._closed.set()
         self._client.close()
+
+    @contextmanager
+    def within(self, limit_s: float) -> Iterator[None]:
+        """Calls of this thread in the body take at most so long, in seconds, with all tries."""
+        self._patience.limit_s = limit_s
+        try:
+            yield
+        finally:
+            del self._patience.limit_s
 
     def call(
         self, route: Route, arguments: Mapping[str, str | int] | None = None, query: Query | None = None, body: Any = None, *,
@@ -125,6 +135,7 @@ class Http:
     ) -> httpx.Response:
         """As `call`, with bodies as they are: returns a successful answer, read."""
         limit_s = self.timeout_s if timeout_s is None else timeout_s
+        limit_s = min(limit_s, getattr(self._patience, "limit_s", limit_s))
         if self.gate():
             limit_s = min(limit_s, PROBE_S)
         backoff = Backoff(limit_s)

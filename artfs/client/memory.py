@@ -132,10 +132,23 @@ class RememberingCatalog(RemoteCatalog):
             self._is_listening() or time.monotonic() - self._polled_at < self._poll_s or self.reach.is_away
         ):
             return known.value
+        if known is None and self.reach.is_troubled:
+            known = self._remembered(key, method, place)
         try:
-            value = call()
+            if known is not None:
+                # There is something to go on with, so nobody need wait long.
+                with self.http.within(PROBE_S):
+                    value = call()
+            else:
+                value = call()
         except UnavailableError as error:
-            return self._recall(key, method, place, known, error)
+            known = known or self._remembered(key, method, place)
+            if known is None:
+                raise
+            if not self._told_offline:
+                self._told_offline = True
+                log.info("names are as they were last seen: %s", error)
+            return known.value
         with self._memory_lock:
             # What changed while the answer was on its way may not be in it.
             fresh = before == self._changes
@@ -143,20 +156,14 @@ class RememberingCatalog(RemoteCatalog):
         self._file.put(key, value)
         return value
 
-    def _recall(
-        self, key: bytes, method: str, place: Place, known: _Answer | None, error: UnavailableError
-    ) -> Any:
-        if known is None:
-            value = self._file.get(key, _TYPES[method])
-            if value is _UNKNOWN:
-                raise error
-            known = _Answer(value, place, fresh=False)
-            with self._memory_lock:
-                self._answers.setdefault(key, known)
-        if not self._told_offline:
-            self._told_offline = True
-            log.info("names are as they were last seen: %s", error)
-        return known.value
+    def _remembered(self, key: bytes, method: str, place: Place) -> _Answer | None:
+        """What an earlier process was told."""
+        value = self._file.get(key, _TYPES[method])
+        if value is _UNKNOWN:
+            return None
+        answer = _Answer(value, place, fresh=False)
+        with self._memory_lock:
+            return self._answers.setdefault(key, answer)
 
     # what is remembered -----------------------------------------------------------------------------------------
     def projects(self, entity: str) -> list[Project]:

@@ -162,7 +162,7 @@ def _server_shape(app: App) -> dict[str, Any]:
     remote.reach.probe(remote.ping)
     return {
         "url": remote.server,
-        "online": not remote.reach.is_away,
+        "online": not remote.reach.is_troubled,
         "reason": remote.reach.reason,
         "latency_s": remote.reach.latency_s,
     }
