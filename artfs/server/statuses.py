@@ -46,6 +46,7 @@ STATUS_BY_KIND: dict[str, int] = {
     "unauthorized": 401,
     "forbidden": 403,
     "unavailable": 503,
+    "offline": 503,
     "rate-limited": 429,
     "wait-timeout": 504,
 }

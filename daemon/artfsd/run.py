@@ -36,6 +36,7 @@ from artfsd.operations import Operations
 from artfsd.serverside import ServerSide
 from artfsd.shim import LoopShim
 from artfsd.vfs import Vfs
+from artfsd.waiting import WaitingCommits
 
 log = logging.getLogger(__name__)
 
@@ -212,6 +213,10 @@ async def _main(
             nursery.start_soon(_signals)
             await nursery.start(control.serve, str(socket_path))
             watcher.start()
+            if server_side is not None and vfs.drafts is not None:
+                waiting = WaitingCommits(control, vfs.drafts, trio.lowlevel.current_trio_token())
+                server_side.on_online = waiting.came_back
+                nursery.start_soon(waiting.run)
             read_ahead_kb = place.READ_AHEAD_KB if session.remote is None else place.REMOTE_READ_AHEAD_KB
             nursery.start_soon(
                 _announce, settings, options, mountpoint, identity, str(socket_path), record_path, tuned, read_ahead_kb

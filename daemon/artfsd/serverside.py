@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 from artfs.api.session import Session
@@ -19,7 +20,8 @@ STATUS_FOR_S = 2.0
 
 
 class ServerSide:
-    """`close` it before the session. Methods are called on the loop's thread, and do not wait."""
+    """`close` it before the session. Methods are called on the loop's thread, and do not wait. `on_online`: told, on any
+    thread, that the server can be reached again."""
 
     def __init__(self, session: Session) -> None:
         assert session.remote is not None
@@ -29,6 +31,7 @@ class ServerSide:
             self._remote.server, self._remote.fetcher, session.pages, session.settings.network_timeout_s
         )
         self._remote.reach.on_move = self._told
+        self.on_online: Callable[[], None] = lambda: None
         self._moved = threading.Event()
         self._closed = False
         self._cache: tuple[float, dict[str, Any]] = (-STATUS_FOR_S, {})
@@ -37,6 +40,7 @@ class ServerSide:
 
     def _told(self, is_online: bool, what: str) -> None:
         if is_online:
+            self.on_online()
             log.warning("%s can be reached again", self._remote.server)
         else:
             log.warning("%s cannot be reached: %s", self._remote.server, what)

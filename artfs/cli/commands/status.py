@@ -63,7 +63,8 @@ def command(app: App, watch: bool) -> None:
 def _shape(app: App) -> dict[str, Any]:
     mounts = [_mount_shape(record) for record in running_mounts(app.settings.run_path)]
     drafts = [
-        {"entity": d.info.entity, "project": d.info.project, "name": d.info.name, "base": d.info.base_version}
+        {"entity": d.info.entity, "project": d.info.project, "name": d.info.name, "base": d.info.base_version,
+         "waits": d.info.pending is not None, "problem": d.info.problem}
         for d in DraftArea(app.settings.drafts_path).drafts()
     ]
     shape: dict[str, Any] = {"home": str(app.settings.home), "mounts": mounts, "drafts": drafts}
@@ -143,12 +144,14 @@ def _show_errors(mount: dict[str, Any]) -> None:
 
 
 def _draft_state(draft: dict[str, Any], mounts: list[dict[str, Any]]) -> str:
+    if draft["waits"]:
+        return "waits for the server"
+    if draft["problem"]:
+        return f"was not committed: {escape(draft['problem'])}"
     label = f"{draft['project']}/{draft['name']}"
     for mount in mounts:
         told = ((mount["daemon"] or {}).get("drafts") or {}).get(label)
         if told is not None and mount["entity"] == draft["entity"]:
-            if told.get("waits"):
-                return str(told["waits"])
             if told["sealed"]:
                 return "is being committed"
             if told["writers"]:

@@ -15,7 +15,9 @@ def test_no_error_is_a_success() -> None:
 
 def test_what_is_the_callers_own_mistake_is_not_tried_again() -> None:
     again = {kind for kind, status in STATUS_BY_KIND.items() if status in AGAIN}
-    assert again == {"error", "missing-extra", "catalog", "catalog-version", "unavailable", "rate-limited", "wait-timeout"}
+    assert again == {
+        "error", "missing-extra", "catalog", "catalog-version", "unavailable", "offline", "rate-limited", "wait-timeout",
+    }
     assert {kind for kind in again if STATUS_BY_KIND[kind] in NOT_BEGUN} == {
-        "catalog", "catalog-version", "unavailable", "rate-limited",
+        "catalog", "catalog-version", "unavailable", "offline", "rate-limited",
     }
