@@ -299,7 +299,7 @@ class RemoteCatalog:
         return found
 
     def page_of_runs(self, entity: str, project: str, request: PageRequest) -> Page[RunRecord]:
-        query = bodies.PageQuery(request.order, request.limit, request.after)
+        query = bodies.RunPageQuery(request.order, request.limit, request.after)
         page: Page[RunRecord] = self._call("page_of_runs", _place(entity, project), query)
         return page
 
@@ -366,8 +366,8 @@ class RemoteCatalog:
         )
 
     def alias_history(self, collection_id: int) -> list[tuple[datetime, str, int | None]]:
-        found: list[tuple[datetime, str, int | None]] = self._call("alias_history", {"collection_id": collection_id})
-        return found
+        found: list[bodies.AliasEvent] = self._call("alias_history", {"collection_id": collection_id})
+        return [(event.at, event.alias, event.index) for event in found]
 
     def _call(
         self, name: str, arguments: dict[str, Any] | None = None, query: bodies.Query | None = None, body: Any = None

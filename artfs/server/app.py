@@ -15,7 +15,6 @@ import anyio.to_thread
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Mount, Route
 
 from artfs.errors import ArtfsError
 from artfs.model.access import Token
@@ -23,7 +22,7 @@ from artfs.server.accesslog import AccessLog
 from artfs.server.admin import Admin
 from artfs.server.auth import Gate
 from artfs.server.calls import Call, Endpoint, ServerParts
-from artfs.server.dispatch import Dispatcher, Health, HttpOptions
+from artfs.server.dispatch import Dispatcher, Front, Health, HttpOptions
 from artfs.server.events import Events
 from artfs.server.failures import Failures
 from artfs.server.lifecycle import Lifecycle
@@ -129,11 +128,7 @@ def make_app(
                 await asyncio.wait(noting, timeout=NOTING_S)
             parts.close()
 
-    return Starlette(
-        routes=[
-            Route("/healthz", health.healthz, methods=["GET"]),
-            Route("/readyz", health.readyz, methods=["GET"]),
-            Mount("/", app=dispatcher),
-        ],
-        lifespan=lifespan,
-    )
+    app = Starlette(lifespan=lifespan)
+    # Not Starlette's routes: our paths are taken apart before they are decoded.
+    app.router.default = Front(health, dispatcher)
+    return app

@@ -29,7 +29,7 @@ from artfs.server.auth import forbidden
 from artfs.server.calls import Call, Endpoint, ServerParts
 from artfs.server.rights import Rights
 from artfs.wire import bodies
-from artfs.wire.routes import ROUTES, AliasEvents, Place
+from artfs.wire.routes import ROUTES, Place
 
 
 class Names:
@@ -239,8 +239,8 @@ class Names:
         found = self._catalog.memberships(call.arguments["version_id"])
         return [member for member in found if call.caller.reads_member(member)]
 
-    def alias_history(self, call: Call) -> AliasEvents:
-        return self._catalog.alias_history(call.arguments["collection_id"])
+    def alias_history(self, call: Call) -> list[bodies.AliasEvent]:
+        return [bodies.AliasEvent(*event) for event in self._catalog.alias_history(call.arguments["collection_id"])]
 
     # runs -------------------------------------------------------------------------------------------------------
     def runs(self, call: Call) -> list[RunRecord]:

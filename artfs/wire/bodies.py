@@ -20,6 +20,7 @@ from artfs.model.ttl import Ttl
 Role = Literal["reader", "writer", "admin"]
 
 Limit = Annotated[int, msgspec.Meta(ge=1, le=MAX_LIMIT)]
+Time = Annotated[datetime, msgspec.Meta(tz=True)]
 Id = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 
 
@@ -48,23 +49,23 @@ class PartsQuery(Query, frozen=True):
     distributed_id: str
 
 
-class PageQuery(Query, frozen=True):
-    """See model.paging.PageRequest."""
+class RunPageQuery(Query, frozen=True):
+    """For all pages, see model.paging.PageRequest."""
 
-    order: str
+    order: Annotated[str, msgspec.Meta(pattern="^[+-]?(created_at|name)$")]
     limit: int = 50
     after: str | None = None
 
 
 class CollectionPageQuery(Query, frozen=True):
-    order: str
+    order: Annotated[str, msgspec.Meta(pattern="^[+-]?(name|created_at|updated_at)$")]
     limit: int = 50
     after: str | None = None
     type: str | None = None
 
 
 class MemberPageQuery(Query, frozen=True):
-    order: str
+    order: Annotated[str, msgspec.Meta(pattern="^[+-]?(index|created_at|updated_at|size)$")]
     limit: int = 50
     after: str | None = None
     tags: list[str] = []
@@ -75,7 +76,7 @@ class RunVersionsQuery(Query, frozen=True):
 
 
 class RunVersionPageQuery(Query, frozen=True):
-    order: str
+    order: Annotated[str, msgspec.Meta(pattern="^[+-]?created_at$")]
     used: bool
     limit: int = 50
     after: str | None = None
@@ -116,8 +117,8 @@ class AuditQuery(Query, frozen=True):
     action: str | None = None
     entity: str | None = None
     project: str | None = None
-    since: datetime | None = None
-    until: datetime | None = None
+    since: Time | None = None
+    until: Time | None = None
 
 
 # bodies -----------------------------------------------------------------------------------------------------------
@@ -214,7 +215,7 @@ class NewToken(Body, frozen=True):
     name: str
     is_admin: bool = False
     grants: list[GrantBody] = []
-    expires_at: datetime | None = None
+    expires_at: Time | None = None
 
 
 class GrantChange(Body, frozen=True):
@@ -264,6 +265,14 @@ class AuditShape(msgspec.Struct, frozen=True):
     project: str | None
     target: str
     detail: dict[str, Any]
+
+
+class AliasEvent(msgspec.Struct, frozen=True):
+    """From `at` on the alias names the member `index` of the collection; null: none, it was removed."""
+
+    at: datetime
+    alias: str
+    index: int | None
 
 
 class ChangeToken(msgspec.Struct, frozen=True):

@@ -139,8 +139,6 @@ _C = "/v1/collections/{collection_id}"
 _V = "/v1/versions/{version_id}"
 _R = "/v1/runs/{run_id}"
 
-AliasEvents = list[tuple[datetime, str, int | None]]
-
 ROUTES: tuple[Route, ...] = (
     # projects and collections
     Route("entities", "GET", "/v1/entities", "Entities with projects that the token may read.", "token", result=list[str]),
@@ -262,13 +260,13 @@ ROUTES: tuple[Route, ...] = (
     ),
     Route(
         "alias_history", "GET", f"{_C}/alias-history", "What aliases named, and when.", place=Place.COLLECTION,
-        result=AliasEvents,
+        result=list[bodies.AliasEvent],
     ),
     # runs
     Route("runs", "GET", f"{_P}/runs", "Runs in the order in which they began.", place=Place.PROJECT, result=list[RunRecord]),
     Route(
         "page_of_runs", "GET", f"{_P}/pages/runs", "Runs in pages, by created_at or name.", place=Place.PROJECT,
-        query=bodies.PageQuery, result=Page[RunRecord],
+        query=bodies.RunPageQuery, result=Page[RunRecord],
     ),
     Route(
         "create_run", "POST", f"{_P}/runs", "Begins a run.", "writer", Place.PROJECT, body=bodies.NewRun, result=RunRecord,

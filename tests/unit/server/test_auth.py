@@ -121,6 +121,37 @@ def test_its_memory_of_tokens_is_bounded(monkeypatch: pytest.MonkeyPatch) -> Non
     assert asyncio.run(run()) == 3
 
 
+def test_a_stale_daemon_locks_nobody_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It goes on with one token that is not valid any more; others at its address come in, old and new ones."""
+    monkeypatch.setattr(auth, "KNOWN_S", 0.0)
+    stale, known, late = new_secret(), new_secret(), new_secret()
+    asked: list[str] = []
+
+    async def look_up(secret: str) -> Token:
+        asked.append(secret)
+        if secret in (known, late):
+            return Token(1, "x", True, (), datetime.now(UTC))
+        raise UnauthorizedError("revoked")
+
+    async def run() -> None:
+        gate = Gate(look_up, failures=Failures(FailureRates(burst=3, per_s=0.001)))
+        await gate.caller(f"Bearer {known}", "a")
+        for _ in range(50):
+            with pytest.raises(UnauthorizedError, match="revoked"):
+                await gate.caller(f"Bearer {stale}", "a")
+        assert asked.count(stale) == 1
+        await gate.caller(f"Bearer {late}", "a")
+        for _ in range(3):
+            with pytest.raises((UnauthorizedError, RateLimitedError)):
+                await gate.caller(f"Bearer {new_secret()}", "a")
+        # Somebody guesses from there now. Who was let in before is let in again.
+        with pytest.raises(RateLimitedError):
+            await gate.caller(f"Bearer {new_secret()}", "a")
+        await gate.caller(f"Bearer {known}", "a")
+
+    asyncio.run(run())
+
+
 def test_a_use_is_written_down(world: World) -> None:
     world.token("ann", (E, OPEN, "reader"))
     assert world.ledger.token("ann").used_at is None
