@@ -112,13 +112,13 @@ def _create_blob_tables() -> None:
         sa.Column("size", sa.BigInteger(), nullable=False),
         sa.Column("pack_id", _ID, nullable=True),
         sa.Column("pack_offset", sa.BigInteger(), nullable=True),
-        sa.Column("closed", sa.Integer(), _check("project_blobs", "closed", "closed IN (0, 1)"), nullable=False),
+        sa.Column("shape", sa.LargeBinary(), nullable=True),
         sa.Column("touched_at", sa.BigInteger(), nullable=False),
         _pk("project_blobs", "digest", "project_id"),
         _fk("project_blobs", "project_id", "projects.id"),
         _fk("project_blobs", "pack_id", "packs.id"),
     )
-    op.create_index("ix_project_blobs_project_id", "project_blobs", ["project_id"])
+    op.create_index("ix_project_blobs_project_id_digest_size", "project_blobs", ["project_id", "digest", "size"])
     op.create_index("ix_project_blobs_pack_id", "project_blobs", ["pack_id"])
     op.create_table(
         "uploads",
@@ -139,7 +139,8 @@ def _create_blob_tables() -> None:
         "upload_parts",
         sa.Column("upload_id", sa.String(32), nullable=False),
         sa.Column("number", sa.Integer(), nullable=False),
-        sa.Column("sha256", _RAW, nullable=False),
+        sa.Column("sha256", _RAW, nullable=True),
+        sa.Column("done", sa.Integer(), _check("upload_parts", "done", "done IN (0, 1)"), nullable=False),
         _pk("upload_parts", "upload_id", "number"),
         _fk("upload_parts", "upload_id", "uploads.id"),
     )
