@@ -15,7 +15,7 @@ from artfs.testing.logcheck import LogCheck
 from artfs.testing.mount import Daemon, Workspace
 
 # For the details of a failed assert. Here, because tests of several folders import them.
-pytest.register_assert_rewrite("artfs.testing.catalog_contract", "artfs.testing.store_contract")
+pytest.register_assert_rewrite("artfs.testing.catalog_contract", "artfs.testing.store_contract", "artfs.testing.bucket_contract")
 
 
 @pytest.fixture(autouse=True)
