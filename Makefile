@@ -18,8 +18,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 APT := fuse3 libfuse3-dev pkg-config gcc libc6-dev python3 python3-dev python3-venv
-APT_TEST := attr rsync systemd e2fsprogs util-linux procps
+APT_TEST := attr rsync systemd e2fsprogs util-linux procps postgresql
 APT_WANTED = $(APT) $(APT_TEST)
+NO_CLUSTER := /etc/postgresql-common/createcluster.d
 
 STAGES := ruff mypy imports unit mounted fault peer
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet
@@ -32,7 +33,8 @@ help:
 
 setup: apt $(VENV)/.installed
 
-# Asks dpkg each time, as it costs 20 ms and a stamp would lie after an `apt-get remove`.
+# Asks dpkg each time, as it costs 20 ms and a stamp would lie after an `apt-get remove`. PostgreSQL's package would make a
+# database and start a server; the tests have their own.
 apt:
 	@missing=$$(for name in $(APT_WANTED); do \
 	    dpkg-query -W -f='$${Status}' $$name 2>/dev/null | grep -q 'ok installed' || echo $$name; done); \
@@ -40,7 +42,10 @@ apt:
 	if [ "$$(id -u)" != 0 ]; then \
 	    echo "These Debian packages are missing; as root, type:  apt-get install" $$missing >&2; exit 1; fi; \
 	echo "Installing Debian packages:" $$missing; \
-	apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing
+	case "$$missing" in *postgresql*) \
+	    mkdir -p $(NO_CLUSTER) && echo 'create_main_cluster = false' >$(NO_CLUSTER)/artfs.conf;; esac; \
+	apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing; \
+	status=$$?; rm -f $(NO_CLUSTER)/artfs.conf; rmdir --ignore-fail-on-non-empty $(NO_CLUSTER) 2>/dev/null; exit $$status
 
 # The stamp is written last: an interrupted set-up is done again.
 $(VENV)/.installed: pyproject.toml | apt

@@ -20,12 +20,18 @@ if TYPE_CHECKING:
     from artfs import data_types as data_types
     from artfs import errors as errors
     from artfs.api.artifact import Artifact as Artifact
+    from artfs.api.current import define_metric as define_metric
     from artfs.api.current import finish as finish
     from artfs.api.current import link_artifact as link_artifact
+    from artfs.api.current import link_model as link_model
     from artfs.api.current import log as log
     from artfs.api.current import log_artifact as log_artifact
+    from artfs.api.current import log_model as log_model
     from artfs.api.current import login as login
+    from artfs.api.current import unwatch as unwatch
     from artfs.api.current import use_artifact as use_artifact
+    from artfs.api.current import use_model as use_model
+    from artfs.api.current import watch as watch
     from artfs.api.manifest import ArtifactManifest as ArtifactManifest
     from artfs.api.manifest import ManifestEntry as ManifestEntry
     from artfs.api.media.audio import Audio as Audio
@@ -82,16 +88,22 @@ _HOMES = {
     "Settings": "artfs.settings",
     "Table": "artfs.api.media.table",
     "Video": "artfs.api.media.video",
+    "define_metric": "artfs.api.current",
     "finish": "artfs.api.current",
     "init": "artfs.api.run",
     "link_artifact": "artfs.api.current",
+    "link_model": "artfs.api.current",
     "load_settings": "artfs.settings",
     "log": "artfs.api.current",
     "log_artifact": "artfs.api.current",
+    "log_model": "artfs.api.current",
     "login": "artfs.api.current",
     "open_session": "artfs.api.session",
     "progress": "artfs.api.telling",
+    "unwatch": "artfs.api.current",
     "use_artifact": "artfs.api.current",
+    "use_model": "artfs.api.current",
+    "watch": "artfs.api.current",
 }
 
 _OF_THE_CURRENT_RUN = ("run", "config", "summary")

@@ -8,6 +8,7 @@ daemon's errno values (daemon/artfsd/errnos.py). Nothing here derives from Attri
     ├── UsageError                      the caller asked for something that cannot mean anything
     │   ├── InvalidNameError            a name, alias, tag, type or path breaks its rule (also a ValueError)
     │   ├── InvalidMetadataError        metadata is not a JSON object within the limits (also a ValueError)
+    │   │   └── MetadataTypeError       it is JSON text of something that is no object (also a TypeError)
     │   ├── InvalidArgumentError        an argument's value means nothing here (also a ValueError)
     │   ├── ReferenceUnsupportedError   nothing here can fetch such a reference (also a ValueError)
     │   ├── MissingExtraError           a library that is optional is not installed (also an ImportError)
@@ -71,6 +72,12 @@ class InvalidNameError(UsageError, ValueError):
 
 class InvalidMetadataError(UsageError, ValueError):
     kind = "invalid-metadata"
+
+
+class MetadataTypeError(InvalidMetadataError, TypeError):
+    """What a value of another type is to everybody, and a bad text to the command line."""
+
+    kind = "metadata-type"
 
 
 class InvalidArgumentError(UsageError, ValueError):

@@ -162,6 +162,35 @@ def ambient_credentials(environ: Mapping[str, str] | None = None) -> frozenset[s
     return frozenset(scheme for scheme, names in _CREDENTIALS.items() if any(env.get(name) for name in names))
 
 
+@dataclass(frozen=True, slots=True)
+class ServiceEnvironment:
+    """What systemd tells a service. `notify_socket`: see sd_notify(3). `sockets`: descriptors that it opened for this process
+    (sd_listen_fds(3)). `credentials`: the folder of its credentials."""
+
+    notify_socket: str | None = None
+    sockets: tuple[int, ...] = ()
+    credentials: Path | None = None
+
+
+def service_environment(environ: Mapping[str, str] | None = None) -> ServiceEnvironment:
+    """From the environment (None: the process's own)."""
+    env = os.environ if environ is None else environ
+    count = env.get("LISTEN_FDS", "0")
+    is_ours = env.get("LISTEN_PID") == str(os.getpid())
+    folder = env.get("CREDENTIALS_DIRECTORY")
+    return ServiceEnvironment(
+        notify_socket=env.get("NOTIFY_SOCKET") or None,
+        sockets=tuple(range(3, 3 + int(count))) if is_ours and count.isdigit() else (),
+        credentials=Path(folder) if folder else None,
+    )
+
+
+def config_path(environ: Mapping[str, str] | None = None) -> Path:
+    """The config file, whether it is there or not."""
+    env = os.environ if environ is None else environ
+    return Path(env.get("ARTFS_CONFIG") or platformdirs.user_config_path("artfs") / "config.toml")
+
+
 def _convert(name: str, value: object, source: str) -> object:
     try:
         if name in ("home", "artifact_dir", "cache_path", "ca_bundle"):
@@ -212,7 +241,7 @@ def load_settings(environ: Mapping[str, str] | None = None, **overrides: object)
     env = os.environ if environ is None else environ
     known = {field.name for field in fields(Settings)}
     values: dict[str, object] = {}
-    config = Path(env.get("ARTFS_CONFIG") or platformdirs.user_config_path("artfs") / "config.toml")
+    config = config_path(env)
     try:
         with config.open("rb") as stream:
             table = tomllib.load(stream)

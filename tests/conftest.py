@@ -13,6 +13,8 @@ from artfs.settings import Settings, load_settings
 from artfs.testing.account import Account, open_fuse_device, ordinary_account
 from artfs.testing.logcheck import LogCheck
 from artfs.testing.mount import Daemon, Workspace
+from artfs.testing.postgres import Postgres
+from artfs.testing.postgres import postgres as postgres_server
 
 # For the details of a failed assert. Here, because tests of several folders import them.
 pytest.register_assert_rewrite("artfs.testing.catalog_contract", "artfs.testing.store_contract", "artfs.testing.bucket_contract")
@@ -25,6 +27,7 @@ def private_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     config.touch()
     monkeypatch.setenv("ARTFS_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("ARTFS_CONFIG", str(config))
+    monkeypatch.setenv("ARTFS_CACHE_PATH", str(tmp_path / "cache"))
 
 
 @pytest.fixture(autouse=True)
@@ -90,6 +93,20 @@ def make_daemon(workspaces: ExitStack) -> Iterator[Callable[..., Daemon]]:
             return daemon
 
         yield make
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A PostgreSQL server of these tests' own; it takes a second to make."""
+    with postgres_server() as server:
+        yield server
+
+
+@pytest.fixture
+def postgres_url(postgres: Postgres) -> Iterator[str]:
+    """The URL of a database with an empty catalog."""
+    with postgres.database(postgres.template) as name:
+        yield postgres.url(name)
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from artfs.api.collection import ArtifactCollection, need_collection
 from artfs.api.draft import DraftArtifact, Policy, StrPath
 from artfs.api.facts import ArtifactFacts, warn_use_as
 from artfs.api.files import ArtifactFiles, single_file
-from artfs.api.getvalue import get_value
+from artfs.api.getvalue import find_entry, get_value
 from artfs.api.ingest import LogTarget
 from artfs.api.manifest import ManifestEntry
 from artfs.api.media.base import Value
@@ -31,7 +31,6 @@ from artfs.api.version import LoggedArtifact
 from artfs.errors import (
     ConflictError,
 )
-from artfs.model.names import check_path
 from artfs.model.records import Member, Version
 from artfs.settings import Settings
 
@@ -275,17 +274,19 @@ class Artifact(ArtifactFacts):
     def wait(self, timeout: float | None = None) -> Artifact:
         """Returns this artifact once it is logged, which it is as soon as `save` or `log_artifact` returned.
 
-        `timeout` (seconds) is never used up. Raises ArtifactNotLoggedError for a draft.
+        One that `upsert_artifact` took is durable, too, though it stays a draft. `timeout` (seconds) is never used up.
+        Raises ArtifactNotLoggedError for any other draft.
         """
-        self._logged("wait")
+        if not (isinstance(self._state, DraftArtifact) and self._state.is_part):
+            self._logged("wait")
         return self
 
     # reading --------------------------------------------------------------------------------------
 
     def get_entry(self, name: StrPath) -> ManifestEntry:
-        """The entry at the path `name`. Raises ArtifactNotLoggedError, PathNotFoundError (a KeyError),
-        InvalidNameError."""
-        return self._logged("get_entry").manifest.entries[check_path(name)]
+        """The entry at the path `name`; of a table or another value also without its suffix. Raises
+        ArtifactNotLoggedError, PathNotFoundError (a KeyError)."""
+        return find_entry(self._logged("get_entry"), name)
 
     def get_path(self, name: StrPath) -> ManifestEntry:
         """Deprecated: `get_entry`."""
@@ -491,6 +492,7 @@ def log(
     target: LogTarget,
     aliases: str | Iterable[str] | None = None,
     tags: str | Iterable[str] | None = None,
+    distributed_id: str | None = None,
 ) -> None:
     """Logs a draft, as `ingest.log_draft` does; the object becomes the version. One that is logged keeps its
     content: it gets the aliases and tags, and its unsaved changes are saved.
@@ -500,15 +502,8 @@ def log(
     """
     state = artifact._state
     if isinstance(state, DraftArtifact):
-        base = state.base
-        if base and (base.entity, base.project) != (target.entity, target.project):
-            raise ConflictError(
-                f"this draft of {state.name} began with a version of {base.entity}/{base.project}; a run of "
-                f"{target.entity}/{target.project} cannot log it"
-            )
-        if state.region is not None:
-            check_region(state.region, target.session.settings)
-        committed = ingest.log_draft(target, state, aliases, tags)
+        _check_target(state, target)
+        committed = ingest.log_draft(target, state, aliases, tags, distributed_id)
         version = LoggedArtifact(target.session, committed.member)
         version.added = state.added
         artifact._state = version
@@ -523,6 +518,26 @@ def log(
     state.label(aliases, tags)
     if target.run_id is not None:
         target.session.catalog.record_log(target.run_id, source.id)
+
+
+def add_part(artifact: Artifact, target: LogTarget, aliases: str | Iterable[str] | None, distributed_id: str) -> None:
+    """Keeps a draft as a part of a version, as `ingest.add_part` does. Raises ArtifactFinalizedError for one that is
+    logged."""
+    draft = artifact._draft("upsert_artifact")
+    _check_target(draft, target)
+    ingest.add_part(target, draft, aliases, distributed_id)
+    draft.distributed_id = distributed_id
+
+
+def _check_target(draft: DraftArtifact, target: LogTarget) -> None:
+    base = draft.base
+    if base and (base.entity, base.project) != (target.entity, target.project):
+        raise ConflictError(
+            f"this draft of {draft.name} began with a version of {base.entity}/{base.project}; a run of "
+            f"{target.entity}/{target.project} cannot log it"
+        )
+    if draft.region is not None:
+        check_region(draft.region, target.session.settings)
 
 
 def check_home(state: LoggedArtifact, session: Session) -> None:

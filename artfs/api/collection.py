@@ -150,6 +150,11 @@ class ArtifactCollection:
 
         return Paginator(fetch, per_page=per_page, start=start, count=count)
 
+    def versions(self, per_page: int = 50) -> Paginator[Artifact]:
+        """Deprecated: `artifacts`."""
+        warnings.warn("versions is deprecated; use artifacts", DeprecationWarning, stacklevel=2)
+        return self.artifacts(per_page)
+
     # changes --------------------------------------------------------------------------------------
 
     def save(self) -> None:

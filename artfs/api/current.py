@@ -59,11 +59,40 @@ def link_artifact(
     return need_run().link_artifact(artifact, target_path, aliases)
 
 
-def finish(exit_code: int | None = None) -> None:
+def log_model(path: StrPath, name: str | None = None, aliases: str | Iterable[str] | None = None) -> Artifact:
+    """`Run.log_model` of the current run. Raises UsageError when there is none."""
+    return need_run().log_model(path, name, aliases)
+
+
+def use_model(name: str) -> str:
+    """`Run.use_model` of the current run. Raises UsageError when there is none."""
+    return need_run().use_model(name)
+
+
+def link_model(
+    path: StrPath, registered_model_name: str, name: str | None = None, aliases: str | Iterable[str] | None = None
+) -> Artifact:
+    """`Run.link_model` of the current run. Raises UsageError when there is none."""
+    return need_run().link_model(path, registered_model_name, name, aliases)
+
+
+def define_metric(*arguments: object, **options: object) -> None:
+    """Taken for the sake of scripts written for wandb, without effect: there are no charts."""
+
+
+def watch(*arguments: object, **options: object) -> None:
+    """Taken for the sake of scripts written for wandb, without effect: there are no charts."""
+
+
+def unwatch(*arguments: object, **options: object) -> None:
+    """Taken for the sake of scripts written for wandb, without effect: there are no charts."""
+
+
+def finish(exit_code: int | None = None, quiet: bool | None = None) -> None:
     """`Run.finish` of the current run; nothing when there is none."""
     run = try_run()
     if run is not None:
-        run.finish(exit_code)
+        run.finish(exit_code, quiet)
 
 
 def login(*arguments: object, **options: object) -> bool:

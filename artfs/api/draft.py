@@ -28,6 +28,7 @@ from artfs.errors import (
     ArtifactFinalizedError,
     ConflictError,
     InvalidArgumentError,
+    InvalidNameError,
     PathNotFoundError,
     SourceChangedError,
     StorageError,
@@ -197,6 +198,9 @@ class DraftArtifact:
         self.kept_values: dict[int, tuple[object, str]] = {}
         """The same of those that came with others: the tables of a joined one, the classes of images."""
         self.finalized = False
+        self.distributed_id: str | None = None
+        self.is_part = False
+        """Whether it is kept as a part of a version that is not made yet (see ingest.add_part)."""
         self.committed: Committed | None = None
         self.lock = threading.RLock()
         self.items: PathMap[Item] = PathMap()
@@ -289,9 +293,13 @@ class DraftArtifact:
         name = os.fspath(item.path if isinstance(item, ManifestEntry) else item)
         if not name.strip("./"):
             raise PathNotFoundError(f"{name!r} names nothing that could be removed from an artifact")
+        try:
+            path = check_path(name)
+        except InvalidNameError as error:
+            raise PathNotFoundError(f"there is nothing to remove: {error}") from None
         with self.lock:
             self.check_open()
-            self.items.remove(check_path(name))
+            self.items.remove(path)
             self._built = None
 
     def close(self) -> None:

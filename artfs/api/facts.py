@@ -17,7 +17,7 @@ from artfs.api.show import artifact_html
 from artfs.api.version import LoggedArtifact, time_text
 from artfs.errors import ArtifactFinalizedError, ArtifactNotLoggedError
 from artfs.model.metadata import check_metadata
-from artfs.model.names import check_alias, check_tag
+from artfs.model.names import check_alias, check_label, check_tag
 from artfs.model.ttl import ArtifactTTL, Ttl, check_ttl
 
 
@@ -198,6 +198,17 @@ class ArtifactFacts:
     def incremental(self) -> bool:
         """Whether it is a draft whose files are going to be added to those of `latest`."""
         return isinstance(self._state, DraftArtifact) and self._state.incremental
+
+    @property
+    def distributed_id(self) -> str | None:
+        """Of a draft: which parts, of whatever runs, `Run.finish_artifact` makes one version of. May be set; None: the
+        group of the run."""
+        return self._state.distributed_id if isinstance(self._state, DraftArtifact) else None
+
+    @distributed_id.setter
+    def distributed_id(self, distributed_id: str | None) -> None:
+        given = None if distributed_id is None else check_label("distributed id", distributed_id)
+        self._draft("distributed_id").distributed_id = given
 
     @property
     def use_as(self) -> None:

@@ -9,11 +9,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
+from artfs.api.draft import StrPath
+from artfs.api.manifest import ManifestEntry
 from artfs.api.media.base import Value
 from artfs.api.media.registry import BY_KIND, CLASSES, class_of
 from artfs.api.session import Session
 from artfs.api.version import LoggedArtifact
-from artfs.errors import BadObjectError, InvalidNameError, StorageError
+from artfs.errors import BadObjectError, InvalidNameError, PathNotFoundError, StorageError
 from artfs.model.entry import DirEntry, FileEntry, LinkEntry, RefEntry
 from artfs.model.manifest import Manifest
 from artfs.model.names import check_path
@@ -47,6 +49,23 @@ def get_value(state: LoggedArtifact, name: str) -> Value | None:
             except RecursionError:
                 raise source.bad(stored, "it is nested too deeply, or in itself") from None
     return None
+
+
+def find_entry(state: LoggedArtifact, name: StrPath) -> ManifestEntry:
+    """See Artifact.get_entry."""
+    try:
+        path = check_path(name)
+    except InvalidNameError as error:
+        raise PathNotFoundError(str(error)) from None
+    entries = state.manifest.entries
+    try:
+        return entries[path]
+    except PathNotFoundError:
+        stored = (cls.stored_name(path) for cls in CLASSES)
+        found = next((place for place in stored if place != path and place in entries), None)
+        if found is None:
+            raise
+        return entries[found]
 
 
 def _referred(session: Session, entry: RefEntry) -> Value:
@@ -104,7 +123,7 @@ class _VersionSource:
     def open(self, path: str) -> BinaryIO:
         entry = self._entry(path)
         if isinstance(entry, FileEntry):
-            return os.fdopen(self._session.store.open_blob(entry.digest), "rb")
+            return os.fdopen(self._session.store.open_blob(entry.digest, entry.content), "rb")
         return self._fetch(entry)
 
     def digest(self, path: str) -> str | None:

@@ -12,7 +12,14 @@ from artfs.api.draft import DraftArtifact, Item, Pending, Policy, StrPath, check
 from artfs.api.manifest import ManifestEntry
 from artfs.api.session import Session
 from artfs.api.telling import told
-from artfs.errors import InvalidArgumentError, LatestMovedError, NotFoundError, SourceChangedError
+from artfs.errors import (
+    ArtifactFinalizedError,
+    ConflictError,
+    InvalidArgumentError,
+    LatestMovedError,
+    NotFoundError,
+    SourceChangedError,
+)
 from artfs.model.edit import BuiltManifest, build_manifest
 from artfs.model.entry import DirEntry, Entry, FileEntry, LinkEntry
 from artfs.model.ignore import IgnoreRules
@@ -20,7 +27,7 @@ from artfs.model.manifest import Manifest, edit
 from artfs.model.metadata import check_metadata
 from artfs.model.names import check_alias, check_path, check_tag
 from artfs.model.pages import EMPTY_TREE, build_tree
-from artfs.model.records import Committed, Content, NewVersion
+from artfs.model.records import Committed, Content, NewPart, NewVersion, Part
 from artfs.store.base import StoreBatch
 from artfs.transfer.ahead import Ahead, in_groups
 from artfs.transfer.progress import Meter, OnProgress
@@ -120,11 +127,11 @@ def _note_dir(draft: DraftArtifact, root: StrPath) -> _Found:
     items: list[tuple[str, Item]] = []
     empty_dirs: list[str] = []
     bad: list[tuple[str, str]] = []
-    top = root_place(root)
+    top, rules = root_place(root), IgnoreRules.none()
     todo = [top]
     while todo:
         place = todo.pop()
-        found = list_directory(place, IgnoreRules.none())
+        found = list_directory(place, rules)
         bad += found.bad
         if not found.names:
             empty_dirs.append(place.relative)
@@ -141,7 +148,7 @@ def _note_dir(draft: DraftArtifact, root: StrPath) -> _Found:
                     items.append((path, Pending.of(local, os.stat(local))))
             except OSError as error:
                 raise SourceChangedError(f"{local} changed while it was added: {error.strerror}") from None
-    check_bad(top, bad)
+    check_bad(top, bad, rules)
     return items, empty_dirs
 
 
@@ -172,9 +179,13 @@ def log_draft(
     draft: DraftArtifact,
     aliases: str | Iterable[str] | None,
     tags: str | Iterable[str] | None,
+    distributed_id: str | None = None,
 ) -> Committed:
     """Makes the draft a version: everything is durable when this returns, and nothing is visible when it
     raises (the draft is then as it was). When `latest` has the same content, that version is the result.
+
+    `distributed_id`: the version also holds all parts that were added under it (see `add_part`). Where several have a
+    path, what came later counts, and the draft's own content last.
 
     Raises InvalidNameError and InvalidMetadataError before anything is read; SourceChangedError for a file
     that was added with policy "immutable" and is not as it was; TypeConflictError, StorageError,
@@ -185,11 +196,17 @@ def log_draft(
     with draft.lock:
         if draft.committed is not None:
             return draft.committed  # by another thread, while this one waited
+        if draft.is_part and distributed_id is None:
+            raise ArtifactFinalizedError(
+                f"the artifact {draft.name} is a part of a version that run.finish_artifact makes; it is none by itself",
+                "log_artifact",
+            )
         metadata = check_metadata(draft.metadata)
         with _batch(draft, target) as batch:
             files = _settle(draft, batch, target.session.settings.worker_count)
             while True:
-                built, expect_latest = _build(draft, files, target)
+                parts = _parts(target, draft, distributed_id)
+                built, expect_latest = _build(draft, files, parts, target)
                 for _, data in built.objects:
                     batch.put_bytes(data)
                 batch.sync()
@@ -205,23 +222,61 @@ def log_draft(
                             built.totals.file_count,
                             draft.description,
                             metadata,
-                            wanted,
+                            as_names([*wanted, *(alias for part in parts for alias in part.aliases)]),
                             tagged,
                             target.run_id,
                             target.history_step,
                             expect_latest,
                             draft.ttl,
                             target.session.settings.allow_protected,
+                            distributed_id,
+                            tuple(part.id for part in parts),
                         )
                     )
                     break
                 except LatestMovedError:
-                    # Only an incremental draft expects anything; it is built again upon what is latest now.
+                    # An incremental draft, or one with parts: it is built again upon what is there now.
                     continue
         draft.committed = committed
         draft.finalized = True
         draft.close()
     return committed
+
+
+def add_part(
+    target: LogTarget, draft: DraftArtifact, aliases: str | Iterable[str] | None, distributed_id: str
+) -> None:
+    """Keeps the draft's content as a part of a version that `log_draft` makes later; the draft is finalised then.
+
+    Durable when this returns; nothing is kept when it raises. Raises what `log_draft` raises.
+    """
+    wanted = tuple(check_alias(alias) for alias in as_names(aliases))
+    with draft.lock:
+        draft.check_open("upsert_artifact")
+        with _batch(draft, target) as batch:
+            built = build_manifest(_settle(draft, batch, target.session.settings.worker_count), draft.items.empty_dirs())
+            for _, data in built.objects:
+                batch.put_bytes(data)
+            batch.sync()
+            # While the store's lock is held: from here on the catalog says that the bytes are needed.
+            target.session.catalog.add_part(
+                NewPart(
+                    target.entity, target.project, draft.name, draft.type, distributed_id, built.root, wanted, target.run_id
+                )
+            )
+        draft.finalized = draft.is_part = True
+        draft.close()
+
+
+def _parts(target: LogTarget, draft: DraftArtifact, distributed_id: str | None) -> list[Part]:
+    if distributed_id is None:
+        return []
+    found = target.session.catalog.parts(target.entity, target.project, draft.name, distributed_id)
+    if draft.is_part and not found:
+        raise ConflictError(
+            f"no part of {draft.name} waits under {distributed_id!r}: another run has made the version of them"
+        )
+    return found
 
 
 @contextmanager
@@ -282,11 +337,21 @@ def _put_pending(
 
 
 def _build(
-    draft: DraftArtifact, files: dict[str, Entry], target: LogTarget
+    draft: DraftArtifact, files: dict[str, Entry], parts: list[Part], target: LogTarget
 ) -> tuple[BuiltManifest, int | None]:
     """The trees of the new version, and which index `latest` must still have for them to be right (None:
     any)."""
     empty_dirs = draft.items.empty_dirs()
+    if parts:
+        # What was a part already has given its content; its own blobs are no longer held by the draft.
+        own, files = ({} if draft.is_part else files), {}
+        for part in parts:
+            for path, entry in Manifest(target.session.pages, part.digest).walk(include_dirs=True):
+                if not isinstance(entry, DirEntry):
+                    files[path] = entry
+                elif entry.digest == EMPTY_TREE:
+                    empty_dirs.append(path)
+        files.update(own)
     if not draft.incremental:
         return build_manifest(files, empty_dirs), None
     try:

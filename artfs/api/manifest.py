@@ -7,7 +7,7 @@ from abc import abstractmethod
 from collections.abc import Callable, ItemsView, Iterator, Mapping, ValuesView
 from functools import cached_property
 
-from artfs.errors import ArtifactNotLoggedError, InvalidArgumentError, PathNotFoundError
+from artfs.errors import ArtifactNotLoggedError, InvalidArgumentError, InvalidNameError, PathNotFoundError
 from artfs.model.digests import digest_bytes
 from artfs.model.entry import DirEntry, Entry, FileEntry, LinkEntry, RefEntry
 from artfs.model.manifest import Manifest
@@ -234,8 +234,8 @@ class VersionEntries(Entries):
     def __getitem__(self, path: str) -> ManifestEntry:
         entry = self._manifest.get(path)
         if entry is None or isinstance(entry, DirEntry):
-            what = "a directory" if entry is not None else "nothing"
-            raise PathNotFoundError(f"there is no file {path!r} in this artifact, but {what}")
+            instead = "" if entry is None else ", but a directory"
+            raise PathNotFoundError(f"there is no file {path!r} in this artifact{instead}")
         return entry_view(path, entry, self._artifact, self._fetch)
 
     def __iter__(self) -> Iterator[str]:
@@ -272,8 +272,11 @@ class ArtifactManifest:
         return self.entries.size
 
     def get_entry_by_path(self, path: str) -> ManifestEntry | None:
-        """None when there is no such entry."""
-        return self.entries.get(check_path(path))
+        """None when there is no such entry, as there cannot be for "../x"."""
+        try:
+            return self.entries.get(check_path(path))
+        except InvalidNameError:
+            return None
 
     def get_entries_in_directory(self, directory: str) -> list[ManifestEntry]:
         """All entries below `directory`, at any depth."""

@@ -90,7 +90,7 @@ def _copy_item(session: Session, item: Item, target: IO[bytes]) -> None:
         source: str | int = item.path
     else:
         assert not isinstance(item, LinkEntry | RefEntry)
-        source = session.store.open_blob(item.digest)
+        source = session.store.open_blob(item.digest, item.content)
     try:
         with open(source, "rb") as stream:
             shutil.copyfileobj(stream, target, 1024 * 1024)

@@ -24,11 +24,19 @@ from artfs.model.ttl import Ttl
 class Api:
     """What is in the catalog."""
 
-    def __init__(self, overrides: Mapping[str, str] | None = None, *, session: Session | None = None) -> None:
+    def __init__(
+        self,
+        overrides: Mapping[str, str] | None = None,
+        timeout: float | None = None,
+        api_key: str | None = None,
+        *,
+        session: Session | None = None,
+    ) -> None:
         """Opens the catalog.
 
         Arguments:
             overrides: "entity" and "project" that complete names instead of the settings'.
+            timeout, api_key: taken for the sake of scripts written for wandb, without effect: there is no server.
             session: an open session to use; None: as the config file and the environment say.
         Raises InvalidArgumentError, InvalidNameError, UsageError, CatalogError.
         """
@@ -226,8 +234,11 @@ class Api:
     # runs -----------------------------------------------------------------------------------------
 
     def run(self, path: str) -> RecordedRun:
-        """The run `[[ENTITY/]PROJECT/]ID`. Raises NotFoundError, InvalidNameError."""
+        """The run `[[ENTITY/]PROJECT/]ID`; also as it stands in a run's `url`, with "runs" before the id. Raises
+        NotFoundError, InvalidNameError."""
         parts = path.strip("/").split("/")
+        if len(parts) > 2 and parts[-2] == "runs":
+            del parts[-2]
         if len(parts) > 3 or not all(parts):
             raise InvalidNameError(f"bad path of a run {path!r}: it is [[ENTITY/]PROJECT/]ID")
         record = self._session.catalog.run(parts[-1])
@@ -251,8 +262,8 @@ class Api:
 
         Arguments:
             path: `[ENTITY/]PROJECT`; None: the default.
-            filters: conditions in MongoDB's notation on id, display_name, state, job_type, created_at, config.NAME and
-                summary_metrics.NAME, such as {"state": "finished", "config.lr": {"$gt": 0.1}}.
+            filters: conditions in MongoDB's notation on id, display_name, state, job_type, group, tags, notes, created_at,
+                config.NAME and summary_metrics.NAME, such as {"state": "finished", "config.lr": {"$gt": 0.1}}.
             order: "created_at", "display_name", "config.NAME" or "summary_metrics.NAME", with "-" before it for
                 descending.
             per_page: how many are fetched at a time.

@@ -10,6 +10,7 @@ from urllib.parse import quote
 from artfs.api.collection import Wrap
 from artfs.api.facts import ArtifactFacts, logged_fact
 from artfs.api.filters import Filter
+from artfs.api.ingest import as_names
 from artfs.api.paging import Page, Paginator
 from artfs.api.session import Session
 from artfs.api.version import LoggedArtifact, time_text
@@ -21,12 +22,17 @@ if TYPE_CHECKING:
     from artfs.api.artifact import Artifact
 
 
+def run_url(entity: str, project: str, run_id: str) -> str:
+    """What names a run in messages and notes; nothing can be fetched by it."""
+    return f"artfs://{quote(entity)}/{quote(project)}/runs/{quote(run_id)}"
+
+
 class RecordedRun:
     """A run: what it was told, what it logged and used, and how it ended. A copy of what the catalog knew when it was
     fetched; `load` fetches it anew.
 
     Attributes:
-        config, summary: dicts; changes are persisted by `update`.
+        config, summary: dicts; changes are persisted by `update`, and so are those of `name`, `tags` and `notes`.
     """
 
     def __init__(self, session: Session, record: RunRecord, wrap: Wrap) -> None:
@@ -38,6 +44,9 @@ class RecordedRun:
         self._record = record
         self.config: dict[str, Any] = dict(record.config)
         self.summary: dict[str, Any] = dict(record.summary)
+        self.name = record.name
+        self.tags: list[str] = list(record.tags)
+        self.notes = record.notes
 
     def __repr__(self) -> str:
         return f"<Run {'/'.join(self.path)} ({self.state})>"
@@ -55,9 +64,9 @@ class RecordedRun:
         return self._record.project
 
     @property
-    def name(self) -> str:
-        """As given to `init`, else the id."""
-        return self._record.name
+    def group(self) -> str | None:
+        """What it has in common with other runs that belong to the same work."""
+        return self._record.group
 
     @property
     def job_type(self) -> str | None:
@@ -75,7 +84,7 @@ class RecordedRun:
 
     @property
     def url(self) -> str:
-        return f"artfs://{quote(self.entity)}/{quote(self.project)}/runs/{self.id}"
+        return run_url(self.entity, self.project, self.id)
 
     @property
     def created_at(self) -> str:
@@ -97,8 +106,12 @@ class RecordedRun:
         self._load(self._session.catalog.run(self.id))
 
     def update(self) -> None:
-        """Persists what was added to or changed in `config` and `summary`. Nothing is removed."""
-        self._load(self._session.catalog.update_run(self.id, config=self.config, summary=self.summary))
+        """Persists what was added to or changed in `config` and `summary`, of which nothing is removed, and `name`, `tags`
+        and `notes`. Raises InvalidNameError, InvalidMetadataError."""
+        record = self._session.catalog.update_run(
+            self.id, config=self.config, summary=self.summary, name=self.name, tags=as_names(self.tags), notes=self.notes or ""
+        )
+        self._load(record)
 
     # what it logged -------------------------------------------------------------------------------
 
@@ -203,6 +216,9 @@ _FIELDS: dict[str, Callable[[RunRecord], Any]] = {
     "state": lambda record: record.state,
     "job_type": lambda record: record.job_type,
     "jobType": lambda record: record.job_type,
+    "group": lambda record: record.group,
+    "tags": lambda record: list(record.tags),
+    "notes": lambda record: record.notes,
     "created_at": lambda record: time_text(record.created_at),
     "createdAt": lambda record: time_text(record.created_at),
 }

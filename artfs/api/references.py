@@ -19,7 +19,7 @@ from artfs.model.manifest import Manifest
 from artfs.model.names import check_path
 from artfs.references.base import Examined
 from artfs.references.router import References
-from artfs.references.uris import shown
+from artfs.references.uris import has_digest, shown
 from artfs.store.verify import digest_file
 from artfs.transfer.landing import open_landing
 
@@ -42,10 +42,23 @@ def add_reference(
     if not isinstance(uri, ManifestEntry | str):
         raise TypeError(f"add_reference takes a URI or an entry of an artifact, not {type(uri).__name__}")
     text = uri if isinstance(uri, str) else uri.ref_url()
-    examined = draft.session.references.examine(text, checksum=checksum, max_objects=max_objects)
-    placed = _placed(examined, text, None if name is None else os.fspath(name))
+    placed = examine(draft.session.references, text, name, checksum=checksum, max_objects=max_objects)
     draft.put_all(dict(placed), [], overwrite=False)
     return [draft.view(path, entry) for path, entry in placed]
+
+
+def examine(
+    references: References,
+    uri: str,
+    name: StrPath | None = None,
+    *,
+    checksum: bool = True,
+    max_objects: int | None = None,
+) -> list[tuple[str, RefEntry]]:
+    """Paths and entries of what a URI names, as they stand in an artifact that it is added to. Raises what
+    References.examine raises; InvalidArgumentError, InvalidNameError, ConflictError for the places."""
+    examined = references.examine(uri, checksum=checksum, max_objects=max_objects)
+    return _placed(examined, uri, None if name is None else os.fspath(name))
 
 
 def _placed(examined: Examined, uri: str, name: str | None) -> list[tuple[str, RefEntry]]:
@@ -63,6 +76,13 @@ def _placed(examined: Examined, uri: str, name: str | None) -> list[tuple[str, R
         if path in placed:
             raise ConflictError(f"{shown(uri)} has two objects that would both be {path!r}")
         placed[path] = found.entry(os.fsencode(path.rpartition("/")[2]))
+    for path in placed:
+        while path := path.rpartition("/")[0]:
+            if path in placed:
+                raise ConflictError(
+                    f"{shown(uri)} has an object {path!r} and others below that, which as a file or directory is only one of "
+                    "them; add parts of it"
+                )
     return list(placed.items())
 
 
@@ -172,7 +192,7 @@ def _directory(dest: str, path: str) -> Iterator[int]:
 
 def _is_there(entry: RefEntry, name: str, dir_fd: int) -> bool:
     """Whether a file is there that is known to be right: only where the checksum is a digest."""
-    if not entry.uri.startswith(("file:", "artfs-artifact:", "wandb-artifact:")) or not entry.checksum:
+    if not has_digest(entry.uri) or not entry.checksum:
         return False
     try:
         fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=dir_fd)

@@ -9,18 +9,28 @@ from typing import Any, Self
 from urllib.parse import urlsplit
 
 from artfs.api.ambient import enter_run, leave_run, session_for
-from artfs.api.artifact import Artifact, check_home, log, logged, logged_state
+from artfs.api.artifact import Artifact, add_part, check_home, log, logged, logged_state
 from artfs.api.draft import StrPath
 from artfs.api.facts import warn_use_as
-from artfs.api.ingest import LogTarget
+from artfs.api.ingest import LogTarget, as_names
 from artfs.api.loggable import plain
+from artfs.api.recorded import run_url
 from artfs.api.session import Session
-from artfs.api.tracking import Tracker, begin_run
-from artfs.api.values import Values, as_values
-from artfs.api.version import LoggedArtifact, resolve
-from artfs.errors import InvalidArgumentError, TypeConflictError
-from artfs.model.names import REGISTRY_PREFIX, check_entity_name, check_project_name
+from artfs.api.tracking import Tracker, begin_run, try_resume
+from artfs.api.values import Values, as_pairs, as_values
+from artfs.api.version import LoggedArtifact, by_id, resolve
+from artfs.errors import (
+    ArtifactFinalizedError,
+    ConflictError,
+    InvalidArgumentError,
+    NotFoundError,
+    TypeConflictError,
+)
+from artfs.model.names import REGISTRY_PREFIX, check_entity_name, check_label, check_project_name
 from artfs.settings import Settings
+
+_ARTIFACT = "wandb-artifact://"
+"""How text in a config begins that names an artifact."""
 
 
 class Run:
@@ -31,7 +41,12 @@ class Run:
 
     def __init__(self, tracker: Tracker) -> None:
         self._tracker = tracker
-        self._config = Values(tracker.record.config, tracker.add_config)
+        self._config = Values(
+            tracker.record.config,
+            tracker.add_config,
+            stands_for=lambda value: in_config(value, tracker.session),
+            on_artifact=self._note_use,
+        )
 
     def __repr__(self) -> str:
         return f"<Run {self.entity}/{self.project}/{self.id} ({self.state})>"
@@ -59,8 +74,40 @@ class Run:
 
     @property
     def name(self) -> str:
-        """As given to `init`, else the id."""
+        """As given to `init`, else the id. May be set; as `tags` and `notes`, durably and at once."""
         return self._tracker.record.name
+
+    @name.setter
+    def name(self, name: str) -> None:
+        self._tracker.describe(name=name)
+
+    @property
+    def group(self) -> str | None:
+        """What it has in common with other runs that belong to the same work."""
+        return self._tracker.record.group
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """May be set."""
+        return self._tracker.record.tags
+
+    @tags.setter
+    def tags(self, tags: str | Iterable[str]) -> None:
+        self._tracker.describe(tags=as_names(tags))
+
+    @property
+    def notes(self) -> str | None:
+        """May be set."""
+        return self._tracker.record.notes
+
+    @notes.setter
+    def notes(self, notes: str | None) -> None:
+        self._tracker.describe(notes=notes or "")
+
+    @property
+    def url(self) -> str:
+        """As RecordedRun.url."""
+        return run_url(self.entity, self.project, self.id)
 
     @property
     def path(self) -> str:
@@ -73,13 +120,20 @@ class Run:
 
     @property
     def config(self) -> Values:
-        """What was given to `init`, and what is put there: `run.config["lr"]` is `run.config.lr`."""
+        """What was given to `init`, and what is put there: `run.config["lr"]` is `run.config.lr`.
+
+        An Artifact that is put there, or text "wandb-artifact://ENTITY/PROJECT/NAME:ALIAS" that names one, is used by this
+        run; the Artifact is what is there from then on, and its `json_encode` what is kept.
+        """
         return self._config
+
+    def _note_use(self, artifact: Artifact) -> None:
+        self.use_artifact(artifact)
 
     @property
     def summary(self) -> Values:
         """The last value of each name that was logged. What is put there is kept, too, until the name is logged again."""
-        return Values(self._tracker.summary, self._tracker.add_summary)
+        return Values(self._tracker.summary, self._tracker.add_summary, what="summary")
 
     @property
     def state(self) -> str:
@@ -134,24 +188,26 @@ class Run:
         and when the run is finished; TypeError for another kind of object.
         """
         self._tracker.check_running()
-        if isinstance(artifact_or_path, Artifact):
-            artifact = artifact_or_path
-            for what, given, known in (
-                ("name", name, artifact.source_name.partition(":")[0]),
-                ("type", type, artifact.type),
+        artifact = self._as_artifact("log_artifact", artifact_or_path, name, type)
+        log(artifact, self._tracker.target(), aliases, tags)
+        return artifact
+
+    def _as_artifact(
+        self, asked: str, given: Artifact | StrPath, name: str | None, type: str | None
+    ) -> Artifact:
+        if isinstance(given, Artifact):
+            for what, wanted, known in (
+                ("name", name, given.source_name.partition(":")[0]),
+                ("type", type, given.type),
             ):
-                if given is not None and given != known:
+                if wanted is not None and wanted != known:
                     raise InvalidArgumentError(
                         f"the {what} of an Artifact is its own, {known!r}; leave `{what}` out"
                     )
-        elif isinstance(artifact_or_path, str | os.PathLike):
-            artifact = self._from_path(os.fspath(artifact_or_path), name, type)
-        else:
-            raise TypeError(
-                f"log_artifact takes an Artifact or a path, not {artifact_or_path.__class__.__name__}"
-            )
-        log(artifact, self._tracker.target(), aliases, tags)
-        return artifact
+            return given
+        if isinstance(given, str | os.PathLike):
+            return self._from_path(os.fspath(given), name, type)
+        raise TypeError(f"{asked} takes an Artifact or a path, not {given.__class__.__name__}")
 
     def _from_path(self, path: str, name: str | None, type: str | None) -> Artifact:
         is_uri = "://" in path
@@ -211,10 +267,71 @@ class Run:
         As Artifact.link, but `target_path` is completed by this run's entity and project.
         """
         self._tracker.check_running()
+        if not isinstance(artifact, Artifact):
+            raise TypeError(f"link_artifact takes an Artifact, not {artifact.__class__.__name__}")
         if artifact.is_draft():
             log(artifact, self._tracker.target())
         state = self._here(artifact, "link_artifact")
         return logged(state.link(target_path, aliases, entity=self.entity, project=self.project))
+
+    # one artifact of several runs -------------------------------------------------------------------
+
+    def upsert_artifact(
+        self,
+        artifact_or_path: Artifact | StrPath,
+        name: str | None = None,
+        type: str | None = None,
+        aliases: str | Iterable[str] | None = None,
+        distributed_id: str | None = None,
+    ) -> Artifact:
+        """Contributes to a version that several runs make together: the content is kept, durably, as a part of the version
+        that `finish_artifact` makes of all parts with the same name and `distributed_id`. The artifact stays a draft, but
+        cannot be changed any more; its description, metadata and ttl are dropped.
+
+        Parts that nobody has made a version of for 30 days since the last one came are forgotten.
+
+        Arguments:
+            artifact_or_path, name, type: as for `log_artifact`.
+            aliases: what the version gets besides those that `finish_artifact` gives it.
+            distributed_id: any text that the runs have in common; None: the artifact's, else this run's group.
+        Raises TypeError when there is none of these; ArtifactFinalizedError for an artifact that is logged, finalised or
+        a part already; what `log_artifact` raises.
+        """
+        self._tracker.check_running()
+        artifact = self._as_artifact("upsert_artifact", artifact_or_path, name, type)
+        shared = self._distributed_id("upsert_artifact", artifact, distributed_id)
+        add_part(artifact, self._tracker.target(), aliases, shared)
+        return artifact
+
+    def finish_artifact(
+        self,
+        artifact_or_path: Artifact | StrPath,
+        name: str | None = None,
+        type: str | None = None,
+        aliases: str | Iterable[str] | None = None,
+        distributed_id: str | None = None,
+    ) -> Artifact:
+        """Makes the version that runs have contributed to by `upsert_artifact`: it holds all their parts and the content of
+        this artifact, and has its description, metadata and ttl. Where several have a path, what came later counts, this
+        artifact's last. What is contributed afterwards belongs to the next version.
+
+        Every run whose part it is has logged the version, and `logged_by` is this one. The arguments are those of
+        `upsert_artifact`, whose artifact may also be given. Raises what that and `log_artifact` raise; ConflictError when a
+        path is a file in one part and a directory in another.
+        """
+        self._tracker.check_running()
+        artifact = self._as_artifact("finish_artifact", artifact_or_path, name, type)
+        shared = self._distributed_id("finish_artifact", artifact, distributed_id)
+        if not artifact.is_draft():
+            raise ArtifactFinalizedError(f"{artifact.name} is logged already; finish_artifact takes a draft", "finish_artifact")
+        log(artifact, self._tracker.target(), aliases, None, shared)
+        return artifact
+
+    def _distributed_id(self, asked: str, artifact: Artifact, given: str | None) -> str:
+        found = given or artifact.distributed_id or self.group
+        if not found:
+            raise TypeError(f"{asked} needs a distributed_id, or a run with a group (init(group=…))")
+        return check_label("distributed id", found)
 
     # models: the same, with fewer words -----------------------------------------------------------
 
@@ -256,8 +373,20 @@ class Run:
         check_home(state, self._tracker.session)
         return state
 
-    def finish(self, exit_code: int | None = None) -> None:
-        """Ends the run: "finished", or "failed" when `exit_code` is neither None nor 0. Again is fine."""
+    # taken for the sake of scripts written for wandb: there are no charts ----------------------------
+
+    def define_metric(self, *arguments: object, **options: object) -> None:
+        """Without effect."""
+
+    def watch(self, *arguments: object, **options: object) -> None:
+        """Without effect."""
+
+    def unwatch(self, *arguments: object, **options: object) -> None:
+        """Without effect."""
+
+    def finish(self, exit_code: int | None = None, quiet: bool | None = None) -> None:
+        """Ends the run: "finished", or "failed" when `exit_code` is neither None nor 0. Again is fine. `quiet`: without
+        effect, as nothing is printed."""
         leave_run(self._tracker)
         self._tracker.finish("failed" if exit_code else "finished")
 
@@ -270,6 +399,10 @@ def run_of(tracker: Tracker) -> Run:
 
 
 _MODES = (None, "online", "offline", "shared")
+_RESUME = (None, False, True, "never", "allow", "auto", "must")
+_WITHOUT_EFFECT = frozenset(
+    ("allow_val_change", "anonymous", "dir", "force", "monitor_gym", "reinit", "save_code", "sync_tensorboard", "tensorboard")
+)
 
 
 def init(
@@ -279,14 +412,15 @@ def init(
     config: Mapping[str, Any] | object | None = None,
     name: str | None = None,
     *,
+    id: str | None = None,
+    resume: bool | str | None = None,
+    group: str | None = None,
+    tags: str | Iterable[str] | None = None,
+    notes: str | None = None,
     settings: Settings | None = None,
     session: Session | None = None,
     mode: str | None = None,
-    notes: str | None = None,
-    tags: Iterable[str] | None = None,
-    group: str | None = None,
-    dir: StrPath | None = None,
-    reinit: bool | str | None = None,
+    **others: object,
 ) -> Run:
     """Begins a run, which is the current one until it is finished (or another begins): by `with`, by
     `finish()`, or when the process ends.
@@ -294,26 +428,74 @@ def init(
     Arguments:
         project, entity: where it logs; None: the settings'. The project is made when missing.
         job_type: free text, such as "train".
-        config: a dict of JSON values, or an object whose attributes are taken (argparse's Namespace). A logged Artifact
-            becomes its `json_encode`.
+        config: a dict of JSON values, or an object whose attributes are taken (argparse's Namespace). An Artifact in it is
+            used by the run (see Run.config).
         name: for people; None: the run's id.
+        id: unique in the catalog, at most 64 characters; None: eight random letters and digits.
+        resume: "allow", "auto" and True go on with the run `id` if there is one, "must" raises NotFoundError if there is
+            none; None, False and "never" begin a new one.
+        group: what runs that belong together have in common (see Run.upsert_artifact).
+        tags, notes: for people, and filters of Api.runs.
         settings: which state folder; None: from the config file and the environment.
         session: an open session to use instead.
         mode: None, "online", "offline" or "shared", which all mean the same: everything is on this machine.
-        notes, tags, group, dir, reinit: taken for the sake of scripts written for wandb, without effect.
-    Raises InvalidNameError, InvalidMetadataError, InvalidArgumentError, TypeError, UsageError, CatalogError.
+        others: allow_val_change, anonymous, dir, force, monitor_gym, reinit, save_code, sync_tensorboard and tensorboard are
+            taken for the sake of scripts written for wandb, without effect.
+    A run that goes on has its job_type and group, and gets the name, tags and notes that are given; `config` is added to its
+    own.
+    Raises ConflictError when there is a run `id` that is not to go on, or that is of another project; InvalidNameError,
+    InvalidMetadataError, InvalidArgumentError, TypeError, UsageError, CatalogError.
     """
+    if unknown := sorted(others.keys() - _WITHOUT_EFFECT):
+        raise TypeError(f"init() got an unexpected keyword argument {unknown[0]!r}")
     if mode not in _MODES:
         raise InvalidArgumentError(f"mode {mode!r} means nothing here: every run is recorded, on this machine")
+    if resume not in _RESUME:
+        raise InvalidArgumentError(f'resume must be "never", "allow", "must", "auto" or None, not {resume!r}')
+    if resume == "must" and id is None:
+        raise InvalidArgumentError('resume="must" needs the id of the run that is to go on')
     if session is None:
         session = session_for(settings)
-    tracker = begin_run(
-        session,
-        entity=check_entity_name(entity or session.settings.entity),
-        project=check_project_name(project or session.settings.project),
-        name=name,
-        job_type=job_type,
-        config=as_values(config),
-    )
+    place = check_entity_name(entity or session.settings.entity), check_project_name(project or session.settings.project)
+    given = {key: in_config(value, session) for key, value in as_pairs(config).items()}
+    tracker = None
+    if id is not None and resume not in (None, False, "never"):
+        tracker = try_resume(session, id, *place)
+        if tracker is None and resume == "must":
+            raise NotFoundError(f"there is no run {id!r} to go on with")
+    if tracker is not None:
+        tracker.describe(name=name, tags=None if tags is None else as_names(tags), notes=notes)
+        tracker.add_config(as_values(given))
+    else:
+        try:
+            tracker = begin_run(
+                session,
+                entity=place[0],
+                project=place[1],
+                run_id=id,
+                name=name,
+                job_type=job_type,
+                config=as_values(given),
+                group=group,
+                tags=as_names(tags),
+                notes=notes,
+            )
+        except ConflictError as error:
+            raise ConflictError(f'{error}; give another id, or resume="allow" to go on with it') from None
     enter_run(tracker)
-    return run_of(tracker)
+    run = run_of(tracker)
+    run.config.update({key: value for key, value in given.items() if isinstance(value, Artifact)})
+    return run
+
+
+def in_config(value: object, session: Session) -> object:
+    """What stands for a value in a run's config: the artifact that text names, else the value itself. Raises
+    InvalidNameError, NotFoundError."""
+    if not isinstance(value, str) or not value.startswith(_ARTIFACT):
+        return value
+    path = value.removeprefix(_ARTIFACT)
+    if path.startswith("_id/"):
+        return logged(by_id(session, path.removeprefix("_id/")))
+    if path.count("/") != 2:  # the URI of an entry
+        return value
+    return logged(resolve(session, path, entity=session.settings.entity, project=session.settings.project))

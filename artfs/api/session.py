@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import errno
 import os
+from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from artfs.api import reserve
 from artfs.catalog import open_catalog
@@ -20,6 +21,24 @@ from artfs.settings import Settings
 from artfs.store.base import LocalStore
 from artfs.store.folder import FolderStore
 
+if TYPE_CHECKING:
+    from artfs.client.reach import Reach
+    from artfs.transfer.fetch import Fetcher
+
+
+@dataclass(frozen=True, slots=True)
+class Remote:
+    """What a session has besides when its catalog is a server's. `fetcher`: brings blobs into `fetcher.cache`; `reach`: whether
+    the server can be reached, as far as is known."""
+
+    server: str
+    fetcher: Fetcher
+    reach: Reach
+
+    def close(self) -> None:
+        self.fetcher.close()
+        self.fetcher.cache.close()
+
 
 class Session:
     """One state folder, open. A context manager; thread-safe, but not for use in a child after a fork (open
@@ -29,13 +48,17 @@ class Session:
         settings, catalog, store: what it was opened with.
         pages: the store's tree pages, with a cache that all readers of the session share.
         references: fetches what references name.
+        remote: what it has besides with a server; None: catalog and store are this machine's.
     """
 
-    def __init__(self, settings: Settings, catalog: Catalog, store: LocalStore) -> None:
+    def __init__(
+        self, settings: Settings, catalog: Catalog, store: LocalStore, remote: Remote | None = None
+    ) -> None:
         self.settings = settings
         self.catalog = catalog
         self.store = store
-        self.pages = PageCache(store.read)
+        self.pages = PageCache(store.read_page)
+        self.remote = remote
         self.references = References(settings, store, self.pages, self)
 
     def root_of(self, version_id: int) -> str:
@@ -49,6 +72,8 @@ class Session:
         """Closes the catalog; again is fine. Artifacts that came from the session keep what they know and can
         look up no more."""
         self.references.close()
+        if self.remote is not None:
+            self.remote.close()
         self.catalog.close()
 
     def __enter__(self) -> Self:
@@ -63,13 +88,20 @@ class Session:
         return f"<Session {self.settings.home}>"
 
 
-def open_session(settings: Settings) -> Session:
-    """Opens the state folder `settings.home`, making it (0700) and its catalog when missing.
+def open_session(settings: Settings, *, listen: bool = False) -> Session:
+    """Opens the state folder `settings.home`, making it (0700) and its catalog when missing; or, when `settings.server` is
+    set, the catalog of that server, with this machine's cache before its bytes.
 
+    `listen`: the process lives long, and is to be told by the server what changes. Nothing is asked of a server yet.
     Raises UsageError when the folder cannot be made, CatalogError (CatalogVersionError when a newer artfs
     wrote it) and StorageError when what is there cannot be opened.
     """
     settings.make_home()
+    if settings.server:
+        # Loads httpx, which the embedded catalog does not need.
+        from artfs.api.remote import open_remote
+
+        return Session(settings, *open_remote(settings, listen=listen))
     store = FolderStore(settings.store_path, free_floor=settings.floor_on(os.statvfs(settings.home)))
     return Session(settings, _open_catalog(settings), store)
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
 from artfs.api.ingest import LogTarget
 from artfs.api.session import Session
-from artfs.errors import ConflictError
+from artfs.errors import ConflictError, NotFoundError
 from artfs.model.names import check_project_name
 from artfs.model.records import HistoryRow, RunRecord
 
@@ -108,6 +108,13 @@ class Tracker:
             self.check_running()
             self.record = self.session.catalog.update_run(self.record.id, config=values)
 
+    def describe(
+        self, *, name: str | None = None, tags: Iterable[str] | None = None, notes: str | None = None
+    ) -> None:
+        """Replaces what is not None, durably; also of a run that has ended."""
+        with self._lock:
+            self.record = self.session.catalog.update_run(self.record.id, name=name, tags=tags, notes=notes)
+
     def finish(self, state: str) -> None:
         """Ends the run as "finished", "failed" or "crashed"; a run that has ended stays as it is."""
         with self._lock:
@@ -138,13 +145,30 @@ def begin_run(
     *,
     entity: str,
     project: str,
+    run_id: str | None = None,
     name: str | None = None,
     job_type: str | None = None,
     config: dict[str, Any] | None = None,
+    group: str | None = None,
+    tags: Iterable[str] = (),
+    notes: str | None = None,
 ) -> Tracker:
-    """Makes a run (and its project when missing) in the catalog."""
-    record = session.catalog.create_run(entity, project, name=name, job_type=job_type, config=config)
+    """Makes a run (and its project when missing) in the catalog. Raises ConflictError when there is one of that id."""
+    record = session.catalog.create_run(
+        entity, project, run_id=run_id, name=name, job_type=job_type, config=config, group=group, tags=tags, notes=notes
+    )
     return Tracker(session, record)
+
+
+def try_resume(session: Session, run_id: str, entity: str, project: str) -> Tracker | None:
+    """The run of that id, running again; None when there is none. Raises ConflictError when it is of another project."""
+    try:
+        there = session.catalog.run(run_id)
+    except NotFoundError:
+        return None
+    if (there.entity, there.project) != (entity, project):
+        raise ConflictError(f"the run {run_id!r} is of {there.entity}/{there.project}, not of {entity}/{project}")
+    return Tracker(session, session.catalog.update_run(run_id, state="running"))
 
 
 @contextmanager

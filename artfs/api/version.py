@@ -15,7 +15,7 @@ from artfs.api.ingest import as_names
 from artfs.api.manifest import ArtifactManifest, VersionEntries
 from artfs.api.onefile import fetch_path
 from artfs.api.session import Session
-from artfs.errors import ConflictError, InvalidNameError, TypeConflictError
+from artfs.errors import ConflictError, InvalidNameError, NotFoundError, TypeConflictError
 from artfs.model.metadata import check_metadata
 from artfs.model.names import check_alias, check_tag, is_version, parse_name
 from artfs.model.records import Member
@@ -204,3 +204,17 @@ def resolve(session: Session, text: str, *, entity: str, project: str) -> Logged
     alias = name.alias or "latest"
     member = session.catalog.resolve(name.entity, name.project, name.collection, alias)
     return LoggedArtifact(session, member, None if alias.startswith("@") else name.alias)
+
+
+def by_id(session: Session, identity: str) -> LoggedArtifact:
+    """The artifact that has that `id`, as seen where it was logged. Raises NotFoundError."""
+    try:
+        kind, _, number = base64.b64decode(identity, validate=True).decode().partition(":")
+    except ValueError:
+        kind = number = ""
+    if kind != "Artifact" or not (number.isascii() and number.isdecimal()) or len(number) > 18:
+        raise NotFoundError(f"{identity!r} is the id of no artifact")
+    member = session.catalog.memberships(int(number))[0]
+    if member.version.state != "COMMITTED":
+        raise NotFoundError(f"the artifact {member.qualified_name} was deleted")
+    return LoggedArtifact(session, member)

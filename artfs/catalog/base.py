@@ -1,9 +1,9 @@
 """Where names are: the interface of a catalog. The contract is `artfs.testing.catalog_contract`, a test suite that
-every implementation (embedded, remote) passes.
+every implementation (over SQLite, over PostgreSQL, remote) passes.
 
 All calls are blocking and thread-safe. Unless said otherwise each is one transaction, and a name that does not exist
 raises NotFoundError with a message that says what exists instead where that helps. CatalogError: it cannot be read or
-written at all.
+written at all. UnavailableError: not now (a server).
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ from artfs.model.records import (
     Committed,
     HistoryRow,
     Member,
+    NewPart,
     NewVersion,
+    Part,
     Project,
     RunRecord,
     Version,
@@ -33,8 +35,8 @@ class Catalog(Protocol):
     def close(self) -> None: ...
 
     def change_token(self) -> int:
-        """A number that differs from an earlier call's when anything was committed in between by any process or
-        connection, this one included. Cheap (no query on tables); for polling several times a second."""
+        """A number that differs from an earlier call's when anything that others see was committed in between by any process or
+        connection, this one included. Cheap; for polling several times a second."""
         ...
 
     # projects and collections -----------------------------------------------------------------------------------
@@ -151,7 +153,19 @@ class Catalog(Protocol):
         `expect_latest` is: who commits what is there already has lost nothing, and a commit whose answer got lost may be
         sent again. Raises TypeConflictError, LatestMovedError (expect_latest), ConflictError (a portfolio), errors for
         bad names and metadata, NotFoundError (the run); nothing is left behind then, no new project or collection
-        either."""
+        either. With a `distributed_id` its `parts` go, and their runs have logged the version, too; LatestMovedError when
+        they are not exactly those that wait under it."""
+        ...
+
+    def add_part(self, new: NewPart) -> None:
+        """Keeps what a run contributes to a version that is not made yet: its tree is among the live roots until a commit
+        takes it, or nobody has for 30 days since the last part of the same version came (`expire` forgets it then).
+        Creates the project when missing, but no collection. TypeConflictError, ConflictError (a portfolio, a registry),
+        InvalidNameError, NotFoundError (the run)."""
+        ...
+
+    def parts(self, entity: str, project: str, collection: str, distributed_id: str) -> list[Part]:
+        """Those that wait for a version, in the order in which they came; [] also where there is no such project."""
         ...
 
     def set_aliases(
@@ -196,11 +210,13 @@ class Catalog(Protocol):
 
     # runs -------------------------------------------------------------------------------------------------------
     def create_run(
-        self, entity: str, project: str, *, name: str | None = None, job_type: str | None = None,
-        config: dict[str, Any] | None = None,
+        self, entity: str, project: str, *, run_id: str | None = None, name: str | None = None,
+        job_type: str | None = None, config: dict[str, Any] | None = None, group: str | None = None,
+        tags: Iterable[str] = (), notes: str | None = None,
     ) -> RunRecord:
-        """Creates the project when missing. The id is new and random (8 characters of a-z0-9), and also the name when
-        none is given."""
+        """Creates the project when missing. The id is new and random (8 characters of a-z0-9) unless one is given, and
+        also the name when none is given. ConflictError when there is a run of that id, anywhere in the catalog;
+        InvalidNameError for an id (names.check_run_id), a group or a tag (names.check_label) that breaks its rule."""
         ...
 
     def run(self, run_id: str) -> RunRecord: ...
@@ -215,10 +231,12 @@ class Catalog(Protocol):
 
     def update_run(
         self, run_id: str, *, state: str | None = None, history_steps: int | None = None,
-        summary: dict[str, Any] | None = None, config: dict[str, Any] | None = None,
+        summary: dict[str, Any] | None = None, config: dict[str, Any] | None = None, name: str | None = None,
+        tags: Iterable[str] | None = None, notes: str | None = None,
     ) -> RunRecord:
         """The first state other than "running" sets `finished_at`. UsageError for an unknown state. What is in `summary`
-        and `config` is added to what is there, name by name."""
+        and `config` is added to what is there, name by name; `name`, `tags` and `notes` replace it (None: they stay; a
+        name of "" is the id, notes of "" none)."""
         ...
 
     def add_history(self, run_id: str, history: Iterable[HistoryRow]) -> RunRecord:
@@ -255,7 +273,7 @@ class Catalog(Protocol):
 
     # upkeep -----------------------------------------------------------------------------------------------------
     def live_roots(self) -> Iterator[str]:
-        """Root tree digests of every version that is not DELETED. For the mark of a sweep."""
+        """Root tree digests of every version that is not DELETED, and of parts. For the mark of a sweep."""
         ...
 
     def versions(self, state: str = "COMMITTED") -> Sequence[Member]:
@@ -264,7 +282,8 @@ class Catalog(Protocol):
 
     def backup(self, target: Path) -> None:
         """Writes a consistent copy of the whole catalog to `target` (mode 0600) while others use it. A file that is there
-        is replaced at the end, in one step; an error leaves it as it was."""
+        is replaced at the end, in one step; an error leaves it as it was. UsageError for a catalog on a server, which has
+        tools of its own for that."""
         ...
 
     def alias_history(self, collection_id: int) -> list[tuple[datetime, str, int | None]]:

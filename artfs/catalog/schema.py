@@ -30,7 +30,7 @@ from sqlalchemy import (
 
 # Alembic revisions, oldest first. The last is what this program reads and writes. A database at a revision that is not
 # here was made by a newer program. Compared by SQL when a catalog is opened, so that Alembic need not be imported.
-REVISIONS = ("0001", "0002", "0003")
+REVISIONS = ("0001", "0002", "0003", "0004")
 
 # `PRAGMA application_id` of a catalog ("artf" in ASCII): tells our file from any other SQLite database.
 APPLICATION_ID = 0x61727466
@@ -45,12 +45,19 @@ metadata = MetaData(
     }
 )
 
+# What a PostgreSQL database says of itself (a comment on alembic_version), so that no other program's is taken for ours.
+MARK = "artfs catalog"
+
+# Names sort by their code points, wherever they are kept. SQLite does so by itself.
+NAME = String(128).with_variant(String(128, collation="C"), "postgresql")
+TEXT = Text().with_variant(Text(collation="C"), "postgresql")
+
 # 64 bits everywhere; on SQLite only a column declared INTEGER can be the row id.
 _Id = BigInteger().with_variant(Integer(), "sqlite")
 _Time = BigInteger
 
-# The rows that a partial index is about. For SQLite only: `postgresql_where` would make every start of a command import
-# the PostgreSQL dialect (60 ms).
+# The rows that a partial index is about. `postgresql_where`, which is in the migrations, would make every start of a command
+# import the PostgreSQL dialect here (60 ms).
 _LIVING = text("deleted_at IS NULL")
 
 
@@ -78,9 +85,9 @@ projects = Table(
     id_column(),
     # The owner: a user or team name (model.names.check_entity_name). The embedded catalog has no table of entities; an
     # entity is there as long as it has a project.
-    Column("entity", String(128), nullable=False),
+    Column("entity", NAME, nullable=False),
     # model.names.check_project_name. Unique among the living projects of the entity.
-    Column("name", String(128), nullable=False),
+    Column("name", NAME, nullable=False),
     time_column("created_at"),
     # NULL: it lives. Its runs stay readable by their ids after that.
     time_column("deleted_at", nullable=True),
@@ -96,7 +103,7 @@ entity_ttls = Table(
     "entity_ttls",
     metadata,
     # The default of an entity, for projects that have none. No row: versions live for ever.
-    Column("entity", String(128), primary_key=True),
+    Column("entity", NAME, primary_key=True),
     Column("ttl_s", BigInteger, CheckConstraint("ttl_s > 0", name="ttl_s"), nullable=False),
 )
 
@@ -106,7 +113,7 @@ protected_aliases = Table(
     ref_column("project_id", "projects.id", primary_key=True),
     # model.names.check_alias, never "latest". In all collections of the project this alias is given, moved and removed
     # only by who is allowed to; what has it can neither be deleted nor unlinked nor expire.
-    Column("alias", String(128), primary_key=True),
+    Column("alias", NAME, primary_key=True),
 )
 
 collections = Table(
@@ -116,10 +123,10 @@ collections = Table(
     ref_column("project_id", "projects.id"),
     # model.names.check_collection_name. Sequences and portfolios share one name space: unique among the living
     # collections of the project.
-    Column("name", String(128), nullable=False),
+    Column("name", NAME, nullable=False),
     # The artifact type of all its versions (model.names.check_type). "": made empty, the first version decides. It is
     # a property of the collection and stands nowhere else, so a version cannot contradict it.
-    Column("type", String(128), nullable=False),
+    Column("type", NAME, nullable=False),
     # 'sequence': versions are logged to it. 'portfolio': it holds links to versions of sequences. Never changes.
     Column("kind", String(16), CheckConstraint("kind IN ('sequence', 'portfolio')", name="kind"), nullable=False),
     # NULL: none given.
@@ -145,7 +152,7 @@ collection_tags = Table(
     id_column(),
     ref_column("collection_id", "collections.id"),
     # model.names.check_tag.
-    Column("tag", String(128), nullable=False),
+    Column("tag", NAME, nullable=False),
     UniqueConstraint("collection_id", "tag"),
     sqlite_autoincrement=True,
 )
@@ -153,11 +160,12 @@ collection_tags = Table(
 runs = Table(
     "runs",
     metadata,
-    # 8 characters of a-z0-9, random; unique over the whole catalog because it is how users name a run.
+    # model.names.check_run_id, or 8 characters of a-z0-9, random; unique over the whole catalog because it is how users
+    # name a run.
     Column("id", String(64), primary_key=True),
     ref_column("project_id", "projects.id"),
     # What is shown; the id when none was given. Not unique.
-    Column("name", Text, nullable=False),
+    Column("name", TEXT, nullable=False),
     # NULL: none given.
     Column("job_type", Text, nullable=True),
     # A JSON object as text.
@@ -173,6 +181,12 @@ runs = Table(
     time_column("finished_at", nullable=True),
     # A JSON object as text: the last value that was logged of each name, and what the run put there. NULL: nothing.
     Column("summary", Text, nullable=True),
+    # What runs that belong together have in common (model.names.check_label). NULL: none given.
+    Column("group_name", NAME, nullable=True),
+    # A JSON list of texts. NULL: none.
+    Column("tags", Text, nullable=True),
+    # NULL: none given.
+    Column("notes", Text, nullable=True),
     Index("ix_runs_project_id", "project_id", "created_at"),
 )
 
@@ -229,7 +243,7 @@ version_tags = Table(
     # Tags belong to the version, so all its memberships show the same.
     ref_column("version_id", "versions.id"),
     # model.names.check_tag.
-    Column("tag", String(128), nullable=False),
+    Column("tag", NAME, nullable=False),
     UniqueConstraint("version_id", "tag"),
     sqlite_autoincrement=True,
 )
@@ -257,7 +271,7 @@ aliases = Table(
     metadata,
     ref_column("collection_id", "collections.id", primary_key=True),
     # model.names.check_alias: never looks like vN or @TIME. Names one member of a collection; moving it is an update.
-    Column("alias", String(128), primary_key=True),
+    Column("alias", NAME, primary_key=True),
     # In this same collection, and its version is COMMITTED.
     ref_column("membership_id", "memberships.id"),
     Index("ix_aliases_membership_id", "membership_id"),
@@ -271,12 +285,35 @@ alias_events = Table(
     ref_column("collection_id", "collections.id"),
     # The stamp of the transaction (see collections.updated_at).
     time_column("at"),
-    Column("alias", String(128), nullable=False),
+    Column("alias", NAME, nullable=False),
     # Which member the alias names from then on, by its index (the membership of a link may be gone, an index stays).
     # NULL: none, the alias was removed.
     Column("member_index", Integer, nullable=True),
     # For "what did this alias name at that time".
     Index("ix_alias_events_collection_id_alias_at", "collection_id", "alias", "at"),
+    sqlite_autoincrement=True,
+)
+
+version_parts = Table(
+    "version_parts",
+    metadata,
+    # What runs have contributed to versions that are not made yet. A row goes with the commit of its version, or
+    # PARTS_LIVE after the last part with its distributed_id came. Its id orders the parts.
+    id_column(),
+    ref_column("project_id", "projects.id"),
+    # The sequence that the version will be logged to, which may not exist yet, and its type.
+    Column("collection", NAME, nullable=False),
+    Column("type", NAME, nullable=False),
+    # Which parts make one version (model.names.check_label).
+    Column("distributed_id", NAME, nullable=False),
+    # As versions.digest.
+    Column("digest", String(64), CheckConstraint("length(digest) = 64", name="digest"), nullable=False),
+    # A JSON list of aliases.
+    Column("aliases", Text, nullable=False),
+    # NULL: no run did.
+    Column("run_id", String(64), ForeignKey("runs.id"), nullable=True),
+    time_column("created_at"),
+    Index("ix_version_parts_project_id", "project_id", "collection", "distributed_id"),
     sqlite_autoincrement=True,
 )
 
@@ -311,13 +348,14 @@ changes = Table(
     "changes",
     metadata,
     # Grows with each commit of a transaction, in their order (writers are one after the other), so a reader that knows a
-    # number asks for those above it and misses none. The newest 100,000 are kept.
+    # number asks for those above it and misses none. The newest 100,000 are kept (sql.changes).
     id_column(),
     time_column("at"),
-    Column("entity", String(128), nullable=False),
-    # NULL: the list of the entity's projects changed.
-    Column("project", String(128), nullable=True),
-    # NULL: the list of the project's collections changed, or its policies.
-    Column("collection", String(128), nullable=True),
+    Column("entity", NAME, nullable=False),
+    # NULL: the list of the entity's projects changed, or its policy.
+    Column("project", NAME, nullable=True),
+    # NULL: the list of the project's collections or runs changed, or its policies. Else the collection did, or what is seen in
+    # it: versions, aliases. What a run logs of itself (history, summary, config) is no change.
+    Column("collection", NAME, nullable=True),
     sqlite_autoincrement=True,
 )

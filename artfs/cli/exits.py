@@ -56,6 +56,7 @@ BY_KIND: dict[str, int] = {
     "usage": USAGE,
     "invalid-name": USAGE,
     "invalid-metadata": USAGE,
+    "metadata-type": USAGE,
     "invalid-argument": USAGE,
     "reference-unsupported": USAGE,
     "missing-extra": USAGE,

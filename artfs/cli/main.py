@@ -26,7 +26,7 @@ SECTIONS: dict[str, dict[str, str]] = {
         "status": "Show running mounts, drafts and sizes.",
     },
     "Making versions": {
-        "log": "Make a version from a directory or file, without the mount.",
+        "log": "Make a version from a directory, a file or a URI, without the mount.",
         "commit": "Turn a draft into the next version.",
         "draft": "List, compare, start and abandon drafts.",
     },
@@ -47,6 +47,19 @@ SECTIONS: dict[str, dict[str, str]] = {
         "ttl": "Show and set how long versions live.",
         "protect": "Show, add and remove protected aliases of a project.",
         "delete": "Delete versions or collections.",
+    },
+    "The cache": {
+        "cache": "Look after the blobs of servers that this machine keeps.",
+        "pin": "Fetch a version and keep it in the cache.",
+        "unpin": "Let the cache forget a version again.",
+        "prefetch": "Fetch what will be read into the cache.",
+    },
+    "Servers": {
+        "serve": "Serve a catalog to other machines.",
+        "login": "Use the catalog of a server.",
+        "logout": "Use this machine's own catalog again.",
+        "token": "Make, list, change and revoke tokens of a server.",
+        "audit": "Show who changed what on a server.",
     },
     "Upkeep": {
         "gc": "Free what no version needs.",
@@ -203,7 +216,8 @@ def main() -> NoReturn:
 
 
 def _with_hint(error: click.ClickException) -> str:
-    text = error.format_message()
+    # One line: click lists the choices of an argument below each other.
+    text = error.format_message().replace("\n\t", " ")
     if isinstance(error, click.UsageError) and error.ctx is not None:
         return f"{text} (see `{error.ctx.command_path} --help`)"
     return text

@@ -4,6 +4,7 @@ characters of hostile names escaped), JSON for programs (UTC, bytes, names as th
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
@@ -11,6 +12,8 @@ from typing import Any
 from unicodedata import combining, east_asian_width
 
 import click
+
+from artfs.errors import InvalidArgumentError
 
 UNITS = ("KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 
@@ -25,6 +28,14 @@ def human_size(size: int) -> str:
         if value < 999.95 or unit == UNITS[-1]:
             break
     return f"{value:.1f} {unit}"
+
+
+def parse_size(text: str) -> int:
+    """Bytes of "20G", "1.5 GiB", "300": units of 1,024, with or without "iB". Raises InvalidArgumentError."""
+    found = re.fullmatch(r"([0-9]{1,15}(?:\.[0-9]{1,6})?)\s*([KMGTP]?)(?:i?B)?", text.strip(), re.IGNORECASE)
+    if found is None:
+        raise InvalidArgumentError(f"bad size {text!r}: write a number with a unit, such as 500M or 20G")
+    return int(float(found[1]) * 1024 ** " KMGTP".index(found[2].upper() or " "))
 
 
 def local_time(when: datetime) -> str:

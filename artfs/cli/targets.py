@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from artfs.api.session import Session
+from artfs.api.session import Remote, Session
 from artfs.client.control import running_mounts
 from artfs.errors import ConflictError, InvalidNameError, NotFoundError, PathNotFoundError
 from artfs.model.entry import Entry
@@ -69,9 +69,38 @@ def collection_of(session: Session, name: ArtifactName) -> Collection:
     return found
 
 
+def need_remote(session: Session) -> Remote:
+    """What a session with a server has. Raises ConflictError for one without."""
+    if session.remote is None:
+        raise ConflictError(
+            "the catalog of this machine has all its bytes here already; this is for the catalog of a server "
+            "(`artfs login URL`, or ARTFS_SERVER)"
+        )
+    return session.remote
+
+
+def parse_place(text: str, settings: Settings) -> Target:
+    """Reads a name with an optional path, or a path in a running mount that leads into a version. Raises
+    InvalidNameError, NotFoundError."""
+    if text.split("/", 1)[0] not in ("", ".", "..", "~"):
+        return parse_target(text, settings)
+    path = Path(os.path.abspath(os.path.expanduser(text)))
+    for mount in running_mounts(settings.run_path):
+        if not path.is_relative_to(mount.mountpoint):
+            continue
+        entity, parts = mount.entity, path.relative_to(mount.mountpoint).parts
+        if parts and parts[0].startswith("@"):
+            entity, parts = parts[0][1:], parts[1:]
+        if len(parts) >= 3 and parts[0] != "drafts":
+            project, collection, alias, *inside = parts
+            return Target(ArtifactName(entity, project, collection, alias), "/".join(inside))
+        raise InvalidNameError(f"{path} is not in a version: go down to MOUNT/PROJECT/COLLECTION/ALIAS")
+    raise NotFoundError(f"{path} is in no running mount; `artfs status` shows them")
+
+
 def open_manifest(store: BlobStore, digest: str) -> Manifest:
     """The files of the version whose root tree is `digest`; its trees are read as they are needed."""
-    return Manifest(PageCache(store.read), digest)
+    return Manifest(PageCache(store.read_page), digest)
 
 
 def entry_at(manifest: Manifest, target: Target) -> Entry:

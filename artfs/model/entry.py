@@ -15,6 +15,7 @@ import msgspec
 
 from artfs.errors import InvalidNameError
 from artfs.model.digests import BLOCKS_ABOVE, MAX_SIZE, RAW_LENGTH, Digest
+from artfs.model.records import Content
 
 MAX_NAME = 255
 """Longest name of an entry, in bytes: what Linux file systems hold."""
@@ -54,6 +55,11 @@ class FileEntry(msgspec.Struct, frozen=True, array_like=True, tag="f", gc=False,
     def digest(self) -> Digest:
         """SHA-256 of the content, in hex."""
         return self.sha256.hex()
+
+    @property
+    def content(self) -> Content:
+        """The content as stores know it."""
+        return Content(self.sha256.hex(), self.size, self.blocks.hex())
 
 
 class DirEntry(msgspec.Struct, frozen=True, array_like=True, tag="d", gc=False, forbid_unknown_fields=True):

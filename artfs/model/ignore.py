@@ -38,6 +38,10 @@ class IgnoreRules:
         """Rules that ignore nothing."""
         return cls(GitIgnoreSpec.from_lines([]))
 
+    @property
+    def ignores_nothing(self) -> bool:
+        return len(self._spec) == 0
+
     @classmethod
     def defaults(cls) -> Self:
         """DEFAULT_RULES alone."""

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from datetime import date, datetime, time
 from typing import Any
 
-from artfs.errors import InvalidMetadataError
+from artfs.errors import InvalidMetadataError, MetadataTypeError
 
 MAX_KEYS = 100
 """Most keys at the top level; nested objects may have more."""
@@ -21,10 +21,10 @@ def check_metadata(value: object) -> dict[str, Any]:
     """A deep copy of `value` as JSON knows it: a dict, a JSON text that spells an object, or None or "" for
     {}.
 
-    NaN becomes None, keys become str, tuples and sets lists, bytes str, times ISO 8601 text, slices and NumPy
-    values their plain forms. Raises InvalidMetadataError (a ValueError) for text that is not a JSON object,
-    more than 100 keys at the top, an infinity, or nesting over 100 levels; TypeError for a `value` of another
-    type or something inside that has no JSON form.
+    NaN becomes None, keys become str, tuples and sets lists, bytes str, times ISO 8601 text, slices, NumPy values and
+    logged Artifacts their plain forms. Raises InvalidMetadataError (a ValueError) for text that is not JSON, more than 100
+    keys at the top, an infinity, or nesting over 100 levels; MetadataTypeError (a TypeError, too) for JSON text of
+    anything but an object; TypeError for a `value` of another type or something inside that has no JSON form.
     """
     if value is None or value == "":
         return {}
@@ -34,16 +34,19 @@ def check_metadata(value: object) -> dict[str, Any]:
         except (ValueError, RecursionError) as error:
             raise InvalidMetadataError(f"the metadata is not valid JSON: {error}") from None
         if not isinstance(value, dict):
-            raise InvalidMetadataError('the metadata must be a JSON object, such as {"epochs": 3}')
+            raise MetadataTypeError('the metadata must be a JSON object, such as {"epochs": 3}')
     if not isinstance(value, Mapping):
         raise TypeError(f"metadata must be a dict (or its JSON text), not {type(value).__name__}")
     if len(value) > MAX_KEYS:
         raise InvalidMetadataError(
             f"the metadata has {len(value)} keys at the top level; at most {MAX_KEYS} are allowed"
         )
-    plain = _plain(value, "metadata", 0)
-    if not isinstance(plain, dict):
-        raise TypeError(f"metadata must be a dict, not {type(value).__name__}")
+    return check_json(value, "metadata")
+
+
+def check_json(value: Mapping[Any, Any], what: str) -> dict[str, Any]:
+    """As check_metadata, but for any number of keys. `what` stands for the value in messages."""
+    plain: dict[str, Any] = _plain(value, what, 0)
     return plain
 
 
@@ -76,7 +79,7 @@ def _plain(value: object, where: str, depth: int) -> Any:
         return None if math.isnan(value) else float(value)
     if depth > MAX_NESTING:
         raise InvalidMetadataError(
-            f"the metadata is nested more than {MAX_NESTING} levels deep (or holds itself)"
+            f"{where[:60]}… is nested more than {MAX_NESTING} levels deep (or holds itself)"
         )
     if isinstance(value, Mapping):
         return {_key(key, where): _plain(item, f"{where}[{key!r}]", depth + 1) for key, item in value.items()}
@@ -98,8 +101,9 @@ def _plain(value: object, where: str, depth: int) -> Any:
             "slice_stop": _plain(value.stop, where, depth + 1),
             "slice_step": _plain(value.step, where, depth + 1),
         }
-    # NumPy arrays and scalars (and what imitates them) know their plain form; NumPy itself is not imported.
-    tolist = getattr(value, "tolist", None)
-    if callable(tolist):
-        return _plain(tolist(), where, depth + 1)
+    # NumPy arrays and scalars (and what imitates them) know their plain form, and so do Artifacts; nothing is imported.
+    for name in ("tolist", "json_encode"):
+        plain_form = getattr(value, name, None)
+        if callable(plain_form) and not isinstance(value, type):
+            return _plain(plain_form(), where, depth + 1)
     raise TypeError(f"{where} is a {type(value).__name__}, which has no JSON form")

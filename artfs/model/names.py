@@ -22,9 +22,11 @@ __all__ = [
     "check_collection_name",
     "check_component",
     "check_entity_name",
+    "check_label",
     "check_metadata",
     "check_path",
     "check_project_name",
+    "check_run_id",
     "check_tag",
     "check_type",
     "is_version",
@@ -36,6 +38,9 @@ __all__ = [
 
 MAX_NAME = 128
 """Longest name, alias, tag or type, in characters."""
+
+MAX_RUN_ID = 64
+"""Longest id of a run, in characters."""
 
 REGISTRY_PREFIX = "wandb-registry-"
 """What a project's name begins with when it is a registry: a place for linked collections."""
@@ -139,6 +144,21 @@ def check_entity_name(name: str) -> str:
     """Returns `name` if an entity (a user or a team) may have it. Raises InvalidNameError."""
     _check_place("entity name", name)
     return name
+
+
+def check_run_id(name: str) -> str:
+    """Returns `name` if a run may have it as its id. Raises InvalidNameError."""
+    _check_place("run id", name)
+    if len(name) > MAX_RUN_ID:
+        raise InvalidNameError(f"the run id {name[:20]!r}… has {len(name)} characters; at most {MAX_RUN_ID} are allowed")
+    return name
+
+
+def check_label(what: str, text: str) -> str:
+    """Returns `text` if it may be a run's tag or group, or the distributed id of an artifact (`what` says which): text of
+    one line that is neither empty nor too long. Raises InvalidNameError."""
+    _basics(what, text)
+    return text
 
 
 def check_type(name: str, collection: str = "") -> str:

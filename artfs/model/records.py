@@ -125,7 +125,7 @@ class NewVersion:
     `aliases` are added to `latest`, which a commit always moves. `type` "" means: the collection's own type (or
     "dataset" for a new collection). `expect_latest`: the member index that `latest` must still name (-1: none must
     exist); None does not check. `run_id`: the run that logs it. `ttl`: its policy. `allow_protected`: `aliases` may hold
-    protected ones.
+    protected ones. `distributed_id`: it holds the parts (see NewPart) that were added under it, whose ids are `parts`.
     """
 
     entity: str
@@ -144,6 +144,34 @@ class NewVersion:
     expect_latest: int | None = None
     ttl: Ttl = INHERIT
     allow_protected: bool = False
+    distributed_id: str | None = None
+    parts: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class NewPart:
+    """What one of several runs contributes to a version that another makes of all parts with the same `distributed_id`.
+
+    `digest`: the root of its tree. `aliases`: what that version gets besides its own. `run_id`: as in NewVersion.
+    """
+
+    entity: str
+    project: str
+    collection: str
+    type: str
+    distributed_id: str
+    digest: str
+    aliases: tuple[str, ...] = ()
+    run_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part that waits for its version."""
+
+    id: int
+    digest: str
+    aliases: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +186,7 @@ class Committed:
 @dataclass(frozen=True, slots=True)
 class RunRecord:
     """A run: what logged or used versions. `state`: "running", "finished", "failed" or "crashed". `summary`: the last value
-    that it logged of each name, and what it put there itself."""
+    that it logged of each name, and what it put there itself. `group`: what runs that belong together have in common."""
 
     id: str
     entity: str
@@ -171,6 +199,9 @@ class RunRecord:
     created_at: datetime
     finished_at: datetime | None
     summary: dict[str, Any] = field(default_factory=dict)
+    group: str | None = None
+    tags: tuple[str, ...] = ()
+    notes: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

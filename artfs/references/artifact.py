@@ -79,7 +79,7 @@ class ArtifactSource:
 
     def fetch(self, ref: RefEntry, target: int, on_bytes: OnBytes) -> None:
         entry = self.find(ref)
-        source = self._store.open_blob(entry.digest)
+        source = self._store.open_blob(entry.digest, entry.content)
         try:
             if try_reflink(source, target):
                 digest = digest_file(target, entry.size, on_bytes=on_bytes)

@@ -24,6 +24,7 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _ENCODED = re.compile(r"[\x00-\x20%#?\x7f\udc80-\udcff]")
 _S3_VERSION = re.compile(r"\?versionId=([^?&#]+)\Z", re.IGNORECASE)
 _GS_GENERATION = re.compile(r"#([0-9]+)\Z")
+_SIGNED = re.compile(r"(\A|&)sig=")
 _AZURE_VERSION = re.compile(r"(?:\A|&)versionId=([^&]+)", re.IGNORECASE)
 _ACCOUNT = re.compile(r"[a-z0-9-]{1,80}(\.z[0-9]+)?")
 _BUCKET = re.compile(r"[A-Za-z0-9._-]{1,222}")
@@ -47,9 +48,17 @@ def scheme_of(uri: str) -> str:
             "(for a file of this machine write file:// before its path)"
         )
     scheme = found[1].lower()
-    if scheme == "https" and (urlsplit(uri).hostname or "").endswith(AZURE_SUFFIX):
-        return "azure"
+    if scheme == "https":
+        parts = urlsplit(uri)
+        # With a signature in it, it is a presigned URL as any other.
+        if (parts.hostname or "").endswith(AZURE_SUFFIX) and not _SIGNED.search(parts.query):
+            return "azure"
     return scheme
+
+
+def has_digest(uri: str) -> bool:
+    """Whether the checksum of a reference to `uri` is the SHA-256 of its bytes, and not what a server calls them."""
+    return uri.startswith(("file:", *(f"{scheme}:" for scheme in ARTIFACT_SCHEMES)))
 
 
 def shown(uri: str) -> str:

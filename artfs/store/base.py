@@ -8,7 +8,7 @@ re-checks the fingerprint of) every digest itself. What is behind the door may t
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
@@ -70,13 +70,18 @@ class BlobStore(Protocol):
         """The blob's size in bytes, or None when it is not here."""
         ...
 
-    def open_blob(self, digest: str) -> int:
+    def open_blob(self, digest: str, content: Content | None = None) -> int:
         """A read-only file descriptor (close-on-exec) that the caller closes. Raises BlobMissingError, StorageError.
-        A blob swept later stays readable through it (the descriptor is the lease)."""
+        A blob swept later stays readable through it (the descriptor is the lease). `content`: what is known of the blob;
+        with it a store that must fetch it first can do so in parts, at once."""
         ...
 
     def read(self, digest: str) -> bytes:
         """The whole blob, checked. For small ones (trees, block lists). Raises BlobMissingError, BadBlobError."""
+        ...
+
+    def read_page(self, digest: str) -> bytes:
+        """A tree page, checked: as `read`, but a store that must fetch it brings those below it along."""
         ...
 
     def begin(self, place: Place | None = None) -> StoreBatch:
@@ -101,4 +106,36 @@ class LocalStore(BlobStore, Protocol):
 
     def path_of(self, digest: str) -> Path:
         """Where the blob's file is (or would be)."""
+        ...
+
+
+class RangeSource(Protocol):
+    """Where bytes come from that are not here: a server. What it gives is unchecked; the door is where they enter a cache.
+
+    Thread-safe and blocking. `deadline` is a time of `time.monotonic()`: when it comes, with all tries, UnavailableError or
+    WaitTimeoutError. BlobMissingError: the source has no such blob (for us). A caller that closes an iterator early ends the
+    transfer.
+    """
+
+    def locate(self, digests: Sequence[str], lists: Sequence[str] = (), *, deadline: float) -> dict[str, bytes]:
+        """Finds out, in one call, where blobs are, so that reading them needs no more questions. `lists`: tops of block
+        lists; their bytes come back by digest, and their lower lists are located, too. Digests that are missing are
+        passed over (reading them says so)."""
+        ...
+
+    def read_trees(self, page: str, *, max_bytes: int, deadline: float) -> Iterator[tuple[str, bytes]]:
+        """A tree page, and those below it (of the directory and of those in it), breadth first, as (digest, bytes), until
+        they are `max_bytes`. Raises BlobMissingError for the page itself."""
+        ...
+
+    def read_small(self, digests: Sequence[str], *, deadline: float) -> Iterator[tuple[str, bytes]]:
+        """Blobs of at most 1 MiB, as (digest that was asked for, bytes), in any order, as they arrive. Those that the source
+        has not are left out."""
+        ...
+
+    def read_range(
+        self, digest: str, size: int, offset: int, nbytes: int, *, deadline: float
+    ) -> Iterator[bytes | memoryview]:
+        """Pieces, in order, of a blob of `size` bytes: together `nbytes` from `offset` on. A piece is valid until the next
+        one is asked for."""
         ...

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from artfs.errors import BadBlobError, BlobMissingError, StorageError
 from artfs.model.digests import digest_bytes
+from artfs.model.records import Content
 from artfs.store.base import Place
 from artfs.store.batch import FolderBatch
 from artfs.store.layout import Layout, ignore_wait
@@ -49,7 +50,7 @@ class FolderStore:
         except OSError as error:
             raise StorageError.wrap(error, f"looking for blob {digest}") from error
 
-    def open_blob(self, digest: str) -> int:
+    def open_blob(self, digest: str, content: Content | None = None) -> int:
         try:
             return os.open(self._layout.blob_path(digest), os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
@@ -67,6 +68,9 @@ class FolderStore:
         if digest_bytes(data) != digest:
             raise BadBlobError(f"blob {digest} is damaged: its {len(data)} bytes have another digest", digest)
         return data
+
+    def read_page(self, digest: str) -> bytes:
+        return self.read(digest)
 
     def begin(self, place: Place | None = None) -> FolderBatch:
         return FolderBatch(self._layout)

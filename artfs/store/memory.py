@@ -37,7 +37,7 @@ class MemoryStore:
         data = self._blobs.get(check_digest(digest))
         return None if data is None else len(data)
 
-    def open_blob(self, digest: str) -> int:
+    def open_blob(self, digest: str, content: Content | None = None) -> int:
         data = self._get(digest)
         try:
             fd = os.memfd_create(f"artfs-{digest[:12]}", os.MFD_CLOEXEC)
@@ -55,6 +55,9 @@ class MemoryStore:
         if digest_bytes(data) != digest:
             raise BadBlobError(f"blob {digest} is damaged: its {len(data)} bytes have another digest", digest)
         return data
+
+    def read_page(self, digest: str) -> bytes:
+        return self.read(digest)
 
     def begin(self, place: Place | None = None) -> MemoryBatch:
         return MemoryBatch(self)

@@ -52,7 +52,7 @@ def collect_garbage(
 def _mark(
     roots: Iterable[str], keep: Iterable[str], store: SweepableStore, marks: Marks, meter: Meter
 ) -> None:
-    pages = PageCache(store.read, capacity=4096)
+    pages = PageCache(store.read_page, capacity=4096)
     seen: set[str] = set()
 
     def mark_tree(root: str) -> None:

@@ -183,7 +183,7 @@ class _Push:
         found = self._listings.pop(place.relative, None)
         if found is None:
             found = list_directory(place, self._rules)
-            check_bad(place, found.bad)
+            check_bad(place, found.bad, self._rules)
         return found.weighed_items()
 
     def _put_group(self, directory: str, files: list[tuple[bytes, bool]]) -> list[FileEntry]:

@@ -225,7 +225,7 @@ def scan(root: Place, rules: IgnoreRules, meter: Meter) -> Scan:
         else:
             result.listings.clear()
         meter.advance(found.file_count, found.size)
-    check_bad(root, bad)
+    check_bad(root, bad, rules)
     result.ignored.sort()
     return result
 
@@ -252,15 +252,15 @@ def _folded_hash(packed: bytes) -> int:
     return xxh3_64_intdigest(os.fsencode(folded(os.fsdecode(packed[:-2]))))
 
 
-def check_bad(root: Place, bad: list[tuple[str, str]]) -> None:
-    """Raises DraftInvalidError when there is anything `bad`: (relative path, why)."""
+def check_bad(root: Place, bad: list[tuple[str, str]], rules: IgnoreRules) -> None:
+    """Raises DraftInvalidError when there is anything `bad`: (relative path, why). `rules`: those that it passed."""
     if bad:
         bad.sort()
         told = ", ".join(f"{path} ({why})" for path, why in bad[:_TOLD])
         more = f" and {len(bad) - _TOLD} more" if len(bad) > _TOLD else ""
         raise DraftInvalidError(
-            f"{root.path} holds what no version can hold: {told}{more};"
-            f" remove them or name them in {IGNORE_FILE}",
+            f"{root.path} holds what no version can hold: {told}{more}; remove them or "
+            + ("add only the folders beside them" if rules.ignores_nothing else f"name them in {IGNORE_FILE}"),
             tuple(path for path, _ in bad),
         )
 

@@ -203,7 +203,7 @@ def some_of(items: Iterable[str]) -> str:
 
 
 def page_source(store: LocalStore) -> PageCache:
-    return PageCache(store.read)
+    return PageCache(store.read_page)
 
 
 def draft_changes(store: LocalStore, draft: StagedDraft, *, workers: int = 2) -> Iterator[Change]:

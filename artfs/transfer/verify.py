@@ -56,7 +56,7 @@ def verify_version(
     """
     problems: list[Problem] = []
     ahead = Ahead(workers)
-    source = PageCache(store.read)
+    source = PageCache(store.read_page)
     seen: set[str] = set()
     nbytes = files = 0
     try:
@@ -115,7 +115,7 @@ def verify_directory(
     """
     problems: list[Problem] = []
     ahead = Ahead(workers)
-    manifest = Manifest(PageCache(store.read), root)
+    manifest = Manifest(PageCache(store.read_page), root)
     top = os.path.abspath(path)
     with Meter(on_progress, "verify", manifest.totals.file_count, manifest.totals.size) as meter:
         compare = partial(_compare_files, top, meter, ahead.count(meter))

@@ -211,7 +211,7 @@ class Writer:
             move_file(temp, self._landing.fd, folder, entry.name, self._shown(path))
 
     def _write_file(self, entry: FileEntry, folder: int, name: str | bytes, path: str) -> None:
-        blob = self._store.open_blob(entry.digest)
+        blob = self._store.open_blob(entry.digest, entry.content)
         try:
             with suppress(FileNotFoundError):  # of an attempt before
                 os.unlink(name, dir_fd=folder)

@@ -99,17 +99,21 @@ class UploadPart(msgspec.Struct, frozen=True, omit_defaults=True):
 
 class Upload(msgspec.Struct, frozen=True, omit_defaults=True):
     """`id` "": nothing is to be sent, the project has the blob. `parts`: those to send, at most 100 at a time (more are told
-    when these are done); `done`: numbers of those that are there."""
+    when these are done); `done`: numbers of those that are there. `checks`: the bucket refuses a part that has not the SHA-256
+    which the sender told in `PartsDone.want`, so it is worth telling."""
 
     id: str
     part_size: _Size = 0
+    checks: bool = False
     parts: list[UploadPart] = []
     done: list[int] = []
 
 
-class PartDone(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class PartDone(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """`sha256` "": nobody computed it (the server reads everything once before it counts)."""
+
     number: Annotated[int, msgspec.Meta(ge=0)]
-    sha256: HexDigest
+    sha256: Annotated[str, msgspec.Meta(pattern="^([0-9a-f]{64})?$")] = ""
 
 
 class PartsDone(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

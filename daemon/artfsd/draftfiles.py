@@ -161,15 +161,16 @@ class DraftFile(Node):
         assert self.entry is not None
         if not {"mode", "mtime_ns"} & set(changes) or not self.names:
             return
-        parent, _ = self.names[0]
         entry = self.entry
         if "mode" in changes and isinstance(entry, FileEntry):  # a reference has no mode
             self.entry = FileEntry(entry.name, entry.size, entry.sha256, entry.blocks, bool(changes["mode"] & 0o100))
         if "mtime_ns" in changes:
             self.time_ns = changes["mtime_ns"]
-        parent.materialize()
-        self.draft.staged.scratch.place_link(entry_target(self.entry), self.path)
-        os.utime(self.path, ns=(self.time_ns, self.time_ns), follow_symlinks=False)
+        for parent, name in self.names:
+            parent.materialize()
+            path = parent.path + b"/" + name
+            self.draft.staged.scratch.place_link(entry_target(self.entry), path)
+            os.utime(path, ns=(self.time_ns, self.time_ns), follow_symlinks=False)
 
     # digests
     def known_record(self) -> HashRecord | None:
@@ -272,11 +273,11 @@ class DraftFile(Node):
             raise Later(
                 lambda: self._copy_reference(entry, aside), lambda _: self._copied_up(entry, aside, None), again=True
             )
-        content = Content(entry.digest, entry.size, self.draft.trees.blobs.blocks_of(entry))
+        content = entry.content
         raise Later(lambda: self._copy_blob(entry, aside), lambda _: self._copied_up(entry, aside, content), again=True)
 
     def _copy_blob(self, entry: FileEntry, aside: bytes) -> None:
-        source = self.draft.store.open_blob(entry.digest)
+        source = self.draft.store.open_blob(entry.digest, entry.content)
         try:
             mode = 0o755 if entry.executable else 0o644
             target = os.open(aside, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
@@ -334,6 +335,12 @@ class DraftFile(Node):
         parent.materialize()
         os.utime(aside, ns=(self.time_ns, self.time_ns))
         os.rename(aside, self.path)
+        # After a commit that failed it may have other names, whose stand-ins would stay what the file was.
+        for other, name in self.names[1:]:
+            other.materialize()
+            spare = self.draft.staged.scratch.name()
+            os.link(self.path, spare)
+            os.rename(spare, other.path + b"/" + name)
         status = os.lstat(self.path)
         for handle in self.handles:
             if handle.fd >= 0:  # of a commit that failed: what it has open is the store's now

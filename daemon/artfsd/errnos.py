@@ -12,6 +12,7 @@ ERRNO_BY_KIND: dict[str, int] = {
     "usage": errno.EINVAL,
     "invalid-name": errno.EINVAL,
     "invalid-metadata": errno.EINVAL,
+    "metadata-type": errno.EINVAL,
     "invalid-argument": errno.EINVAL,
     "reference-unsupported": errno.EOPNOTSUPP,
     "missing-extra": errno.EINVAL,

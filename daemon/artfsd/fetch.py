@@ -57,6 +57,11 @@ class OpenBlob(FileHandle):
         self.checker: BlobChecker | None = None
         self._trust_or_restart()
 
+    @property
+    def is_open(self) -> bool:
+        """False: it was closed for good."""
+        return self.fd >= 0
+
     def _trust_or_restart(self) -> None:
         """Forgets what was checked when the file is not the same any more. Costs an fstat, 1 µs, at each read."""
         status = os.fstat(self.fd)
@@ -197,6 +202,9 @@ class Blobs:
     @staticmethod
     def blocks_of(entry: FileEntry) -> str:
         return entry.blocks.hex() if entry.blocks else ""
+
+    def prefetch(self, blobs: list[tuple[str, int]]) -> None:
+        """(digest, size) of blobs that will be read soon: they are here already."""
 
     def open(self, entry: FileEntry, label: Callable[[], str]) -> OpenBlob:
         """The blob of `entry`, ready to read. `label` names the file in the log. Raises BlobMissingError,

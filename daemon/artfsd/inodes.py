@@ -46,6 +46,16 @@ class Later(Exception):
         self.patient = patient
 
 
+class Wait(Later):
+    """Raised by an operation that needs something which others bring (a transfer). `start(notify)` asks for it: True when
+    it is there after all, or will not come (then trying again says why); otherwise `notify` is called, from any thread,
+    when it is worth trying again. No thread waits; the deadline of the request counts."""
+
+    def __init__(self, start: Callable[[Callable[[], None]], bool]) -> None:
+        super().__init__(lambda: None)
+        self.start = start
+
+
 class Told(OSError):
     """An error whose cause stands in the log already."""
 

@@ -18,6 +18,9 @@ from artfs.errors import AlreadyMountedError, MountpointError, StorageError
 log = logging.getLogger(__name__)
 
 READ_AHEAD_KB = 4096
+REMOTE_READ_AHEAD_KB = 32
+"""With a server the daemon reads ahead itself, and knows better. What the kernel asks for around a page that somebody
+touches is fetched in blocks of 256 KiB, and a window that reaches into the next block doubles what is moved."""
 MAX_BACKGROUND = 64
 CONGESTION_THRESHOLD = 48
 
@@ -132,14 +135,14 @@ def detach(mountpoint: str) -> None:
     raise MountpointError(f"cannot clear the dead mount at {mountpoint}: {said}")
 
 
-def tune(mountpoint: str) -> dict[str, str]:
+def tune(mountpoint: str, read_ahead_kb: int) -> dict[str, str]:
     """Sets read-ahead and the connection's limits where this user may. Returns what is in force, for the status."""
     mounted = find_mount(mountpoint)
     if mounted is None:
         return {}
     minor = mounted.device.partition(":")[2]
     wishes = {
-        "read_ahead_kb": (Path(f"/sys/class/bdi/{mounted.device}/read_ahead_kb"), READ_AHEAD_KB),
+        "read_ahead_kb": (Path(f"/sys/class/bdi/{mounted.device}/read_ahead_kb"), read_ahead_kb),
         "max_background": (Path(f"/sys/fs/fuse/connections/{minor}/max_background"), MAX_BACKGROUND),
         "congestion_threshold": (Path(f"/sys/fs/fuse/connections/{minor}/congestion_threshold"), CONGESTION_THRESHOLD),
     }

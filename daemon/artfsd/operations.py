@@ -15,6 +15,7 @@ import stat
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import pyfuse3
@@ -30,7 +31,7 @@ from pyfuse3 import (
 )
 
 from artfsd.errnos import errno_of
-from artfsd.inodes import NO_SUCH_NAME, Attr, Later, Told
+from artfsd.inodes import NO_SUCH_NAME, Attr, Later, Told, Wait
 from artfsd.shim import LoopShim
 from artfsd.vfs import Vfs
 
@@ -110,9 +111,14 @@ class Operations(pyfuse3.Operations):
         number = self.requests
         self.in_flight[number] = (name, time.monotonic())
         try:
+            until = trio.current_time() + self._deadline_s
             for _ in range(MAX_RETRIES):
                 self._shim.wake_reader()
-                result = await self._in_thread(later)
+                result = None
+                if isinstance(later, Wait):
+                    await self._until_told(later, until)
+                else:
+                    result = await self._in_thread(later)
                 try:
                     if later.then is not None:
                         result = later.then(result)
@@ -134,6 +140,21 @@ class Operations(pyfuse3.Operations):
             return await trio.to_thread.run_sync(
                 later.call, abandon_on_cancel=not later.patient, limiter=self._limiter
             )
+        raise OSError(errno.ETIMEDOUT, f"no answer within {self._deadline_s:.0f} s")
+
+    async def _until_told(self, wait: Wait, until: float) -> None:
+        told = trio.Event()
+        token = trio.lowlevel.current_trio_token()
+
+        def notify() -> None:
+            with suppress(trio.RunFinishedError):
+                token.run_sync_soon(told.set)
+
+        if wait.start(notify):
+            return
+        with trio.CancelScope(shield=True, deadline=until):
+            await told.wait()
+            return
         raise OSError(errno.ETIMEDOUT, f"no answer within {self._deadline_s:.0f} s")
 
     def translate(self, name: str, result: Any) -> Any:

@@ -17,6 +17,7 @@ from artfsd.inodes import FileHandle, Later, Told
 
 if TYPE_CHECKING:
     from artfsd.fetch import Blobs
+    from artfsd.remote import RemoteBlobs
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +35,7 @@ class RefHandle(FileHandle):
     keep_cache = False
 
     def __init__(
-        self, reader: ReferenceReader, blobs: Blobs, entry: RefEntry, wait_s: float, label: Callable[[], str]
+        self, reader: ReferenceReader, blobs: Blobs | RemoteBlobs, entry: RefEntry, wait_s: float, label: Callable[[], str]
     ) -> None:
         super().__init__()
         self.direct = entry.size is None

@@ -21,7 +21,7 @@ import pyfuse3
 import trio
 
 from artfs.api import reserve
-from artfs.api.session import open_session
+from artfs.api.session import Session, open_session
 from artfs.errors import MountpointError, StorageError
 from artfs.settings import Settings
 from artfs.store.linux import keep_large_buffers
@@ -33,6 +33,7 @@ from artfsd.expiry import Expiry
 from artfsd.naming import Invalidation
 from artfsd.notify import Notifier, Watcher
 from artfsd.operations import Operations
+from artfsd.serverside import ServerSide
 from artfsd.shim import LoopShim
 from artfsd.vfs import Vfs
 
@@ -46,7 +47,9 @@ THREADS = 16
 """Blocking operations at once; a cold disk gains nothing from more."""
 
 WORKERS = 64
-"""Requests in work at once (each may hold a buffer of 1 MiB, touched only when it is needed)."""
+REMOTE_WORKERS = 400
+"""Requests in work at once (each may hold a buffer of 1 MiB, touched only when it is needed). With a server many wait for
+transfers, and those who ask for what is here must not wait behind them."""
 
 READY_TIMEOUT_S = 30.0
 
@@ -74,7 +77,11 @@ def serve(settings: Settings, options: MountOptions) -> None:
         lock = place.lock(settings.run_path, mountpoint)
         stack.callback(os.close, lock)
         place.prepare(mountpoint)
-        session = stack.enter_context(open_session(settings))
+        session = stack.enter_context(open_session(settings, listen=True))
+        server_side: ServerSide | None = None
+        if session.remote is not None:
+            server_side = ServerSide(session)
+            stack.callback(server_side.close)
         # One connection from here to the end: on a full disk, the next first one would not get its shared memory.
         session.catalog.change_token()
         area = DraftArea(settings.drafts_path)
@@ -102,6 +109,7 @@ def serve(settings: Settings, options: MountOptions) -> None:
                 "invalidations": notifier.sent,
                 "rss": _rss(),
                 "tuning": tuned,
+                **(server_side.status() if server_side is not None else {}),
             }
 
         vfs = Vfs(
@@ -109,6 +117,7 @@ def serve(settings: Settings, options: MountOptions) -> None:
             session.catalog,
             session.store,
             session.references,
+            session.remote.fetcher if session.remote is not None else None,
             uid=os.getuid(),
             gid=os.getgid(),
             area=area if own_drafts else None,
@@ -131,7 +140,7 @@ def serve(settings: Settings, options: MountOptions) -> None:
         gc.freeze()
         gc.set_threshold(50_000, 20, 100)  # nodes come and go by the thousand, in no cycles
         try:
-            trio.run(_main, settings, options, mountpoint, vfs, session.catalog, notifier, shim, tuned)
+            trio.run(_main, settings, options, mountpoint, vfs, session, server_side, notifier, shim, tuned)
         finally:
             notifier.close()
             signal.setitimer(signal.ITIMER_REAL, 0)
@@ -163,7 +172,8 @@ async def _main(
     options: MountOptions,
     mountpoint: str,
     vfs: Vfs,
-    catalog: Any,
+    session: Session,
+    server_side: ServerSide | None,
     notifier: Notifier,
     shim: LoopShim,
     tuned: dict[str, str],
@@ -180,15 +190,18 @@ async def _main(
         if moved:
             vfs.blobs.drop_idle()
         notifier.send(moved)
+        if server_side is not None:
+            server_side.names_moved()
 
     watcher = Watcher(
-        catalog,
+        session.catalog,
         settings.poll_s,
         trio.lowlevel.current_trio_token(),
         nodes=vfs.changed_nodes,
         apply=apply,
         failed=vfs.unwatched,
-        tick=Expiry(catalog).tick,
+        # A server expires its versions itself.
+        tick=Expiry(session.catalog).tick if session.remote is None else lambda: None,
     )
     control = ControlServer(vfs, mountpoint, watcher, notifier)
     try:
@@ -196,10 +209,12 @@ async def _main(
             nursery.start_soon(_signals)
             await nursery.start(control.serve, str(socket_path))
             watcher.start()
+            read_ahead_kb = place.READ_AHEAD_KB if session.remote is None else place.REMOTE_READ_AHEAD_KB
             nursery.start_soon(
-                _announce, settings, options, mountpoint, identity, str(socket_path), record_path, tuned
+                _announce, settings, options, mountpoint, identity, str(socket_path), record_path, tuned, read_ahead_kb
             )
-            await pyfuse3.main(min_tasks=WORKERS, max_tasks=WORKERS)
+            workers = WORKERS if session.remote is None else REMOTE_WORKERS
+            await pyfuse3.main(min_tasks=workers, max_tasks=workers)
             nursery.cancel_scope.cancel()
     finally:
         _notify(options.notify_socket, "STOPPING=1")
@@ -225,6 +240,7 @@ async def _announce(
     socket_path: str,
     record_path: Path,
     tuned: dict[str, str],
+    read_ahead_kb: int,
 ) -> None:
     """Says that the mount is ready once another process got an answer from it; then feeds the watchdog the same way."""
     device = await _probe(mountpoint)
@@ -233,7 +249,7 @@ async def _announce(
         pyfuse3.terminate()
         return
     # Only now: the kernel takes over what it negotiated when the first answer arrives.
-    tuned.update(await trio.to_thread.run_sync(place.tune, mountpoint))
+    tuned.update(await trio.to_thread.run_sync(place.tune, mountpoint, read_ahead_kb))
     record = MountRecord(
         id=identity,
         pid=os.getpid(),

@@ -12,11 +12,12 @@ import json
 import os
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 from artfs.errors import BadObjectError
-from artfs.model.digests import from_raw
+from artfs.model.digests import BLOCKS_ABOVE, from_raw
 from artfs.model.entry import DirEntry, Entry, FileEntry, LinkEntry, RefEntry
 from artfs.model.records import Member
 from artfs.model.tree import Directory, IndexPage, LeafPage, Totals, decode_page
@@ -36,11 +37,12 @@ from artfsd.inodes import (
     Node,
     refuse,
 )
+from artfsd.readahead import Walk
 from artfsd.reffiles import RefHandle, ref_xattrs
+from artfsd.remote import RemoteBlob, RemoteBlobs, RemoteSmall
 
 if TYPE_CHECKING:
     from artfs.references.reader import ReferenceReader
-    from artfs.store.base import LocalStore
 
 PAGE_BUDGET = 100_000
 """Decoded entries kept in memory over all trees (some 250 bytes each)."""
@@ -48,6 +50,9 @@ PAGE_BUDGET = 100_000
 DIR_SIZE = 4096
 """What stat shows as a directory's size, as ext4 does; `du` counts it. The link count of directories is 1, which tells
 `find` that it says nothing about subdirectories."""
+
+AHEAD_NBYTES = 16 * 1024 * 1024
+"""Bytes of small files that one guess asks for ahead at the most."""
 
 WRITE_FLAGS = os.O_WRONLY | os.O_RDWR | os.O_TRUNC | os.O_APPEND
 
@@ -60,8 +65,9 @@ class TreePages:
     """Decoded tree pages, least recently used first to go. A page that is not here costs a Later: the store reads and
     checks it in a thread, and the operation starts again."""
 
-    def __init__(self, store: LocalStore) -> None:
-        self._store = store
+    def __init__(self, load: Callable[[str], bytes]) -> None:
+        """`load`: gives the bytes of a page, checked; in a thread."""
+        self._load_bytes = load
         self._pages: OrderedDict[str, LeafPage | IndexPage] = OrderedDict()
         self._weight = 0
 
@@ -74,7 +80,7 @@ class TreePages:
 
     def _load(self, digest: str) -> None:
         # In a thread: the single assignment is atomic, and two threads that load one page put equal values.
-        page = decode_page(digest, self._store.read(digest))
+        page = decode_page(digest, self._load_bytes(digest))
         if digest not in self._pages:
             self._pages[digest] = page
             self._weight += page_weight(page)
@@ -96,7 +102,7 @@ class Trees:
     def __init__(
         self,
         pages: TreePages,
-        blobs: Blobs,
+        blobs: Blobs | RemoteBlobs,
         table: InodeTable,
         uid: int,
         gid: int,
@@ -139,7 +145,7 @@ class Trees:
 class Listing(FileRange):
     """One directory of one version. Lives while the kernel knows one of its files or a directory inode shows it."""
 
-    __slots__ = ("attr", "digest", "key", "member", "time_ns", "totals", "trees", "users")
+    __slots__ = ("attr", "digest", "key", "member", "time_ns", "totals", "trees", "users", "walk")
 
     def __init__(self, trees: Trees, key: tuple[int, bytes], member: Member, digest: str, totals: Totals) -> None:
         super().__init__(totals.count)
@@ -149,6 +155,7 @@ class Listing(FileRange):
         self.key = key
         self.member = member
         self.users = 0
+        self.walk: Walk | None = None
         self.time_ns = time_ns(member.version.created_at)
         # One value for all files of the directory; each use sets what differs.
         self.attr = Attr(0, FILE_MODE, 0, self.time_ns, trees.uid, trees.gid)
@@ -182,6 +189,27 @@ class Listing(FileRange):
         prefix = self.key[1] + b"/" if self.key[1] else b""
         return f"{self.member.qualified_name}/{os.fsdecode(prefix + name)}"
 
+    def missed(self) -> None:
+        """A small file is read that is not here: from now on it is watched which ones come next."""
+        if self.walk is None:
+            self.walk = Walk()
+
+    def opened(self, index: int) -> None:
+        """File `index` is opened: asks for those ahead that will be next."""
+        ahead = self.walk.note(index) if self.walk is not None else None
+        if ahead is None:
+            return
+        wanted: list[tuple[str, int]] = []
+        nbytes = 0
+        with suppress(Later):  # a page of the directory that is not in memory ends the guess
+            for at, entry in self.directory.entries(ahead[0]):
+                if at >= ahead[1] or nbytes > AHEAD_NBYTES:
+                    break
+                if isinstance(entry, FileEntry) and 0 < entry.size <= BLOCKS_ABOVE:
+                    wanted.append((entry.digest, entry.size))
+                    nbytes += entry.size
+        self.trees.blobs.prefetch(wanted)
+
     def forgotten(self) -> None:
         if self.users <= 0 and self.lookups <= 0:
             self.trees.drop(self)
@@ -199,7 +227,7 @@ class VersionFile(Node):
         self.listing = listing
         self.index = index
         self.entry = entry
-        self._blob: OpenBlob | None = None
+        self._blob: OpenBlob | RemoteBlob | None = None
 
     def attr(self) -> Attr:
         return self.listing.file_attr(self.index, self.entry)
@@ -212,16 +240,21 @@ class VersionFile(Node):
     def open(self, flags: int) -> FileHandle:
         if flags & WRITE_FLAGS:
             refuse(errno.EROFS)
+        listing = self.listing
+        if listing.walk is not None:
+            listing.opened(self.index)
         blob = self._blob
-        if blob is not None and blob.fd >= 0:
+        if blob is not None and blob.is_open:
             blob.take()
             return blob
         entry = self.entry
         if isinstance(entry, FileEntry):
-            blob = self._blob = self.listing.trees.blobs.open(entry, lambda: self.listing.path_of(entry.name))
+            blob = self._blob = listing.trees.blobs.open(entry, lambda: listing.path_of(entry.name))
+            if isinstance(blob, RemoteSmall):
+                blob.on_miss = listing.missed
             return blob
         assert isinstance(entry, RefEntry)
-        return self.listing.trees.open_reference(entry, lambda: self.listing.path_of(entry.name))
+        return listing.trees.open_reference(entry, lambda: listing.path_of(entry.name))
 
     def setattr(self, changes: dict[str, int]) -> Attr:
         # After `ln` of this file the kernel flushes the ctime that it made up, with our own mtime; refusing that would

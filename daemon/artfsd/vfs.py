@@ -18,6 +18,7 @@ from artfs.references.router import References
 from artfs.settings import Settings
 from artfs.store.base import LocalStore
 from artfs.store.staging import DraftArea
+from artfs.transfer.fetch import Fetcher
 from artfsd.collectiondir import CollectionDir
 from artfsd.draftroots import Drafts
 from artfsd.drafts import DraftDir
@@ -36,6 +37,7 @@ from artfsd.inodes import (
 )
 from artfsd.names import EntityDir, ProjectDir, known_directories
 from artfsd.naming import Invalidation, NamesContext
+from artfsd.remote import RemoteBlobs
 from artfsd.versions import TreePages, Trees
 
 
@@ -43,6 +45,7 @@ class Vfs:
     """One mounted tree. All methods run on one thread, except what they put into `Later`.
 
     Arguments:
+        fetcher: brings what is not here; None: everything is.
         area: the drafts of the state folder, owned; None: another process serves them.
         watched: whether changes of the catalog are noticed at once, so that the kernel may keep names for long.
         notify: takes invalidations; called on the loop's thread, must not block.
@@ -55,6 +58,7 @@ class Vfs:
         catalog: Catalog,
         store: LocalStore,
         references: References,
+        fetcher: Fetcher | None = None,
         *,
         uid: int,
         gid: int,
@@ -68,8 +72,8 @@ class Vfs:
         self._home = settings.home
         self._status = status
         self._started_ns = time.time_ns()
-        self.pages = TreePages(store)
-        self.blobs = Blobs(store)
+        self.pages = TreePages(store.read_page)
+        self.blobs = Blobs(store) if fetcher is None else RemoteBlobs(fetcher)
         self.references = ReferenceReader(references, settings)
         # A little less than the deadline, so that the error can say what it waited for.
         self.trees = Trees(

@@ -179,6 +179,18 @@ def test_hard_links_stay_one_file_after_a_failed_commit(typed: Corner) -> None:
     assert shown[1] == "before and after"
 
 
+def test_attributes_of_hard_links_are_those_of_one_file_after_a_failed_commit(typed: Corner) -> None:
+    draft = make(typed.begin(), {"one": "words", "folder/file": "x"})
+    os.link(draft / "one", draft / "folder" / "other")
+    fail_to_commit(typed)
+    (draft / "folder" / "other").chmod(0o755)
+    shown = [stat.S_IMODE((draft / name).stat().st_mode) for name in ("one", "folder/other")]
+    typed.commit()
+    version = typed.path / "c" / "v1"
+    assert [stat.S_IMODE((version / name).stat().st_mode) for name in ("one", "folder/other")] == shown
+    assert shown[1] == 0o755
+
+
 def test_a_draft_from_a_version_goes_on_after_a_failed_commit(typed: Corner) -> None:
     draft = typed.begin("c:latest")
     (draft / "added").write_text("added")

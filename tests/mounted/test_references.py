@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from artfs.testing.mount import Daemon, Workspace
+from artfs.testing.objects import Kind, ObjectServer, uri_of
 from artfs.testing.web import Page, WebServer
 
 
@@ -106,6 +107,38 @@ def test_a_changed_page_is_eio_and_the_log_says_what_changed(daemon: Daemon, web
     refused(errno.EIO, file.read_bytes)
     web.put("/f", b"one", etag="1")
     assert file.read_bytes() == b"one"
+
+
+@pytest.mark.parametrize(("kind", "keeps_versions"), [("s3", True), ("gs", True), ("azure", False)])
+def test_objects_of_a_store_are_files(
+    workspace: Workspace, make_daemon: Callable[..., Daemon], kind: Kind, keeps_versions: bool
+) -> None:
+    store = ObjectServer(kind, keeps_versions)
+    try:
+        workspace.config.write_text(f'{kind}_endpoint = "{store.endpoint}"\n')
+        store.make_bucket("bucket")
+        for key in ("dir/a#b %?", "dir/sub/f", "dir/nothing/", "dir2/other"):
+            store.put("bucket", key, b"" if key.endswith("/") else key.encode())
+        log_references(workspace, repr(uri_of(kind, "bucket", "dir")))
+        daemon = make_daemon(workspace).start()
+        root = daemon.mountpoint / "p" / "refs" / "latest"
+        found = {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+        assert found == {"a#b %?": b"dir/a#b %?", "sub/f": b"dir/sub/f"}
+        file = root / "sub" / "f"
+        assert os.getxattr(file, "user.artfs.uri").decode() == uri_of(kind, "bucket", "dir/sub/f")
+        store.put("bucket", "dir/sub/f", b"changed!!")
+        if keeps_versions:
+            assert file.read_bytes() == b"dir/sub/f"
+            store.buckets["bucket"].objects["dir/sub/f"].pop(0)
+            daemon.expect_log(r"p/refs:v0/sub/f cannot be read: .*/dir/sub/f is gone: there is no such object")
+        else:
+            daemon.expect_log(r"p/refs:v0/sub/f cannot be read: .*/dir/sub/f changed: its ETag is \S+, and was \S+")
+        refused(errno.EIO, file.read_bytes)
+        store.buckets["bucket"].denies = 403
+        daemon.expect_log(r"p/refs:v0/sub/f cannot be read: .*/dir/sub/f may not be read")
+        refused(errno.EACCES, file.read_bytes)
+    finally:
+        store.close()
 
 
 def test_what_was_fetched_reads_while_its_server_is_away(daemon: Daemon, web: WebServer) -> None:

@@ -1,1 +1,1 @@
-"""The embedded catalog: SQLAlchemy Core over SQLite. The only files, with schema and migrations, that import it."""
+"""The catalog in a database: SQLAlchemy Core over SQLite or PostgreSQL. Only these files, schema and migrations import it."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import insert, update
 
 from artfs.catalog import schema
-from artfs.catalog.sql import labels, names, queries, rows, runs
+from artfs.catalog.sql import labels, names, parts, queries, rows, runs
 from artfs.catalog.sql.engine import Writing
 from artfs.catalog.sql.labels import LATEST
 from artfs.errors import ConflictError, LatestMovedError, UsageError
@@ -19,7 +19,7 @@ from artfs.model.ttl import check_ttl
 
 DEFAULT_TYPE = "dataset"
 
-_c, _m, _v = schema.collections, schema.memberships, schema.versions
+_m, _v = schema.memberships, schema.versions
 
 
 def commit(tx: Writing, new: NewVersion) -> Committed:
@@ -38,13 +38,13 @@ def commit(tx: Writing, new: NewVersion) -> Committed:
     collection = _sequence(tx, new)
     if new.run_id is not None:
         rows.need_run(tx.conn, new.run_id)
+    loggers = [*([] if new.run_id is None else [new.run_id]), *parts.take(tx, new)]
     latest = queries.MEMBER_NAMED.first(tx.conn, collection_id=collection.id, alias=LATEST)
     if latest is not None and latest.version.digest == new.digest:
-        return Committed(_same_again(tx, latest, aliases, tags, new), created=False)
+        return Committed(_same_again(tx, latest, aliases, tags, loggers, new), created=False)
     _check_latest(collection, latest, new.expect_latest)
     labels.check_protected(tx, collection.id, aliases, new.allow_protected)
-    index = tx.conn.execute(select(_c.c.next_index).where(_c.c.id == collection.id)).scalar_one()
-    stamp = labels.touch(tx, collection.id)
+    index, stamp = labels.take_index(tx, collection.id)
     version_id = tx.conn.execute(
         insert(_v)
         .values(
@@ -54,10 +54,13 @@ def commit(tx: Writing, new: NewVersion) -> Committed:
         )
         .returning(_v.c.id)
     ).scalar_one()
-    labels.tag_version(tx, version_id, tags)
-    if new.run_id is not None:
-        runs.relate(tx, new.run_id, version_id, "logged")
-    return Committed(_join(tx, collection.id, version_id, index, stamp, aliases), created=True)
+    if tags:
+        labels.tag_version(tx, version_id, tags)
+    for run_id in loggers:
+        runs.relate(tx, run_id, version_id, "logged")
+    made = _join(tx, collection.id, version_id, index, stamp, aliases)
+    tx.did("commit", made.entity, made.project, made.name, digest=new.digest, aliases=list(aliases), tags=list(tags))
+    return Committed(made, created=True)
 
 
 def _sequence(tx: Writing, new: NewVersion) -> Collection:
@@ -89,28 +92,29 @@ def _check_latest(collection: Collection, latest: Member | None, expected: int |
 
 
 def _same_again(
-    tx: Writing, latest: Member, aliases: tuple[str, ...], tags: tuple[str, ...], new: NewVersion
+    tx: Writing, latest: Member, aliases: tuple[str, ...], tags: tuple[str, ...], loggers: list[str], new: NewVersion
 ) -> Member:
     labels.set_aliases(tx, latest.id, aliases, (), new.allow_protected)
     if labels.tag_version(tx, latest.version.id, tags):
         stamp = labels.touch(tx, latest.collection_id)
         tx.conn.execute(update(_v).where(_v.c.id == latest.version.id).values(updated_at=stamp))
-    if new.run_id is not None:
-        runs.relate(tx, new.run_id, latest.version.id, "logged")
+        tx.note_version(latest.version.id)
+        tx.did("update_version", latest.entity, latest.project, latest.name, changed=["tags"])
+    for run_id in loggers:
+        runs.relate(tx, run_id, latest.version.id, "logged")
     return rows.need_member(tx.conn, latest.id)
 
 
 def _join(
     tx: Writing, collection_id: int, version_id: int, index: int, stamp: int, aliases: tuple[str, ...]
 ) -> Member:
-    """A new member with the next index, which gets `latest` and `aliases`."""
+    """A new member, which gets `latest` and `aliases`. `index`, `stamp`: as labels.take_index gave them."""
     member_id = tx.conn.execute(
         insert(_m)
         .values(collection_id=collection_id, version_id=version_id, member_index=index, created_at=stamp)
         .returning(_m.c.id)
     ).scalar_one()
-    tx.conn.execute(update(_c).where(_c.c.id == collection_id).values(next_index=index + 1))
-    labels.place(tx, collection_id, stamp, (LATEST, *aliases), member_id, index)
+    labels.place(tx, collection_id, stamp, dict.fromkeys((LATEST, *aliases)), member_id, index)
     return rows.need_member(tx.conn, member_id)
 
 
@@ -135,5 +139,6 @@ def link(
     if here is not None:
         return labels.set_aliases(tx, here.id, (LATEST, *aliases), (), allow_protected)
     labels.check_protected(tx, target.id, aliases, allow_protected)
-    index = tx.conn.execute(select(_c.c.next_index).where(_c.c.id == target.id)).scalar_one()
-    return _join(tx, target.id, version_id, index, labels.touch(tx, target.id), aliases)
+    made = _join(tx, target.id, version_id, *labels.take_index(tx, target.id), aliases)
+    tx.did("link", made.entity, made.project, made.name, source=source.qualified_name, aliases=list(aliases))
+    return made

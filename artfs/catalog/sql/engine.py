@@ -1,34 +1,21 @@
-"""One SQLite catalog file: its connections, transactions, change token and backup. Knows no table.
+"""What the queries need of a database: transactions, a clock, a token. `sqlite` and `postgresql` are the two there are.
 
-Why each setting:
-- WAL: readers (a mount) never wait for a writer, nor a writer for them. synchronous=FULL: a commit that was reported
-  survives a power cut; in WAL mode that is one fsync a commit.
-- Python's own transaction handling is off (isolation_level None). A reading transaction is BEGIN: its queries see
-  one state. A writing one is BEGIN IMMEDIATE: it has the write lock before it reads, so what it read cannot have
-  changed when it writes; a transaction that begins by reading and then writes would fail with SQLITE_BUSY_SNAPSHOT at
-  once, whatever the timeout.
-- Writers in one process queue on a lock of ours, because SQLite's waiting is polling and not fair.
-- Nothing here ever opens the file by other means than SQLite: closing such a descriptor would drop the POSIX locks
-  of every connection in this process (https://www.sqlite.org/howtocorrupt.html, 2.2).
+Both keep the same order: writing transactions come one after the other, each sees what all before it did, and a reading one sees
+one state. So the code beside this file need not know which of them it talks to.
 """
 
 from __future__ import annotations
 
-import os
-import sqlite3
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Protocol
 
-from sqlalchemy import URL, Connection, QueuePool, create_engine, event
+from sqlalchemy import Connection
 
-from artfs.catalog.sql.errors import locked, translated
-from artfs.errors import CatalogError, ConflictError, StorageError, UsageError
-
-BUSY_TIMEOUT_S = 30.0
+Clock = Callable[[], int]
 
 
 def system_clock() -> int:
@@ -36,145 +23,86 @@ def system_clock() -> int:
     return time.time_ns() // 1000
 
 
-def connect(path: Path, busy_timeout_s: float = BUSY_TIMEOUT_S) -> sqlite3.Connection:
-    """A connection to the existing file `path`, in autocommit mode. Raises sqlite3.Error."""
-    connection = sqlite3.connect(
-        f"{path.as_uri()}?mode=rw", uri=True, timeout=busy_timeout_s, isolation_level=None, check_same_thread=False
-    )
-    try:
-        connection.execute("PRAGMA synchronous=FULL")
-        connection.execute("PRAGMA foreign_keys=ON")
-    except BaseException:
-        connection.close()
-        raise
-    return connection
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """Something that a transaction did, for the audit log (ledger.schema says what the parts mean)."""
+
+    action: str
+    entity: str
+    project: str | None
+    target: str
+    detail: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Writing:
-    """A writing transaction. `now`: microseconds since 1970 UTC, read after the write lock was got. `stamps`: the stamps
-    that it gave to collections so far, by their ids (labels.touch)."""
+    """A writing transaction, and what it changed so far. `now`: microseconds since 1970 UTC, read after the write lock was got.
+
+    What is noted here becomes rows of `changes` when the transaction ends (sql.changes), so whoever changes what others see
+    must note it: by `labels.touch` (which fills `stamps`: the stamps that it gave to collections, by their ids), or below.
+    """
 
     conn: Connection
     now: int
     stamps: dict[int, int] = field(default_factory=dict)
+    places: dict[tuple[str, str | None, str | None], None] = field(default_factory=dict)
+    versions: set[int] = field(default_factory=set)
+    subjects: list[Subject] = field(default_factory=list)
+
+    def note(self, entity: str, project: str | None = None, collection: str | None = None) -> None:
+        """That a place changed: what None means stands at schema.changes."""
+        self.places[entity, project, collection] = None
+
+    def note_version(self, version_id: int) -> None:
+        """That the version changed, so every collection that it is in."""
+        self.versions.add(version_id)
+
+    def did(self, action: str, entity: str, project: str | None, target: str, **detail: Any) -> None:
+        """Something for the audit log, if this transaction writes one. `detail`: JSON values, never a secret."""
+        self.subjects.append(Subject(action, entity, project, target, detail))
+
+    @property
+    def is_noted(self) -> bool:
+        """Whether it changed anything that others see."""
+        return bool(self.stamps or self.places or self.versions)
 
 
-class Database:
-    """Thread-safe. `path` is absolute and exists. `clock` returns microseconds since 1970 UTC."""
+class Database(Protocol):
+    """Thread-safe. Whatever the library below raises comes out as an ArtfsError of one line."""
 
-    def __init__(
-        self, path: Path, *, clock: Callable[[], int] = system_clock, busy_timeout_s: float = BUSY_TIMEOUT_S
-    ) -> None:
-        self.path = path
-        self._clock = clock
-        self._busy_timeout_s = busy_timeout_s
-        self._closed = False
-        self._write_lock = threading.Lock()
-        self._watch_lock = threading.Lock()
-        self._watch: sqlite3.Connection | None = None
-        # No limit on the overflow: threads are limited elsewhere, and one that reads must not wait for one that writes.
-        self.engine = create_engine(
-            URL.create("sqlite", database=str(path)),
-            creator=lambda: connect(path, busy_timeout_s),
-            poolclass=QueuePool,
-            pool_size=4,
-            max_overflow=-1,
-        )
-        self._writing_engine = self.engine.execution_options(artfs_begin="BEGIN IMMEDIATE")
-        event.listen(self.engine, "begin", _begin)
+    @property
+    def place(self) -> str:
+        """Where it is, for messages: a path, or a URL without secrets."""
+        ...
 
-    @contextmanager
-    def read(self) -> Iterator[Connection]:
-        """A transaction that sees one state of the catalog."""
-        doing = "reading the catalog"
-        self._check_open(doing)
-        with translated(self.path, doing), self.engine.begin() as conn:
-            yield conn
+    def read(self) -> AbstractContextManager[Connection]:
+        """A transaction that sees one state of the database. UnavailableError: it is away (a server), CatalogError: it is
+        closed or unreadable."""
+        ...
 
-    @contextmanager
-    def write(self) -> Iterator[Writing]:
-        """A transaction that has the write lock from its start; committed (durably) at the end of the body, rolled back
-        when the body raises. Raises CatalogError when the lock is not to be had within the busy timeout."""
-        doing = "changing the catalog"
-        self._check_open(doing)
-        if not self._write_lock.acquire(timeout=self._busy_timeout_s):
-            raise locked(self.path, doing)
-        try:
-            with translated(self.path, doing), self._writing_engine.begin() as conn:
-                yield Writing(conn, self._clock())
-        finally:
-            self._write_lock.release()
+    def ask(self) -> AbstractContextManager[Connection]:
+        """A connection for one statement that reads: that sees one state by itself, and a transaction around it would double the
+        messages to a server. Others may follow it where it does not matter that they see a later state."""
+        ...
 
-    def now(self) -> int:
-        return self._clock()
+    def write(self) -> AbstractContextManager[Writing]:
+        """A transaction that has the write lock from its start. At the end of the body what it changed is noted in `changes`,
+        and all is committed, durably; when the body raises, all is rolled back. The lock is waited for, but not for ever
+        (CatalogError for a file, UnavailableError for a server)."""
+        ...
+
+    def now(self, conn: Connection) -> int:
+        """Microseconds since 1970 UTC, by the clock that stamps commits. `conn`: of a transaction of this database."""
+        ...
 
     def change_token(self) -> int:
-        """`PRAGMA data_version` of a connection that does nothing else: it counts the commits of all other connections,
-        those of this process included, and reads no page but the first."""
-        doing = "watching the catalog"
-        with translated(self.path, doing), self._watch_lock:
-            self._check_open(doing)
-            if self._watch is None:
-                self._watch = connect(self.path, self._busy_timeout_s)
-            return int(self._watch.execute("PRAGMA data_version").fetchone()[0])
+        """See Catalog.change_token."""
+        ...
 
     def backup(self, target: Path) -> None:
-        """See Catalog.backup. `target` is replaced in one step, mode 0600, when the copy is whole and on the disk; an
-        error leaves what was there before, and no temporary file."""
-        target = target.absolute()
-        if target.resolve() == self.path.resolve():
-            raise UsageError(f"a catalog cannot be backed up onto itself: {target}")
-        if Path(f"{target}-wal").exists():
-            raise ConflictError(
-                f"{target} is a database in use (there is a {target.name}-wal); back up to another name"
-            )
-        doing = f"writing the backup {target}"
-        part = target.with_name(f".{target.name}.{os.getpid()}-{threading.get_ident()}.part")
-        self._check_open(doing)
-        try:
-            os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
-            try:
-                self._copy_to(part, doing)
-                _sync(part)
-                part.replace(target)
-                _sync(target.parent)
-            except BaseException:
-                with suppress(FileNotFoundError):
-                    part.unlink()
-                raise
-        except OSError as error:
-            raise StorageError.wrap(error, doing) from error
-
-    def _copy_to(self, part: Path, doing: str) -> None:
-        with translated(self.path, doing), closing(connect(self.path, self._busy_timeout_s)) as source:
-            with translated(part, doing), closing(connect(part)) as copy:
-                # All pages in one step: one reading transaction, so a busy writer cannot make it start again and again.
-                source.backup(copy, pages=-1)
-                # The copy is one file, with no -wal beside it that somebody would forget to move along.
-                copy.execute("PRAGMA journal_mode=DELETE")
+        """See Catalog.backup."""
+        ...
 
     def close(self) -> None:
-        """Idempotent. What other threads are doing with the catalog ends normally."""
-        with self._watch_lock:
-            self._closed = True
-            if self._watch is not None:
-                self._watch.close()
-                self._watch = None
-        self.engine.dispose()
-
-    def _check_open(self, doing: str) -> None:
-        if self._closed:
-            raise CatalogError(f"{doing} failed: {self.path} was closed by this program")
-
-
-def _begin(conn: Connection) -> None:
-    conn.exec_driver_sql(conn.get_execution_options().get("artfs_begin", "BEGIN"))
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        """Idempotent. What other threads are doing ends normally."""
+        ...

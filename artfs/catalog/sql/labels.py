@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection as Some
 from collections.abc import Iterable
 
-from sqlalchemy import Column, Table, delete, insert, select, update
+from sqlalchemy import Column, ColumnElement, Table, case, delete, insert, select, text, update
 
 from artfs.catalog import schema
 from artfs.catalog.sql import queries, rows
@@ -19,7 +19,8 @@ from artfs.model.records import Member
 
 LATEST = "latest"
 
-_aliases, _events, _m, _v = schema.aliases, schema.alias_events, schema.memberships, schema.versions
+_aliases, _events = schema.aliases, schema.alias_events
+_c, _m, _v = schema.collections, schema.memberships, schema.versions
 
 
 def as_names(given: Iterable[str], what: str) -> tuple[str, ...]:
@@ -42,34 +43,52 @@ def touch(tx: Writing, collection_id: int) -> int:
     than that of any transaction before."""
     if collection_id in tx.stamps:
         return tx.stamps[collection_id]
-    c = schema.collections
-    last = tx.conn.execute(select(c.c.updated_at).where(c.c.id == collection_id)).scalar_one()
-    stamp = max(tx.now, int(last) + 1)
-    tx.conn.execute(update(c).where(c.c.id == collection_id).values(updated_at=stamp))
+    query = update(_c).where(_c.c.id == collection_id).values(updated_at=_later(tx)).returning(_c.c.updated_at)
+    stamp = int(tx.conn.execute(query).scalar_one())
     tx.stamps[collection_id] = stamp
     return stamp
 
 
+def take_index(tx: Writing, collection_id: int) -> tuple[int, int]:
+    """N of the next vN of the collection, and the transaction's stamp there (see `touch`)."""
+    known = tx.stamps.get(collection_id)
+    query = (
+        update(_c)
+        .where(_c.c.id == collection_id)
+        .values(next_index=_c.c.next_index + 1, updated_at=_later(tx) if known is None else known)
+        .returning(_c.c.next_index, _c.c.updated_at)
+    )
+    following, stamp = tx.conn.execute(query).one()
+    tx.stamps[collection_id] = stamp
+    return following - 1, stamp
+
+
+def _later(tx: Writing) -> ColumnElement[int]:
+    return case((_c.c.updated_at < tx.now, tx.now), else_=_c.c.updated_at + 1)
+
+
+# Both databases know it in these words; SQLAlchemy has a construct for each.
+_PLACE = text(
+    "INSERT INTO aliases (collection_id, alias, membership_id) VALUES (:collection_id, :alias, :membership_id) "
+    "ON CONFLICT (collection_id, alias) DO UPDATE SET membership_id = excluded.membership_id"
+)
+
+
 def place(tx: Writing, collection_id: int, stamp: int, given: Iterable[str], member_id: int, index: int) -> None:
-    """Makes the aliases name this member of the collection, wherever they were before."""
-    here = _aliases.c.collection_id == collection_id
-    for alias in given:
-        owner = tx.conn.execute(select(_aliases.c.membership_id).where(here, _aliases.c.alias == alias)).scalar()
-        if owner == member_id:
-            continue
-        if owner is None:
-            row = {"collection_id": collection_id, "alias": alias, "membership_id": member_id}
-            tx.conn.execute(insert(_aliases).values(row))
-        else:
-            tx.conn.execute(update(_aliases).where(here, _aliases.c.alias == alias).values(membership_id=member_id))
-        _record(tx, collection_id, stamp, alias, index)
+    """Makes the aliases, which this member has not yet, name it, wherever they were before."""
+    new = list(given)
+    if new:
+        named = [{"collection_id": collection_id, "alias": alias, "membership_id": member_id} for alias in new]
+        tx.conn.execute(_PLACE, named)
+        _record(tx, collection_id, stamp, new, index)
 
 
 def drop(tx: Writing, collection_id: int, stamp: int, given: Iterable[str]) -> None:
     """Removes aliases that are there."""
-    for alias in given:
-        tx.conn.execute(delete(_aliases).where(_aliases.c.collection_id == collection_id, _aliases.c.alias == alias))
-        _record(tx, collection_id, stamp, alias, None)
+    gone = list(given)
+    if gone:
+        tx.conn.execute(delete(_aliases).where(_aliases.c.collection_id == collection_id, _aliases.c.alias.in_(gone)))
+        _record(tx, collection_id, stamp, gone, None)
 
 
 def vacate(tx: Writing, member: Member, stamp: int) -> None:
@@ -101,9 +120,9 @@ def refuse_if_aliased(members: Iterable[Member]) -> None:
         )
 
 
-def _record(tx: Writing, collection_id: int, stamp: int, alias: str, index: int | None) -> None:
-    row = {"collection_id": collection_id, "at": stamp, "alias": alias, "member_index": index}
-    tx.conn.execute(insert(_events).values(row))
+def _record(tx: Writing, collection_id: int, stamp: int, given: Iterable[str], index: int | None) -> None:
+    rows = [{"collection_id": collection_id, "at": stamp, "alias": alias, "member_index": index} for alias in given]
+    tx.conn.execute(insert(_events), rows)
 
 
 def check_protected(tx: Writing, collection_id: int, changed: Iterable[str], allowed: bool) -> None:
@@ -112,11 +131,11 @@ def check_protected(tx: Writing, collection_id: int, changed: Iterable[str], all
     others = [alias for alias in changed if alias != LATEST]
     if allowed or not others:
         return
-    c, protected = schema.collections, schema.protected_aliases
+    protected = schema.protected_aliases
     query = (
         select(protected.c.alias)
-        .join(c, protected.c.project_id == c.c.project_id)
-        .where(c.c.id == collection_id, protected.c.alias.in_(others))
+        .join(_c, protected.c.project_id == _c.c.project_id)
+        .where(_c.c.id == collection_id, protected.c.alias.in_(others))
         .order_by(protected.c.alias)
     )
     if found := list(tx.conn.execute(query).scalars()):
@@ -143,6 +162,7 @@ def set_aliases(
     stamp = touch(tx, member.collection_id)
     drop(tx, member.collection_id, stamp, gone)
     place(tx, member.collection_id, stamp, new, member.id, member.index)
+    tx.did("set_aliases", member.entity, member.project, member.name, add=new, remove=gone)
     return rows.need_member(tx.conn, member_id)
 
 

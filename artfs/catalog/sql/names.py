@@ -31,6 +31,8 @@ def create_project(tx: Writing, entity: str, name: str) -> Project:
     found = rows.find_project(tx.conn, entity, name)
     if found is None:
         tx.conn.execute(insert(_p).values(entity=entity, name=name, created_at=tx.now))
+        tx.note(entity)
+        tx.did("create_project", entity, name, name)
         found = rows.need_project(tx.conn, entity, name)
     return found
 
@@ -42,6 +44,8 @@ def delete_project(tx: Writing, entity: str, name: str) -> None:
     if count:
         raise ConflictError(f"the project {entity}/{name} has {count} collections; delete them first")
     tx.conn.execute(update(_p).where(_p.c.id == project.id).values(deleted_at=tx.now))
+    tx.note(entity)
+    tx.did("delete_project", entity, name, name)
 
 
 def collections(conn: Connection, entity: str, project: str, type: str | None) -> list[Collection]:
@@ -80,6 +84,8 @@ def create_collection(
             .returning(_c.c.id)
         ).scalar_one()
         tx.stamps[found_id] = tx.now
+        tx.note(entity, project)
+        tx.did("create_collection", entity, project, name, type=type, kind=kind)
         return rows.need_collection_id(tx.conn, found_id)
     if found.kind != kind:
         raise ConflictError(f"{entity}/{project}/{name} exists, and is a {found.kind}, not a {kind}")
@@ -99,6 +105,7 @@ def settle_type(tx: Writing, collection: Collection, type: str) -> Collection:
     names.check_type(type, collection.name)
     labels.touch(tx, collection.id)
     tx.conn.execute(update(_c).where(_c.c.id == collection.id).values(type=type))
+    tx.did("update_collection", collection.entity, collection.project, collection.name, type=type)
     return rows.need_collection_id(tx.conn, collection.id)
 
 
@@ -134,6 +141,11 @@ def update_collection(
         labels.touch(tx, collection_id)
         if changes:
             tx.conn.execute(update(_c).where(_c.c.id == collection_id).values(changes))
+        if "name" in changes:
+            tx.note(collection.entity, collection.project)
+            tx.note(collection.entity, collection.project, collection.name)
+        told = {**changes, "tags": list(tags or ())} if tagged else changes
+        tx.did("update_collection", collection.entity, collection.project, collection.name, **told)
     return rows.need_collection_id(tx.conn, collection_id)
 
 
@@ -154,3 +166,5 @@ def delete_collection(tx: Writing, collection_id: int, allow_protected: bool) ->
         living = update(_v).where(_v.c.collection_id == collection_id, _v.c.state != "DELETED")
         tx.conn.execute(living.values(state="DELETED", updated_at=stamp, deleted_at=stamp))
     tx.conn.execute(update(_c).where(_c.c.id == collection_id).values(deleted_at=stamp))
+    tx.note(collection.entity, collection.project)
+    tx.did("delete_collection", collection.entity, collection.project, collection.name)

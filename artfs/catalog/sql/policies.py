@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import ColumnElement, Connection, delete, func, insert, or_, select, update
 
 from artfs.catalog import schema
-from artfs.catalog.sql import labels, names, queries, rows, versions
+from artfs.catalog.sql import labels, names, parts, queries, rows, versions
 from artfs.catalog.sql.engine import Writing
 from artfs.errors import InvalidArgumentError
 from artfs.model.names import REGISTRY_PREFIX, check_entity_name
@@ -44,6 +44,9 @@ def protect_aliases(tx: Writing, entity: str, project: str, add: Iterable[str], 
         tx.conn.execute(delete(_protected).where(mine, _protected.c.alias.in_(gone)))
     if new:
         tx.conn.execute(insert(_protected), [{"project_id": place.id, "alias": alias} for alias in new])
+    if gone or new:
+        tx.note(entity, project)
+        tx.did("protect_aliases", entity, project, project, add=new, remove=sorted(gone))
     return protected_aliases(tx.conn, entity, project)
 
 
@@ -68,10 +71,14 @@ def set_default_ttl(tx: Writing, entity: str, project: str | None, ttl: Ttl) -> 
         tx.conn.execute(delete(_entity_ttls).where(_entity_ttls.c.entity == entity))
         if isinstance(checked, timedelta):
             tx.conn.execute(insert(_entity_ttls).values(entity=entity, ttl_s=queries.from_ttl(checked)))
+        tx.note(entity)
+        tx.did("set_default_ttl", entity, None, entity, ttl_s=queries.from_ttl(checked))
         return
     place = names.create_project(tx, entity, project)
     if checked != default_ttl(tx.conn, entity, project):
         tx.conn.execute(update(_p).where(_p.c.id == place.id).values(ttl_s=queries.from_ttl(checked)))
+        tx.note(entity, project)
+        tx.did("set_default_ttl", entity, project, project, ttl_s=queries.from_ttl(checked))
 
 
 # expiry -----------------------------------------------------------------------------------------------------------
@@ -140,6 +147,7 @@ def next_expiry(conn: Connection) -> datetime | None:
 
 def expire(tx: Writing, limit: int) -> list[Member]:
     """See Catalog.expire."""
+    parts.forget(tx)
     at = _v.c.created_at + _v.c.ttl_s * _MICROSECONDS
     own = select(_v.c.id).where(*_OWN, at <= tx.now, ~_stays()).order_by(at, _v.c.id).limit(limit)
     due = list(tx.conn.execute(own).scalars())
@@ -158,4 +166,5 @@ def expire(tx: Writing, limit: int) -> list[Member]:
     gone = [rows.need_version(tx.conn, version_id) for version_id in due]
     for member in gone:
         versions.remove(tx, member, allow_protected=False)
+        tx.did("expire", member.entity, member.project, member.name)
     return gone

@@ -13,17 +13,20 @@ from functools import cached_property
 from typing import Any
 
 from sqlalchemy import (
+    BigInteger,
     BindParameter,
     ColumnElement,
-    CompoundSelect,
     Connection,
     Select,
+    Text,
     bindparam,
     func,
     literal,
     select,
-    union_all,
 )
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import FunctionElement
 
 from artfs.catalog import schema
 from artfs.errors import InvalidMetadataError
@@ -31,7 +34,7 @@ from artfs.model.records import Collection, Member, Project, RunRecord, Version
 from artfs.model.ttl import INHERIT, ArtifactTTL, Ttl
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
+MICROSECOND = timedelta(microseconds=1)
 
 _p, _c, _m, _v, _r = schema.projects, schema.collections, schema.memberships, schema.versions, schema.runs
 _aliases, _run_versions = schema.aliases, schema.run_versions
@@ -51,7 +54,7 @@ def to_time(stamp: int) -> datetime:
 
 
 def to_stamp(when: datetime) -> int:
-    return (when - _EPOCH) // _MICROSECOND
+    return (when - _EPOCH) // MICROSECOND
 
 
 def to_json(value: dict[str, Any]) -> str:
@@ -99,48 +102,62 @@ class ProjectQuery:
         ]
 
 
+class _gathered(FunctionElement[Any]):
+    """The rows of a subquery as one JSON text: an array of arrays, in no order. NULL or empty: there are none."""
+
+    name = "gathered"
+    type = Text()
+    inherit_cache = True
+
+
+@compiles(_gathered)
+def _gather(element: _gathered, compiler: SQLCompiler, **options: Any) -> str:
+    return f"json_group_array(json_array({compiler.process(element.clauses, **options)}))"
+
+
+@compiles(_gathered, "postgresql")
+def _gather_in_postgresql(element: _gathered, compiler: SQLCompiler, **options: Any) -> str:
+    return f"json_agg(json_build_array({compiler.process(element.clauses, **options)}))::text"
+
+
+def _labels(text: str | None) -> tuple[str, ...]:
+    """Of what was gathered as (order, label)."""
+    if not text or text == "[]":
+        return ()
+    return tuple(label for _, label in sorted(json.loads(text)))
+
+
 class CollectionQuery:
-    """Living collections for which all conditions (on collections and projects) hold, by name. Two statements: the
-    rows, and their tags."""
+    """Living collections for which all conditions (on collections and projects) hold, by name. One statement."""
 
     def __init__(self, *conditions: ColumnElement[bool]) -> None:
         self._conditions = conditions
 
     @cached_property
     def _rows(self) -> Select[Any]:
+        tag = schema.collection_tags
+        tags = select(_gathered(tag.c.id, tag.c.tag)).where(tag.c.collection_id == _c.c.id).correlate(_c)
         return (
-            select(_c, _p.c.entity, _p.c.name.label("project"))
+            select(_c, _p.c.entity, _p.c.name.label("project"), tags.scalar_subquery().label("tags"))
             .join(_p, _c.c.project_id == _p.c.id)
             .where(_c.c.deleted_at.is_(None), *self._conditions)
             .order_by(_c.c.name)
         )
 
-    @cached_property
-    def _tags(self) -> Select[Any]:
-        tag = schema.collection_tags
-        wanted = self._rows.order_by(None).with_only_columns(_c.c.id)
-        return select(tag).where(tag.c.collection_id.in_(wanted)).order_by(tag.c.id)
-
     def all(self, conn: Connection, **given: Any) -> list[Collection]:
-        rows = conn.execute(self._rows, given).all()
-        if not rows:
-            return []
-        tags: dict[int, list[str]] = {}
-        for found in conn.execute(self._tags, given):
-            tags.setdefault(found.collection_id, []).append(found.tag)
         return [
             Collection(
                 id=row.id, entity=row.entity, project=row.project, name=row.name, type=row.type, kind=row.kind,
-                description=row.description, tags=tuple(tags.get(row.id, ())), created_at=to_time(row.created_at),
+                description=row.description, tags=_labels(row.tags), created_at=to_time(row.created_at),
                 updated_at=to_time(row.updated_at),
             )
-            for row in rows
+            for row in conn.execute(self._rows, given)
         ]
 
 
 class MemberQuery:
-    """Memberships for which all conditions (on memberships, versions, collections, projects) hold. Two statements,
-    however many there are: the rows, and their aliases and tags."""
+    """Memberships for which all conditions (on memberships, versions, collections, projects) hold. One statement, however many
+    there are."""
 
     def __init__(
         self, *conditions: ColumnElement[bool], order: Iterable[ColumnElement[Any]] = (_m.c.member_index,)
@@ -150,6 +167,9 @@ class MemberQuery:
 
     @cached_property
     def _rows(self) -> Select[Any]:
+        alias, tag = schema.aliases.alias("label"), schema.version_tags
+        aliases = select(_gathered(literal(0), alias.c.alias)).where(alias.c.membership_id == _m.c.id).correlate(_m)
+        tags = select(_gathered(tag.c.id, tag.c.tag)).where(tag.c.version_id == _m.c.version_id).correlate(_m)
         return (
             select(
                 _m.c.id, _m.c.collection_id, _p.c.entity, _p.c.name.label("project"), _c.c.name.label("collection"),
@@ -158,6 +178,7 @@ class MemberQuery:
                 _source.c.name.label("source_collection"), _source.c.type, _v.c.source_index, _v.c.state, _v.c.digest,
                 _v.c.size, _v.c.file_count, _v.c.description, _v.c.metadata, _v.c.run_id, _v.c.history_step,
                 _v.c.created_at, _v.c.updated_at, _v.c.ttl_s, INHERITED_TTL.label("inherited_ttl_s"),
+                aliases.scalar_subquery().label("aliases"), tags.scalar_subquery().label("tags"),
             )
             .select_from(_m)
             .join(_c, _m.c.collection_id == _c.c.id)
@@ -170,39 +191,14 @@ class MemberQuery:
             .order_by(*self._order)
         )
 
-    @cached_property
-    def _labels(self) -> CompoundSelect[Any]:
-        alias, tag = schema.aliases.alias("label"), schema.version_tags
-        wanted = self._rows.order_by(None)
-        # Aliases have the id 0 here, tags their own, which is their order.
-        return union_all(
-            select(literal(0).label("id"), alias.c.membership_id.label("of"), alias.c.alias.label("label")).where(
-                alias.c.membership_id.in_(wanted.with_only_columns(_m.c.id))
-            ),
-            select(tag.c.id, tag.c.version_id, tag.c.tag).where(
-                tag.c.version_id.in_(wanted.with_only_columns(_m.c.version_id))
-            ),
-        )
-
     def all(self, conn: Connection, **given: Any) -> list[Member]:
-        rows = conn.execute(self._rows, given).all()
-        if not rows:
-            return []
-        aliases: dict[int, list[str]] = {}
-        tags: dict[int, list[tuple[int, str]]] = {}
-        for id_, of, label in conn.execute(self._labels, given):
-            if id_:
-                tags.setdefault(of, []).append((id_, label))
-            else:
-                aliases.setdefault(of, []).append(label)
         return [
             Member(
                 id=row.id, collection_id=row.collection_id, entity=row.entity, project=row.project,
-                collection=row.collection, index=row.member_index, aliases=tuple(sorted(aliases.get(row.id, ()))),
-                version=_to_version(row, tuple(tag for _, tag in sorted(tags.get(row.version_id, ())))),
+                collection=row.collection, index=row.member_index, aliases=_labels(row.aliases), version=_to_version(row),
                 created_at=to_time(row.member_created_at),
             )
-            for row in rows
+            for row in conn.execute(self._rows, given)
         ]
 
     def first(self, conn: Connection, **given: Any) -> Member | None:
@@ -210,11 +206,11 @@ class MemberQuery:
         return found[0] if found else None
 
 
-def _to_version(row: Any, tags: tuple[str, ...]) -> Version:
+def _to_version(row: Any) -> Version:
     return Version(
         id=row.version_id, entity=row.source_entity, project=row.source_project, collection=row.source_collection,
         source_index=row.source_index, type=row.type, state=row.state, digest=row.digest, size=row.size,
-        file_count=row.file_count, description=row.description, metadata=json.loads(row.metadata), tags=tags,
+        file_count=row.file_count, description=row.description, metadata=json.loads(row.metadata), tags=_labels(row.tags),
         created_at=to_time(row.created_at), updated_at=to_time(row.updated_at), run_id=row.run_id,
         history_step=row.history_step, ttl=to_ttl(row.ttl_s),
         inherited_ttl=timedelta(seconds=row.inherited_ttl_s) if row.inherited_ttl_s else None,
@@ -244,7 +240,8 @@ class RunQuery:
                 config=json.loads(row.config), state=row.state, history_steps=row.history_steps,
                 created_at=to_time(row.created_at),
                 finished_at=None if row.finished_at is None else to_time(row.finished_at),
-                summary=json.loads(row.summary) if row.summary else {},
+                summary=json.loads(row.summary) if row.summary else {}, group=row.group_name,
+                tags=tuple(json.loads(row.tags)) if row.tags else (), notes=row.notes,
             )
             for row in conn.execute(self._rows, given)
         ]
@@ -276,7 +273,8 @@ def _named(collection_id: ColumnElement[int], alias: ColumnElement[str]) -> Colu
 
 
 BY_ALIAS = MemberQuery(*_IN_PLACE, IS_COMMITTED, _named(_c.c.id, _given("alias")))
-BY_INDEX = MemberQuery(*_IN_PLACE, IS_COMMITTED, _m.c.member_index == _given("index"))
+# Any number of 64 bits may be asked for, though no index has more than 31.
+BY_INDEX = MemberQuery(*_IN_PLACE, IS_COMMITTED, _m.c.member_index == bindparam("index", type_=BigInteger, required=True))
 MEMBER = MemberQuery(_m.c.id == _given("member_id"))
 MEMBERS_BY_ID = MemberQuery(_m.c.id.in_(_several("ids")))
 MEMBERS = MemberQuery(_m.c.collection_id == _given("collection_id"), IS_COMMITTED)

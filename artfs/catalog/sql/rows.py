@@ -14,11 +14,12 @@ from artfs.model.records import Collection, Member, Project, RunRecord
 
 
 def storable(*names: str) -> bool:
-    """False for a name with a lone surrogate (bytes of a path that are no UTF-8): SQLite cannot even be asked for it,
+    """False for a name with a lone surrogate (bytes of a path that are no UTF-8) or NUL: a database cannot even be asked for it,
     so nothing has that name."""
     try:
         for name in names:
-            name.encode()
+            if b"\0" in name.encode():
+                return False
     except UnicodeEncodeError:
         return False
     return True

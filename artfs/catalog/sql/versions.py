@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from types import EllipsisType
 from typing import Any
@@ -32,11 +32,13 @@ def members(conn: Connection, collection_id: int) -> list[Member]:
     return found
 
 
-def resolve(conn: Connection, now: int, entity: str, project: str, collection: str, alias: str) -> Member:
-    """See Catalog.resolve. `now`: microseconds since 1970 UTC; what is later is the future."""
+def resolve(
+    conn: Connection, clock: Callable[[Connection], int], entity: str, project: str, collection: str, alias: str
+) -> Member:
+    """See Catalog.resolve. `clock` gives microseconds since 1970 UTC; what is later is the future."""
     if alias.startswith("@"):
         place = rows.need_collection(conn, entity, project, collection)
-        return _as_of(conn, place, names.parse_time(alias[1:]), now)
+        return _as_of(conn, place, names.parse_time(alias[1:]), clock(conn))
     if rows.storable(entity, project, collection, alias):
         given = {"entity": entity, "project": project, "collection": collection}
         if names.is_version(alias):
@@ -114,7 +116,9 @@ def in_state(conn: Connection, state: str) -> list[Member]:
 
 
 def live_roots(conn: Connection) -> list[str]:
-    return list(conn.execute(select(_v.c.digest).where(_v.c.state != "DELETED").distinct()).scalars())
+    """Each once, however many versions and parts have it."""
+    versions = select(_v.c.digest).where(_v.c.state != "DELETED")
+    return list(conn.execute(versions.union(select(schema.version_parts.c.digest))).scalars())
 
 
 def alias_history(conn: Connection, collection_id: int) -> list[tuple[datetime, str, int | None]]:
@@ -153,6 +157,9 @@ def update_version(
         return version
     changes["updated_at"] = labels.touch(tx, source.collection_id)
     tx.conn.execute(update(_v).where(_v.c.id == version_id).values(changes))
+    tx.note_version(version_id)
+    told = sorted(changes.keys() - {"updated_at"}) + ["tags"] * tagged
+    tx.did("update_version", source.entity, source.project, source.name, changed=told)
     return rows.need_living_version(tx.conn, version_id).version
 
 
@@ -162,6 +169,7 @@ def delete_version(tx: Writing, member_id: int, delete_aliases: bool, allow_prot
     if not member.is_link and not delete_aliases:
         labels.refuse_if_aliased(queries.MEMBERSHIPS_OF.all(tx.conn, version_id=member.version.id))
     remove(tx, member, allow_protected=allow_protected)
+    tx.did("delete_version", member.entity, member.project, member.name, aliases=list(member.aliases))
 
 
 def unlink(tx: Writing, member_id: int, allow_protected: bool) -> None:
@@ -169,6 +177,7 @@ def unlink(tx: Writing, member_id: int, allow_protected: bool) -> None:
     if not member.is_link:
         raise ConflictError(f"{member.qualified_name} is not a link, so it cannot be unlinked; delete it instead")
     remove(tx, member, allow_protected=allow_protected)
+    tx.did("unlink", member.entity, member.project, member.name, aliases=list(member.aliases))
 
 
 def remove(tx: Writing, member: Member, *, allow_protected: bool) -> None:

@@ -40,9 +40,10 @@ def command(
         for alias in (*add, *remove):
             check_alias(alias)
         allowed = allow_protected or app.settings.allow_protected
-        member = catalog.set_aliases(
-            resolve(app.session, wanted).id, add=add, remove=remove, allow_protected=allowed
-        )
+        before = resolve(app.session, wanted)
+        for alias in sorted({*remove} - {*before.aliases}):
+            app.note(f"note: {before.qualified_name} has no alias {alias!r}; nothing to remove")
+        member = catalog.set_aliases(before.id, add=add, remove=remove, allow_protected=allowed)
         if app.json:
             emit_json(
                 {

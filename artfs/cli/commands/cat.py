@@ -49,7 +49,7 @@ def command(app: App, name: str) -> None:
     if not isinstance(entry, FileEntry):
         raise ConflictError(f"{name} is not a file; `artfs ls -l {name}` shows what it is")
     hasher = hashlib.sha256()
-    with os.fdopen(app.session.store.open_blob(entry.digest), "rb", buffering=0) as stream:
+    with os.fdopen(app.session.store.open_blob(entry.digest, entry.content), "rb", buffering=0) as stream:
         while chunk := _read(stream.fileno(), target.path):
             hasher.update(chunk)
             sys.stdout.buffer.write(chunk)

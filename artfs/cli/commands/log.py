@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
+from artfs.api.references import examine
 from artfs.cli.commands.commit import committed_line, committed_shape
 from artfs.cli.common import App, artfs_command, json_option, pass_app, protected_option
 from artfs.cli.completion import complete_name
@@ -23,6 +25,7 @@ from artfs.errors import (
     StorageError,
     TypeConflictError,
 )
+from artfs.model.entry import RefEntry
 from artfs.model.ignore import IGNORE_FILE, IgnoreRules
 from artfs.model.names import ArtifactName
 from artfs.model.records import NewVersion
@@ -59,17 +62,19 @@ def command(
     dry_run: bool,
     **version: Any,
 ) -> None:
-    """Make a version from a directory or file, without the mount.
+    """Make a version from a directory, a file or a URI, without the mount.
 
-    PATH is a folder, whose content becomes the version, or a file, which becomes its only file. NAME is
-    PROJECT/COLLECTION; both are made when missing. Content that latest has already makes no new version. A
-    folder's .artfsignore and some defaults (.DS_Store, swap files of editors) say what is left out.
+    PATH is a folder, whose content becomes the version, or a file, which becomes its only file. Of a URI (https://,
+    s3://, gs://, file:// …) nothing is copied: the version refers to what is there. NAME is PROJECT/COLLECTION;
+    both are made when missing. Content that latest has already makes no new version. A folder's .artfsignore and
+    some defaults (.DS_Store, swap files of editors) say what is left out.
 
     \b
     Examples:
       artfs log ./cars vega/cars --type dataset
       artfs log model.safetensors demo/minilm --type model --alias prod -m epochs=3
       artfs log ./cars vega/cars --ignore '*.tmp' --dry-run
+      artfs log s3://bucket/cars vega/cars-in-s3
     """
     wanted = parse_whole(name, app.settings)
     if wanted.alias is not None:
@@ -79,16 +84,20 @@ def command(
     options = read_version_options(**version, collection=wanted.collection)
     policy = INHERIT if ttl is None else parse_ttl(ttl)
     allowed = allow_protected or app.settings.allow_protected
-    is_file = _is_file(path)
-    if is_file and ignore:
-        raise click.UsageError("--ignore means nothing for a single file")
-    rules = None if is_file else _rules(path, ignore)
+    is_uri = "://" in path and not os.path.lexists(path)
+    is_file = not is_uri and _is_file(path)
+    if ignore and (is_uri or is_file):
+        raise click.UsageError(f"--ignore means nothing for a {'URI' if is_uri else 'single file'}")
+    rules = None if is_uri or is_file else _rules(path, ignore)
+    if not dry_run:
+        _check_collection(app, wanted, options)
+    references = dict(examine(app.session.references, path)) if is_uri else None
     if dry_run:
-        _dry_run(app, path, rules)
+        _dry_run(app, path, rules, references)
         return
-    _check_collection(app, wanted, options)
-    _refuse_own_state(app, path)
-    reply, ignored = _log(app, path, rules, wanted, options, ttl=policy, allow_protected=allowed)
+    if not is_uri:
+        _refuse_own_state(app, path)
+    reply, ignored = _log(app, path, rules, references, wanted, options, ttl=policy, allow_protected=allowed)
     if app.json:
         emit_json({**committed_shape(reply), "ignored": ignored, "warnings": list(reply.warnings)})
         return
@@ -136,9 +145,15 @@ def _rules(path: str, patterns: tuple[str, ...]) -> IgnoreRules | None:
     return IgnoreRules.parse("\n".join([own, *patterns]))
 
 
-def _dry_run(app: App, path: str, rules: IgnoreRules | None) -> None:
-    if rules is None and Path(path).is_file():
-        size, files, ignored, collisions = os.stat(path).st_size, 1, [], []
+def _dry_run(
+    app: App, path: str, rules: IgnoreRules | None, references: Mapping[str, RefEntry] | None
+) -> None:
+    ignored: list[str] = []
+    collisions: list[tuple[str, ...]] = []
+    if references is not None:
+        size, files = sum(entry.size or 0 for entry in references.values()), len(references)
+    elif rules is None and Path(path).is_file():
+        size, files = os.stat(path).st_size, 1
     else:
         with app.progress() as progress, Meter(progress, "scan") as meter:
             found = scan(root_place(path), rules or read_rules(path), meter)
@@ -175,6 +190,7 @@ def _log(
     app: App,
     path: str,
     rules: IgnoreRules | None,
+    references: Mapping[str, RefEntry] | None,
     name: ArtifactName,
     options: VersionOptions,
     *,
@@ -187,7 +203,10 @@ def _log(
     # The catalog row is made while the batch holds the store's lock: no sweep can come between
     # (store/base.py).
     with app.progress() as progress, store.begin((name.entity, name.project)) as batch:
-        if Path(path).is_file():
+        if references is not None:
+            built = push_entries(batch, references)
+            root, totals, ignored = built.root, built.totals, no_names
+        elif Path(path).is_file():
             entry = push_file(batch, path, on_progress=progress)
             built = push_entries(batch, {os.fsdecode(entry.name): entry})
             root, totals, ignored = built.root, built.totals, no_names

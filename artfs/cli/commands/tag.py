@@ -37,6 +37,8 @@ def command(app: App, name: str, add: tuple[str, ...], remove: tuple[str, ...]) 
         for tag in (*add, *remove):
             check_tag(tag)
         member = resolve(app.session, wanted)
+        for tag in sorted({*remove} - {*member.version.tags}):
+            app.note(f"note: {member.qualified_name} has no tag {tag!r}; nothing to remove")
         version = catalog.update_version(member.version.id, add_tags=add, remove_tags=remove)
         if app.json:
             emit_json(

@@ -11,6 +11,7 @@ from artfs.errors import (
     NotFoundError,
     TypeConflictError,
 )
+from artfs.model.paging import PageRequest
 from artfs.testing.catalog_contract.making import C, E, P, digest, log, new
 
 
@@ -30,6 +31,29 @@ class NamesContract:
         assert [project.name for project in catalog.projects(E)] == ["Moth", "ant", "zebra"]
         assert catalog.entities() == [E, "team"]
         assert catalog.try_project("team", "ant") is None
+
+    def test_names_sort_by_their_code_points(self, catalog: Catalog) -> None:
+        """Whatever order a database has for words of a language."""
+        projects = ["b", "B", "a b", "ab", "a-c", "é", "z", "Z", "ä", "日", "𝄞", "10", "9"]
+        for name in projects:
+            catalog.create_project(E, name)
+            catalog.create_project(name, P)
+        assert [project.name for project in catalog.projects(E)] == sorted(projects)
+        assert catalog.entities() == sorted([*projects, E])
+        collections = ["b", "B", "a_b", "ab", "a-c", "a.d", "A-c", "z", "Z", "10", "9"]
+        for name in collections:
+            log(catalog, 1, name, aliases=collections)
+        assert [found.name for found in catalog.collections(E, P)] == sorted(collections)
+        cursor, seen = None, []
+        while True:
+            page = catalog.page_of_collections(E, P, PageRequest("name", 3, cursor))
+            seen += [found.name for found in page.items]
+            cursor = page.cursor
+            if cursor is None:
+                break
+        assert seen == sorted(collections)
+        assert catalog.resolve(E, P, "z", "latest").aliases == tuple(sorted([*collections, "latest"]))
+        assert catalog.protect_aliases(E, P, add=collections) == sorted(collections)
 
     def test_creating_a_project_again_gives_the_same(self, catalog: Catalog) -> None:
         first = catalog.create_project(E, P)

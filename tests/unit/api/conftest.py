@@ -46,6 +46,39 @@ def session(
     opened.close()
 
 
+@pytest.fixture(scope="module")
+def log_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Path]:
+    """`log_once(folder)`: a state folder with the version local/p/ds:v0 of these files, for tests that each begin with a
+    copy of it (`open_copy`): logging waits for the disk."""
+
+    def log(folder: Path) -> Path:
+        home = tmp_path_factory.mktemp("logged")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("ARTFS_HOME", str(home))
+            artifact = Artifact("ds", "dataset")
+            artifact.add_dir(folder)
+            artifact.save("p")
+            session_for().close()
+        return home
+
+    return log
+
+
+@pytest.fixture
+def open_copy(settings: Settings) -> Iterator[Callable[[Path], Session]]:
+    """`open_copy(home)`: the process's own session, whose state folder is a copy of `home`."""
+    opened: list[Session] = []
+
+    def open_copied(home: Path) -> Session:
+        shutil.copytree(home, settings.home, dirs_exist_ok=True)
+        opened.append(session_for())
+        return opened[-1]
+
+    yield open_copied
+    for session in opened:
+        session.close()
+
+
 @pytest.fixture
 def run_python() -> RunPython:
     """`run_python(code)`: in a new interpreter that imports the same artfs."""

@@ -22,6 +22,7 @@ from artfs.errors import (
     ReferenceRefusedError,
     ReferenceUnsupportedError,
 )
+from artfs.testing.objects import ObjectServer, uri_of
 from artfs.testing.web import Page, WebServer
 
 pytestmark = pytest.mark.usefixtures("session")
@@ -260,6 +261,46 @@ def test_an_entry_that_is_itself_a_reference(make_files: MakeFiles) -> None:
     second = Artifact("second", "dataset")
     (entry,) = second.add_reference(first.get_entry("f"), name="g")
     assert (entry.path, entry.ref) == ("g", f"file://{top}/f")
+
+
+@pytest.fixture(params=["s3", "gs", "azure"])
+def store(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[ObjectServer]:
+    """An object store with the bucket `bucket`, which the settings name."""
+    made = ObjectServer(request.param)
+    made.make_bucket("bucket")
+    monkeypatch.setenv(f"ARTFS_{request.param.upper()}_ENDPOINT", made.endpoint)
+    yield made
+    made.close()
+
+
+def test_an_object_store(store: ObjectServer) -> None:
+    files = {"f.txt": "1", "d/g#%?.txt": "2", "d/h i": "3"}
+    for key, text in {**files, "../dir2/f": "no", "d/": "", "nothing/": ""}.items():
+        store.put("bucket", f"dir/{key}".replace("dir/../", ""), text.encode())
+    artifact = Artifact("refs", "dataset")
+    entries = artifact.add_reference(uri_of(store.kind, "bucket", "dir"))
+    assert [entry.path for entry in entries] == sorted(files)
+    assert all(entry.size == 1 and entry.extra["etag"] == entry.digest and entry.extra["versionID"] for entry in entries)
+    artifact.add_reference(uri_of(store.kind, "bucket", "dir/d"), name="more")
+    artifact.add_reference(uri_of(store.kind, "bucket", "dir/d/g#%?.txt"), name="one.txt")
+    artifact.save()
+    wanted = {**files, "more/g#%?.txt": "2", "more/h i": "3", "one.txt": "2"}
+    assert tree(artifact.download()) == wanted
+    store.put("bucket", "dir/f.txt", b"new")  # the version that was added is still there
+    assert tree(artifact.download("again")) == wanted
+    del store.buckets["bucket"].objects["dir/f.txt"][0]
+    with pytest.raises(ReferenceMissingError, match=r"f\.txt cannot be fetched: .*is gone"):
+        artifact.download("later")
+    assert tree("later") == {path: text for path, text in wanted.items() if path != "f.txt"}
+
+
+def test_an_object_that_is_also_a_prefix(store: ObjectServer) -> None:
+    store.put("bucket", "dir/a", b"1")
+    store.put("bucket", "dir/a/b", b"2")
+    artifact = Artifact("refs", "dataset")
+    with pytest.raises(ConflictError, match="has an object 'a' and others below that"):
+        artifact.add_reference(uri_of(store.kind, "bucket", "dir"))
+    assert names(artifact) == []
 
 
 def test_no_such_entry(make_files: MakeFiles) -> None:

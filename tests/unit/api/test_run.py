@@ -274,6 +274,11 @@ def test_link_artifact_logs_a_draft(session: Session) -> None:
     assert [member.name for member in session.catalog.versions_of_run(run.id, used=False)] == ["ds:v0"]
 
 
+def test_only_an_artifact_is_linked(session: Session) -> None:
+    with init(project="p") as run, pytest.raises(TypeError, match="link_artifact takes an Artifact, not str"):
+        run.link_artifact("ds:v0", "best")  # type: ignore[arg-type]
+
+
 # what is logged -----------------------------------------------------------------------------------
 
 

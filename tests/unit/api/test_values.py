@@ -399,6 +399,9 @@ def test_what_is_no_value_is_none(session: Session) -> None:
     assert artifact.get("folder") is None
     assert artifact.get("nothing") is None
     assert artifact["plain"] is None
+    assert artifact.get_entry("folder/it").path == artifact.get_entry("folder/it.table.json").path == "folder/it.table.json"
+    with pytest.raises(KeyError):
+        artifact.get_entry("it")
     with pytest.raises(InvalidNameError):
         artifact.get("../it")
 

@@ -143,13 +143,14 @@ def test_api_session(
 def test_get_entry(session: Session, log_files: Any) -> None:
     artifact = log_files("ds", {"d/f": "hello"})
     assert artifact.get_entry("d/f").size == artifact.get_entry(Path("./d//f")).size == 5
-    for name in ("d", "nothing", "d/f/g"):
+    for name in ("d", "nothing", "d/f/g", "../d", "/d/f", ""):
         with pytest.raises(KeyError):
             artifact.get_entry(name)
         with pytest.raises(PathNotFoundError):
             artifact.get_entry(name)
-    with pytest.raises(InvalidNameError):
-        artifact.get_entry("../d")
+        assert artifact.manifest.get_entry_by_path(name) is None
+    with pytest.raises(KeyError, match="there is no file 'd' in this artifact, but a directory"):
+        artifact.get_entry("d")
 
 
 # changing -----------------------------------------------------------------------------------------

@@ -33,6 +33,14 @@ def catalog(empty_catalog: Path) -> Iterator[SqlCatalog]:
         yield catalog
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def any_catalog(request: pytest.FixtureRequest) -> Iterator[SqlCatalog]:
+    """An empty catalog in each kind of database."""
+    where = "empty_catalog" if request.param == "sqlite" else "postgres_url"
+    with open_catalog(request.getfixturevalue(where)) as catalog:
+        yield catalog
+
+
 @pytest.fixture
 def python() -> Iterator[Callable[..., subprocess.Popen[str]]]:
     """Starts processes that run a program (the first argument) with the rest as its sys.argv[1:]."""

@@ -15,9 +15,9 @@ from sqlalchemy import event
 
 from artfs.catalog import open_catalog, schema
 from artfs.catalog.sql.catalog import SqlCatalog
-from artfs.catalog.sql.engine import Database
-from artfs.catalog.sql.opening import open_file
 from artfs.catalog.sql.queries import to_stamp
+from artfs.catalog.sql.sqlite.database import SqliteDatabase
+from artfs.catalog.sql.sqlite.opening import open_file
 from artfs.errors import CatalogError, ConflictError, NotFoundError, StorageError, UsageError
 from artfs.testing.catalog_contract.making import C, E, P, at, digest, log, new
 
@@ -25,8 +25,8 @@ StartPython = Callable[..., Popen[str]]
 
 
 @pytest.fixture
-def database(empty_catalog: Path) -> Iterator[Database]:
-    database = Database(empty_catalog, busy_timeout_s=0.05)
+def database(empty_catalog: Path) -> Iterator[SqliteDatabase]:
+    database = SqliteDatabase(empty_catalog, busy_timeout_s=0.05)
     yield database
     database.close()
 
@@ -34,7 +34,7 @@ def database(empty_catalog: Path) -> Iterator[Database]:
 # settings ---------------------------------------------------------------------------------------------------------
 
 
-def test_every_connection_is_durable_and_checks_references(database: Database) -> None:
+def test_every_connection_is_durable_and_checks_references(database: SqliteDatabase) -> None:
     wanted = {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "busy_timeout": 50}
     with database.read() as one, database.read() as two:
         for conn in (one, two):
@@ -42,7 +42,7 @@ def test_every_connection_is_durable_and_checks_references(database: Database) -
 
 
 def test_the_default_busy_timeout_is_30_seconds(empty_catalog: Path) -> None:
-    database = Database(empty_catalog)
+    database = SqliteDatabase(empty_catalog)
     with database.read() as conn:
         assert conn.exec_driver_sql("PRAGMA busy_timeout").scalar() == 30_000
     database.close()
@@ -51,7 +51,7 @@ def test_the_default_busy_timeout_is_30_seconds(empty_catalog: Path) -> None:
 # transactions -----------------------------------------------------------------------------------------------------
 
 
-def test_a_read_sees_one_state(database: Database) -> None:
+def test_a_read_sees_one_state(database: SqliteDatabase) -> None:
     catalog = SqlCatalog(database)
     with database.read() as conn:
         count = "SELECT count(*) FROM projects"
@@ -62,13 +62,13 @@ def test_a_read_sees_one_state(database: Database) -> None:
         assert conn.exec_driver_sql(count).scalar() == 1
 
 
-def test_a_write_has_the_lock_from_its_start(database: Database, empty_catalog: Path) -> None:
+def test_a_write_has_the_lock_from_its_start(database: SqliteDatabase, empty_catalog: Path) -> None:
     with database.write(), closing(sqlite3.connect(empty_catalog, timeout=0)) as other:
         with pytest.raises(sqlite3.OperationalError, match="locked"):
             other.execute("BEGIN IMMEDIATE")
 
 
-def test_a_write_that_fails_is_undone_and_releases_its_locks(database: Database) -> None:
+def test_a_write_that_fails_is_undone_and_releases_its_locks(database: SqliteDatabase) -> None:
     catalog = SqlCatalog(database)
     with pytest.raises(ZeroDivisionError), database.write() as tx:
         tx.conn.execute(schema.projects.insert().values(entity=E, name=P, created_at=0))
@@ -77,7 +77,7 @@ def test_a_write_that_fails_is_undone_and_releases_its_locks(database: Database)
     catalog.create_project(E, P)
 
 
-def test_the_schema_keeps_its_own_rules(database: Database) -> None:
+def test_the_schema_keeps_its_own_rules(database: SqliteDatabase) -> None:
     for wrong in (
         schema.collections.insert().values(
             project_id=7, name="c", type="", kind="sequence", next_index=0, created_at=0, updated_at=0
@@ -91,7 +91,7 @@ def test_the_schema_keeps_its_own_rules(database: Database) -> None:
 # errors -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_lock_held_for_longer_than_the_timeout_is_reported(database: Database, empty_catalog: Path) -> None:
+def test_a_lock_held_for_longer_than_the_timeout_is_reported(database: SqliteDatabase, empty_catalog: Path) -> None:
     catalog = SqlCatalog(database)
     with closing(sqlite3.connect(empty_catalog, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
@@ -102,7 +102,7 @@ def test_a_lock_held_for_longer_than_the_timeout_is_reported(database: Database,
     catalog.create_project(E, P)
 
 
-def test_writers_of_one_process_wait_for_each_other(database: Database) -> None:
+def test_writers_of_one_process_wait_for_each_other(database: SqliteDatabase) -> None:
     caught: list[BaseException] = []
 
     def write() -> None:
@@ -118,7 +118,7 @@ def test_writers_of_one_process_wait_for_each_other(database: Database) -> None:
     assert "stayed locked" in str(caught[0])
 
 
-def test_a_full_disk_is_enospc_and_leaves_the_catalog_as_it_was(database: Database) -> None:
+def test_a_full_disk_is_enospc_and_leaves_the_catalog_as_it_was(database: SqliteDatabase) -> None:
     event.listen(database.engine, "connect", lambda connection, _: connection.execute("PRAGMA max_page_count=1"))
     catalog = SqlCatalog(database)
     log(catalog, 1)
@@ -129,7 +129,7 @@ def test_a_full_disk_is_enospc_and_leaves_the_catalog_as_it_was(database: Databa
     assert log(catalog, 2).index == 1
 
 
-def test_a_read_only_file_is_erofs(database: Database) -> None:
+def test_a_read_only_file_is_erofs(database: SqliteDatabase) -> None:
     event.listen(database.engine, "connect", lambda connection, _: connection.execute("PRAGMA query_only=1"))
     catalog = SqlCatalog(database)
     with pytest.raises(StorageError, match="is read-only") as caught:
@@ -138,7 +138,7 @@ def test_a_read_only_file_is_erofs(database: Database) -> None:
     assert catalog.projects(E) == []
 
 
-def test_damage_is_reported_as_such(database: Database) -> None:
+def test_damage_is_reported_as_such(database: SqliteDatabase) -> None:
     catalog = SqlCatalog(database)
     log(catalog, 1)
     catalog.close()
@@ -149,7 +149,7 @@ def test_damage_is_reported_as_such(database: Database) -> None:
         reopened.resolve(E, P, C, "latest")
 
 
-def test_a_file_that_went_away_is_reported(database: Database) -> None:
+def test_a_file_that_went_away_is_reported(database: SqliteDatabase) -> None:
     catalog = SqlCatalog(database)
     database.path.rename(database.path.with_suffix(".gone"))
     with pytest.raises(StorageError, match="cannot be opened"):
@@ -211,7 +211,7 @@ def test_times_are_exact_to_the_microsecond(empty_catalog: Path) -> None:
 
 def test_the_token_sees_other_connections(catalog: SqlCatalog) -> None:
     first = catalog.change_token()
-    with closing(sqlite3.connect(catalog.path)) as other:
+    with closing(sqlite3.connect(catalog.database.path)) as other:
         other.execute("INSERT INTO projects (entity, name, created_at) VALUES ('e', 'p', 0)")
         assert catalog.change_token() == first
         other.commit()
@@ -275,7 +275,7 @@ def test_a_backup_is_consistent_while_others_write(catalog: SqlCatalog, tmp_path
 def test_a_backup_that_cannot_be_written_leaves_nothing(catalog: SqlCatalog, tmp_path: Path) -> None:
     there = {path.name for path in tmp_path.iterdir()}
     with pytest.raises(UsageError, match="onto itself"):
-        catalog.backup(catalog.path)
+        catalog.backup(catalog.database.path)
     with pytest.raises(StorageError) as caught:
         catalog.backup(tmp_path / "missing" / "copy.db")
     assert caught.value.errno == errno.ENOENT
@@ -302,7 +302,7 @@ with open_catalog(path) as catalog:
 
 def test_four_processes_commit_100_versions_to_one_collection(catalog: SqlCatalog, python: StartPython) -> None:
     before = catalog.change_token()
-    processes = [python(COMMITS, catalog.path, name, 25) for name in "abcd"]
+    processes = [python(COMMITS, catalog.database.path, name, 25) for name in "abcd"]
     results = [process.communicate() for process in processes]
     assert [err for _, err in results] == [""] * 4
     assert sorted(int(line) for out, _ in results for line in out.split()) == list(range(100))
@@ -315,7 +315,7 @@ def test_four_processes_commit_100_versions_to_one_collection(catalog: SqlCatalo
 
 
 def test_what_was_reported_as_committed_survives_a_kill(catalog: SqlCatalog, python: StartPython) -> None:
-    process = python(COMMITS, catalog.path, "a", 100_000)
+    process = python(COMMITS, catalog.database.path, "a", 100_000)
     assert process.stdout is not None
     reported = [int(process.stdout.readline()) for _ in range(10)]
     os.kill(process.pid, signal.SIGKILL)

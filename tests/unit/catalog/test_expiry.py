@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 
 from artfs.catalog.sql.catalog import SqlCatalog
-from artfs.catalog.sql.opening import open_file
+from artfs.catalog.sql.parts import PARTS_LIVE
+from artfs.catalog.sql.sqlite.opening import open_file
 from artfs.errors import NotFoundError
 from artfs.model.ttl import INHERIT
 from artfs.testing.catalog_contract.making import C, E, P, digest, log
+from artfs.testing.catalog_contract.parts import part
 
 DAY = timedelta(days=1)
 # Commits that have the same time by the clock are a microsecond apart.
@@ -117,3 +119,18 @@ def test_many_expire_in_portions_the_oldest_first(catalog: SqlCatalog, clock: Cl
         clock.wait(timedelta(seconds=1))
     clock.wait(DAY)
     assert [[gone.index for gone in catalog.expire(2)] for _ in range(4)] == [[0, 1], [2, 3], [4], []]
+
+
+def test_parts_that_nobody_makes_a_version_of_are_forgotten(catalog: SqlCatalog, clock: Clock) -> None:
+    catalog.add_part(part(1))
+    clock.wait(20 * DAY)
+    catalog.add_part(part(2))
+    catalog.add_part(part(3, "other"))
+    clock.wait(PARTS_LIVE)
+    catalog.add_part(part(4, "late"))
+    assert catalog.expire() == []
+    assert len(catalog.parts(E, P, C, "job")) == 2
+    clock.wait(A_MOMENT)
+    assert catalog.expire() == []
+    assert catalog.parts(E, P, C, "job") == catalog.parts(E, P, C, "other") == []
+    assert list(catalog.live_roots()) == [digest(4)]

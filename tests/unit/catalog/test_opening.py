@@ -14,9 +14,9 @@ from subprocess import Popen
 import pytest
 
 from artfs.catalog import open_catalog
-from artfs.catalog.sql.engine import Database
 from artfs.catalog.sql.migrate import migrate
-from artfs.catalog.sql.opening import open_file
+from artfs.catalog.sql.sqlite.database import SqliteDatabase
+from artfs.catalog.sql.sqlite.opening import open_file
 from artfs.errors import CatalogError, CatalogVersionError, StorageError, UsageError
 from artfs.testing.catalog_contract.making import C, E, P, log
 
@@ -32,20 +32,20 @@ def test_a_new_catalog_is_private_and_in_wal_mode(tmp_path: Path) -> None:
     try:
         with open_catalog(tmp_path / "new" / "home" / "catalog.db") as catalog:
             log(catalog, 1)
-            files = {path.name: path.stat().st_mode & 0o777 for path in catalog.path.parent.iterdir()}
-            assert catalog.path.parent.stat().st_mode & 0o777 == 0o700
+            files = {path.name: path.stat().st_mode & 0o777 for path in catalog.database.path.parent.iterdir()}
+            assert catalog.database.path.parent.stat().st_mode & 0o777 == 0o700
     finally:
         os.umask(before)
     assert set(files) == {"catalog.db", "catalog.db-wal", "catalog.db-shm", "catalog.db.lock"}
     assert set(files.values()) == {0o600}
-    assert pragma(catalog.path, "journal_mode") == "wal"
+    assert pragma(catalog.database.path, "journal_mode") == "wal"
 
 
 def test_closing_leaves_one_file_and_its_lock(tmp_path: Path) -> None:
     with open_catalog(tmp_path / "home" / "catalog.db") as catalog:
         log(catalog, 1)
         catalog.change_token()
-    assert {path.name for path in catalog.path.parent.iterdir()} == {"catalog.db", "catalog.db.lock"}
+    assert {path.name for path in catalog.database.path.parent.iterdir()} == {"catalog.db", "catalog.db.lock"}
 
 
 @pytest.mark.parametrize("name", ["a b", "100%25?mode=ro", "#x;y", "é\n"])
@@ -60,21 +60,24 @@ def test_any_path_will_do(tmp_path: Path, template: Path, name: str) -> None:
 
 def test_a_url_will_do(empty_catalog: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with open_catalog(f"sqlite:///{empty_catalog}") as catalog:
-        assert catalog.path == empty_catalog
+        assert catalog.database.path == empty_catalog
     monkeypatch.chdir(empty_catalog.parent)
     with open_catalog(f"sqlite:///{empty_catalog.name}") as catalog:
-        assert catalog.path == empty_catalog
-    for wrong in ("postgresql://host/db", "mysql:///db", "sqlite://", "sqlite:///", ""):
+        assert catalog.database.path == empty_catalog
+    for wrong in ("mongodb://host/db", "mysql:///db", "sqlite://", "sqlite:///", ""):
         with pytest.raises(UsageError, match="not a catalog"):
             open_catalog(wrong)
 
 
-def test_opening_an_existing_catalog_imports_neither_alembic_nor_the_orm(empty_catalog: Path, python: StartPython) -> None:
+def test_opening_a_catalog_imports_neither_alembic_nor_the_orm_nor_what_servers_need(
+    empty_catalog: Path, python: StartPython
+) -> None:
     code = (
         "import sys; from artfs.catalog import open_catalog\n"
         "assert 'sqlalchemy' not in sys.modules\n"
         "open_catalog(sys.argv[1]).projects('local')\n"
-        "print([name for name in ('alembic', 'mako', 'sqlalchemy.orm') if name in sys.modules])"
+        "print([name for name in ('alembic', 'mako', 'sqlalchemy.orm', 'psycopg', 'sqlalchemy.dialects.postgresql',"
+        " 'artfs.catalog.sql.ledger.schema') if name in sys.modules])"
     )
     out, err = python(code, empty_catalog).communicate()
     assert (out, err) == ("[]\n", "")
@@ -108,7 +111,7 @@ def test_a_migration_that_fails_leaves_nothing(tmp_path: Path) -> None:
     path = tmp_path / "catalog.db"
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("CREATE TABLE run_versions (x)")
-    database = Database(path)
+    database = SqliteDatabase(path)
     with pytest.raises(CatalogError, match="already exists"):
         migrate(database)
     database.close()
@@ -225,7 +228,7 @@ def test_a_file_that_may_not_be_written_is_refused(
     path = Path(shutil.copy(template, others_home / "catalog.db"))
     code = (
         # root may write everything, so it becomes somebody else; what it needs is loaded before.
-        "import os, sys; from artfs.catalog import open_catalog; from artfs.catalog.sql import opening\n"
+        "import os, sys; from artfs.catalog import open_catalog; from artfs.catalog.sql.sqlite import opening\n"
         "from artfs.errors import StorageError\n"
         "path = sys.argv[1]; folder = os.path.dirname(path)\n"
         "if os.getuid() == 0:\n"

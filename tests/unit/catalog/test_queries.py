@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import event
 
 from artfs.catalog.sql.catalog import SqlCatalog
-from artfs.catalog.sql.engine import Database, connect
+from artfs.catalog.sql.sqlite.database import SqliteDatabase, connect
 from artfs.model.paging import PageRequest, make_cursor
 from artfs.model.ttl import INHERIT
 from artfs.testing.catalog_contract.making import C, E, P, at, digest, log
@@ -20,11 +20,11 @@ MANY = 1000
 
 
 @pytest.fixture(scope="module")
-def database(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
+def database(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SqliteDatabase]:
     """A collection of MANY versions, each with an alias and two tags, and a link to each; a second collection."""
     path = tmp_path_factory.mktemp("many") / "catalog.db"
     path.write_bytes(template.read_bytes())
-    database = Database(path)
+    database = SqliteDatabase(path)
     catalog = SqlCatalog(database)
     log(catalog, "other", "other")
     log(catalog, 0, aliases=("a0",))
@@ -53,12 +53,12 @@ def database(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 
 @contextmanager
-def statements(database: Database) -> Iterator[list[tuple[str, Any]]]:
+def statements(database: SqliteDatabase) -> Iterator[list[tuple[str, Any]]]:
     seen: list[tuple[str, Any]] = []
 
-    def note(_conn: object, _cursor: object, statement: str, parameters: Any, *_: object) -> None:
+    def note(_conn: object, _cursor: object, statement: str, parameters: Any, _context: object, is_many: bool) -> None:
         if not statement.startswith("BEGIN"):
-            seen.append((statement, parameters))
+            seen.append((statement, parameters[0] if is_many else parameters))
 
     event.listen(database.engine, "before_cursor_execute", note)
     yield seen
@@ -69,23 +69,23 @@ PLACE = make_cursor(PageRequest("index"), 500, 500)
 NAMED = make_cursor(PageRequest("name"), "a", 1)
 
 QUESTIONS: dict[str, tuple[int, Callable[[SqlCatalog], object]]] = {
-    "by alias": (2, lambda catalog: catalog.resolve(E, P, C, "a500")),
-    "by version": (2, lambda catalog: catalog.resolve(E, P, C, "v500")),
-    "by time": (5, lambda catalog: catalog.resolve(E, P, C, "@2020-01-01")),
-    "by id": (2, lambda catalog: catalog.member(500)),
-    "members": (2, lambda catalog: catalog.members(2)),
-    "memberships": (2, lambda catalog: catalog.memberships(500)),
-    "collection": (2, lambda catalog: catalog.try_collection(E, P, C)),
-    "collections": (3, lambda catalog: catalog.collections(E, P)),
-    "page of members": (5, lambda catalog: catalog.page_of_members(2, PageRequest("index", 10, PLACE))),
-    "page of collections": (4, lambda catalog: catalog.page_of_collections(E, P, PageRequest("name", 10, NAMED))),
+    "by alias": (1, lambda catalog: catalog.resolve(E, P, C, "a500")),
+    "by version": (1, lambda catalog: catalog.resolve(E, P, C, "v500")),
+    "by time": (3, lambda catalog: catalog.resolve(E, P, C, "@2020-01-01")),
+    "by id": (1, lambda catalog: catalog.member(500)),
+    "members": (1, lambda catalog: catalog.members(2)),
+    "memberships": (1, lambda catalog: catalog.memberships(500)),
+    "collection": (1, lambda catalog: catalog.try_collection(E, P, C)),
+    "collections": (2, lambda catalog: catalog.collections(E, P)),
+    "page of members": (3, lambda catalog: catalog.page_of_members(2, PageRequest("index", 10, PLACE))),
+    "page of collections": (3, lambda catalog: catalog.page_of_collections(E, P, PageRequest("name", 10, NAMED))),
     "protected aliases": (2, lambda catalog: catalog.protected_aliases(E, P)),
-    "history": (3, lambda catalog: catalog.alias_history(2)),
+    "history": (2, lambda catalog: catalog.alias_history(2)),
 }
 
 
 @pytest.mark.parametrize("question", QUESTIONS)
-def test_a_question_is_few_statements_by_index(database: Database, question: str) -> None:
+def test_a_question_is_few_statements_by_index(database: SqliteDatabase, question: str) -> None:
     count, ask = QUESTIONS[question]
     with statements(database) as seen:
         ask(SqlCatalog(database))
@@ -98,7 +98,7 @@ def test_a_question_is_few_statements_by_index(database: Database, question: str
 
 @pytest.mark.parametrize("ask", [SqlCatalog.next_expiry, SqlCatalog.expire])
 def test_what_expires_is_found_without_looking_at_every_version(
-    database: Database, ask: Callable[[SqlCatalog], object]
+    database: SqliteDatabase, ask: Callable[[SqlCatalog], object]
 ) -> None:
     catalog = SqlCatalog(database)
     for ttl in (timedelta(days=36_000), INHERIT):
@@ -109,11 +109,12 @@ def test_what_expires_is_found_without_looking_at_every_version(
             for statement, parameters in seen:
                 plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {statement}", parameters)]
                 scans = [step for step in plan if step.startswith("SCAN")]
-                assert all(step.startswith("SCAN projects") for step in scans), (statement, plan)
+                # Of projects and of parts that wait there are few.
+                assert all(step.startswith(("SCAN projects", "SCAN version_parts")) for step in scans), (statement, plan)
                 assert not [step for step in plan if "ix_versions_state" in step], (statement, plan)
 
 
-def test_all_members_come_with_their_labels(database: Database) -> None:
+def test_all_members_come_with_their_labels(database: SqliteDatabase) -> None:
     members = SqlCatalog(database).members(2)
     assert [member.index for member in members] == list(range(MANY))
     assert all(f"a{member.index}" in member.aliases for member in members)
@@ -121,7 +122,7 @@ def test_all_members_come_with_their_labels(database: Database) -> None:
     assert members[0].version.tags == ()
 
 
-def test_a_commit_does_not_look_at_the_other_versions(database: Database) -> None:
+def test_a_commit_does_not_look_at_the_other_versions(database: SqliteDatabase) -> None:
     catalog = SqlCatalog(database)
     counts = []
     for collection in ("other", C):
@@ -132,11 +133,12 @@ def test_a_commit_does_not_look_at_the_other_versions(database: Database) -> Non
             for statement, parameters in seen:
                 plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {statement}", parameters)]
                 assert not [step for step in plan if step.startswith("SCAN")], (statement, plan)
-    assert counts[0] == counts[1]
+    # To a server each is a message, while all other writers wait.
+    assert counts == [12, 12]
     assert catalog.resolve(E, P, C, at(member.created_at)) == member
 
 
-def test_deleting_a_collection_is_few_statements(database: Database) -> None:
+def test_deleting_a_collection_is_few_statements(database: SqliteDatabase) -> None:
     catalog = SqlCatalog(database)
     collection = catalog.create_collection(E, P, "long")
     for number in range(5):

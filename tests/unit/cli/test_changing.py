@@ -24,6 +24,19 @@ def test_aliases_move(artfs: Artfs, two_versions: Path) -> None:
     assert artfs("alias", "vega/cars:v0").out == ""
 
 
+def test_removing_what_is_not_there_is_noted(artfs: Artfs, two_versions: Path) -> None:
+    result = artfs("alias", "vega/cars:v1", "--remove", "bset", "-r", "old")
+    assert result.err.splitlines() == [
+        "note: local/vega/cars:v1 has no alias 'bset'; nothing to remove",
+        "note: local/vega/cars:v1 has no alias 'old'; nothing to remove",
+    ]
+    assert artfs("alias", "vega/cars:v0").lines == ["ALIAS  VERSION", "old    v0"]
+    assert artfs("tag", "vega/cars:v1", "--remove", "raw").err == (
+        "note: local/vega/cars:v1 has no tag 'raw'; nothing to remove\n"
+    )
+    assert artfs("tag", "vega/cars:v1", "--remove", "checked").err == ""
+
+
 def test_aliases_as_json(artfs: Artfs, two_versions: Path) -> None:
     assert artfs("alias", "vega/cars:v1", "best", "--json").json == {
         "name": "local/vega/cars:v1",

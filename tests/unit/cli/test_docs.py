@@ -128,11 +128,11 @@ def test_examples_of_the_help_are_on_the_page(name: str) -> None:
 
 
 def keys(value: Any) -> set[str]:
-    """Every key at every depth, but for those of the user's own objects (metadata, aliases by name)."""
+    """Every key at every depth, but for those of the user's own objects (metadata, aliases by name) and of details."""
     if isinstance(value, list):
         return {key for item in value for key in keys(item)}
     if isinstance(value, dict):
-        own = {key for name in value if name not in ("metadata", "aliases") for key in keys(value[name])}
+        own = {key for name in value if name not in ("metadata", "aliases", "detail") for key in keys(value[name])}
         return set(value) | own
     return set()
 
@@ -184,6 +184,11 @@ JSON_LINES = [
     ("draft diff", ["vega/cars:latest"]),
     ("draft abandon", ["vega/cars:latest"]),
     ("commit", ["vega/cars:latest"]),
+    ("token create", ["ann", "--grant", "vega=writer"]),
+    ("token list", []),
+    ("token grant", ["bob", "vega/*", "reader"]),
+    ("token revoke", ["bob"]),
+    ("audit", []),
 ]
 
 
@@ -197,6 +202,8 @@ def test_keys_of_json(
     if name in ("draft list", "draft diff", "draft abandon", "commit"):
         made = artfs("draft", "from", "vega/cars", "--json").json
         (Path(made["files_path"]) / "new").touch()
+    if name.startswith("token") or name == "audit":
+        artfs("token", "create", "bob", "--admin")
     code = {"verify": 0 if "--store" in arguments else 1, "doctor": None}.get(name, 0)
     shown = artfs(*name.split(), *arguments, "--json", code=code).json
     documented = documented_keys(name)

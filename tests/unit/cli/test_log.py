@@ -57,6 +57,31 @@ def test_a_file_becomes_a_version_of_one_file(artfs: Artfs, cars: Path) -> None:
     assert (entry["path"], entry["executable"]) == ("show.sh", True)
 
 
+def test_a_uri_becomes_a_version_of_references(artfs: Artfs, cars: Path) -> None:
+    uri = (cars / "images").absolute().as_uri()
+    would = artfs("log", uri, "vega/far", "--dry-run")
+    assert would.out == "would log 1 file, 10 B; 0 ignored\n"
+    result = artfs("log", uri, "vega/far", "--type", "table", "-a", "far")
+    assert result.out == "committed local/vega/far:v0 as far, latest: 1 file, 10 B\n"
+    assert artfs("cat", "vega/far:far/show.sh").out == "#!/bin/sh\n"
+    (cars / "images" / "show.sh").write_text("changed")
+    assert "show.sh changed" in artfs("get", "vega/far", cars / "copy", code=None).err
+
+
+@pytest.mark.parametrize(
+    ("uri", "options", "code", "why"),
+    [
+        ("file:///nowhere/at/all", [], 2, "there is no such file or directory"),
+        ("s3://bucket/key", ["--ignore", "x"], 2, "--ignore means nothing for a URI"),
+    ],
+)
+def test_uris_that_cannot_be_logged(artfs: Artfs, uri: str, options: list[str], code: int, why: str) -> None:
+    result = artfs("log", uri, "vega/far", *options, code=code)
+    assert result.out == ""
+    assert why in result.err
+    artfs("ls", "vega", code=3)
+
+
 def test_metadata(artfs: Artfs, cars: Path, tmp_path: Path) -> None:
     card = tmp_path / "card.json"
     card.write_text('{"rows": 1, "nested": {"a": [1, null]}}')

@@ -134,6 +134,10 @@ def test_nothing_said_shows_the_help(artfs: Artfs) -> None:
         ("frobnicate", "No such command 'frobnicate'. (see `artfs --help`)"),
         ("ls --frobnicate", "No such option '--frobnicate'. (see `artfs ls --help`)"),
         ("diff", "Missing argument 'A'. (see `artfs diff --help`)"),
+        (
+            "completion",
+            "Missing argument '{bash|zsh|fish}'. Choose from: bash, zsh, fish (see `artfs completion --help`)",
+        ),
         ("draft frobnicate", "No such command 'frobnicate'. (see `artfs draft --help`)"),
         (
             "completion tcsh",

@@ -87,6 +87,12 @@ def test_bad_metadata(value: object, why: str):
         check_metadata(value)
 
 
+@pytest.mark.parametrize("text", ["[1]", "3", "null"])
+def test_text_of_what_is_no_object_is_a_type_error_too(text: str):
+    with pytest.raises(TypeError, match="must be a JSON object"):
+        check_metadata(text)
+
+
 def test_a_hundred_keys_are_allowed():
     assert len(check_metadata({str(i): i for i in range(100)})) == 100
 

@@ -35,7 +35,7 @@ def test_every_dependency_has_its_sentence(project: dict[str, Any]) -> None:
     assert documented("Always") == names(project["dependencies"])
 
 
-@pytest.mark.parametrize("extra", ["demo", "dev", "fsspec", "media", "s3"])
+@pytest.mark.parametrize("extra", ["demo", "dev", "fsspec", "media", "s3", "server"])
 def test_every_extra_has_its_sentence(project: dict[str, Any], extra: str) -> None:
     assert documented(f"`artfs[{extra}]`") == names(project["optional-dependencies"][extra])
 

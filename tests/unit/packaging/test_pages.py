@@ -51,6 +51,7 @@ def test_the_code_of_the_page_runs(tmp_path: Path) -> None:
         "v1 ['labels.csv', 'rose.txt', 'tulip.txt']",
         "True v0 classifier:v0",
         "['local/wandb-registry-model/flower-classifier:v0']",
+        "v0 ['0.txt', '1.txt', '2.txt']",
         "photos:v1 COMMITTED 51 ['latest']",
         "photos:v0 COMMITTED 55 ['first', 'raw']",
         "classifier model",

@@ -19,6 +19,8 @@ from artfs.references import uris
         ("https://acc.blob.core.windows.net/c/k", "azure"),
         ("http://acc.blob.core.windows.net/c/k", "http"),
         ("https://blob.core.windows.net.example.org/c", "https"),
+        ("https://acc.blob.core.windows.net/c/k?versionId=x", "azure"),
+        ("https://acc.blob.core.windows.net/c/k?sv=2026-01-01&sig=abc%3D", "https"),
         ("x-y+z.1://a", "x-y+z.1"),
     ],
 )

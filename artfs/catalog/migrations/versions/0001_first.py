@@ -12,7 +12,8 @@ revision = "0001"
 down_revision = None
 
 _ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
-_LIVING = sa.text("deleted_at IS NULL")
+_NAME = sa.String(128).with_variant(sa.String(128, collation="C"), "postgresql")
+_TEXT = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 
 
 def _column(name: str, type_: Any, *more: Any, **options: Any) -> sa.Column[Any]:
@@ -43,26 +44,33 @@ def _foreign(table: str, column: str, target: str) -> sa.ForeignKeyConstraint:
     return sa.ForeignKeyConstraint([column], [target], name=op.f(f"fk_{table}_{column}"))
 
 
+def _living() -> dict[str, Any]:
+    """Of the index of names. Only the dialect in use is named, as naming one imports it."""
+    return {f"{op.get_bind().dialect.name}_where": sa.text("deleted_at IS NULL")}
+
+
 def upgrade() -> None:
     if op.get_bind().dialect.name == "sqlite":
         op.execute("PRAGMA application_id = 1634890854")
+    else:
+        op.execute("COMMENT ON TABLE alembic_version IS 'artfs catalog'")
     op.create_table(
         "projects",
         _id(),
-        _column("entity", sa.String(128)),
-        _column("name", sa.String(128)),
+        _column("entity", _NAME),
+        _column("name", _NAME),
         _time("created_at"),
         _time("deleted_at", nullable=True),
         _key("projects", "id"),
         sqlite_autoincrement=True,
     )
-    op.create_index("uq_projects_living", "projects", ["entity", "name"], unique=True, sqlite_where=_LIVING)
+    op.create_index("uq_projects_living", "projects", ["entity", "name"], unique=True, **_living())
     op.create_table(
         "collections",
         _id(),
         _column("project_id", _ID),
-        _column("name", sa.String(128)),
-        _column("type", sa.String(128)),
+        _column("name", _NAME),
+        _column("type", _NAME),
         _column("kind", sa.String(16), _check("collections", "kind", "kind IN ('sequence', 'portfolio')")),
         _column("description", sa.Text(), nullable=True),
         _column("next_index", sa.Integer(), _check("collections", "next_index", "next_index >= 0")),
@@ -73,12 +81,12 @@ def upgrade() -> None:
         _foreign("collections", "project_id", "projects.id"),
         sqlite_autoincrement=True,
     )
-    op.create_index("uq_collections_living", "collections", ["project_id", "name"], unique=True, sqlite_where=_LIVING)
+    op.create_index("uq_collections_living", "collections", ["project_id", "name"], unique=True, **_living())
     op.create_table(
         "collection_tags",
         _id(),
         _column("collection_id", _ID),
-        _column("tag", sa.String(128)),
+        _column("tag", _NAME),
         _key("collection_tags", "id"),
         _unique("collection_tags", "collection_id", "tag"),
         _foreign("collection_tags", "collection_id", "collections.id"),
@@ -88,7 +96,7 @@ def upgrade() -> None:
         "runs",
         _column("id", sa.String(64)),
         _column("project_id", _ID),
-        _column("name", sa.Text()),
+        _column("name", _TEXT),
         _column("job_type", sa.Text(), nullable=True),
         _column("config", sa.Text()),
         _column(
@@ -132,7 +140,7 @@ def upgrade() -> None:
         "version_tags",
         _id(),
         _column("version_id", _ID),
-        _column("tag", sa.String(128)),
+        _column("tag", _NAME),
         _key("version_tags", "id"),
         _unique("version_tags", "version_id", "tag"),
         _foreign("version_tags", "version_id", "versions.id"),
@@ -155,7 +163,7 @@ def upgrade() -> None:
     op.create_table(
         "aliases",
         _column("collection_id", _ID),
-        _column("alias", sa.String(128)),
+        _column("alias", _NAME),
         _column("membership_id", _ID),
         _key("aliases", "collection_id", "alias"),
         _foreign("aliases", "collection_id", "collections.id"),
@@ -167,7 +175,7 @@ def upgrade() -> None:
         _id(),
         _column("collection_id", _ID),
         _time("at"),
-        _column("alias", sa.String(128)),
+        _column("alias", _NAME),
         _column("member_index", sa.Integer(), nullable=True),
         _key("alias_events", "id"),
         _foreign("alias_events", "collection_id", "collections.id"),

@@ -5,23 +5,28 @@ Columns are added by hand: Alembic would add their CHECKs in a second step, whic
 
 from __future__ import annotations
 
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
 
 revision = "0002"
 down_revision = "0001"
 
+_NAME = sa.String(128).with_variant(sa.String(128, collation="C"), "postgresql")
 _ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 
 def upgrade() -> None:
     for table in ("projects", "versions"):
         op.execute(f"ALTER TABLE {table} ADD COLUMN ttl_s BIGINT CONSTRAINT ck_{table}_ttl_s CHECK (ttl_s >= 0)")
-    op.create_index("ix_versions_ttl_s", "versions", ["ttl_s"], sqlite_where=sa.text("ttl_s IS NOT NULL"))
+    # Only the dialect in use is named, as naming one imports it.
+    few: Any = {f"{op.get_bind().dialect.name}_where": sa.text("ttl_s IS NOT NULL")}
+    op.create_index("ix_versions_ttl_s", "versions", ["ttl_s"], **few)
     op.add_column("runs", sa.Column("summary", sa.Text(), nullable=True))
     op.create_table(
         "entity_ttls",
-        sa.Column("entity", sa.String(128), nullable=False),
+        sa.Column("entity", _NAME, nullable=False),
         sa.Column(
             "ttl_s", sa.BigInteger(), sa.CheckConstraint("ttl_s > 0", name=op.f("ck_entity_ttls_ttl_s")), nullable=False
         ),
@@ -30,7 +35,7 @@ def upgrade() -> None:
     op.create_table(
         "protected_aliases",
         sa.Column("project_id", _ID, nullable=False),
-        sa.Column("alias", sa.String(128), nullable=False),
+        sa.Column("alias", _NAME, nullable=False),
         sa.PrimaryKeyConstraint("project_id", "alias", name=op.f("pk_protected_aliases")),
         sa.ForeignKeyConstraint(["project_id"], ["projects.id"], name=op.f("fk_protected_aliases_project_id")),
     )

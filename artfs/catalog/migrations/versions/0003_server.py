@@ -9,6 +9,7 @@ from alembic import op
 revision = "0003"
 down_revision = "0002"
 
+_NAME = sa.String(128).with_variant(sa.String(128, collation="C"), "postgresql")
 _ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 _RAW = sa.LargeBinary(32)
 
@@ -31,16 +32,16 @@ def upgrade() -> None:
         "changes",
         sa.Column("id", _ID, autoincrement=True, nullable=False),
         sa.Column("at", sa.BigInteger(), nullable=False),
-        sa.Column("entity", sa.String(128), nullable=False),
-        sa.Column("project", sa.String(128), nullable=True),
-        sa.Column("collection", sa.String(128), nullable=True),
+        sa.Column("entity", _NAME, nullable=False),
+        sa.Column("project", _NAME, nullable=True),
+        sa.Column("collection", _NAME, nullable=True),
         _pk("changes", "id"),
         sqlite_autoincrement=True,
     )
     op.create_table(
         "tokens",
         sa.Column("id", _ID, autoincrement=True, nullable=False),
-        sa.Column("name", sa.String(128), nullable=False),
+        sa.Column("name", _NAME, nullable=False),
         sa.Column("secret_sha256", _RAW, nullable=False),
         sa.Column("is_admin", sa.Integer(), _check("tokens", "is_admin", "is_admin IN (0, 1)"), nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
@@ -54,8 +55,8 @@ def upgrade() -> None:
     op.create_table(
         "grants",
         sa.Column("token_id", _ID, nullable=False),
-        sa.Column("entity", sa.String(128), nullable=False),
-        sa.Column("project", sa.String(128), nullable=False),
+        sa.Column("entity", _NAME, nullable=False),
+        sa.Column("project", _NAME, nullable=False),
         sa.Column(
             "role", sa.String(8), _check("grants", "role", "role IN ('reader', 'writer', 'admin')"), nullable=False
         ),
@@ -66,11 +67,11 @@ def upgrade() -> None:
         "audit",
         sa.Column("id", _ID, autoincrement=True, nullable=False),
         sa.Column("at", sa.BigInteger(), nullable=False),
-        sa.Column("actor", sa.String(128), nullable=False),
+        sa.Column("actor", _NAME, nullable=False),
         sa.Column("token_id", _ID, nullable=True),
         sa.Column("action", sa.String(64), nullable=False),
-        sa.Column("entity", sa.String(128), nullable=True),
-        sa.Column("project", sa.String(128), nullable=True),
+        sa.Column("entity", _NAME, nullable=True),
+        sa.Column("project", _NAME, nullable=True),
         sa.Column("target", sa.Text(), nullable=False),
         sa.Column("detail", sa.Text(), nullable=False),
         _pk("audit", "id"),

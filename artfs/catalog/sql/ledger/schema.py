@@ -20,7 +20,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-from artfs.catalog.schema import id_column, metadata, ref_column, time_column
+from artfs.catalog.schema import NAME, id_column, metadata, ref_column, time_column
 
 _DIGEST = LargeBinary(32)  # raw SHA-256; half of what hex would take, and there are millions
 
@@ -34,7 +34,7 @@ tokens = Table(
     metadata,
     id_column(),
     # Who uses it, for people and for the audit log; unique among those that are not revoked.
-    Column("name", String(128), nullable=False),
+    Column("name", NAME, nullable=False),
     # SHA-256 of the secret, raw. The secret has 256 random bits, so nothing slower is needed.
     _digest("secret_sha256"),
     # May do everything on this server: all projects, tokens, garbage collection.
@@ -43,7 +43,7 @@ tokens = Table(
     # NULL: never.
     time_column("expires_at", nullable=True),
     time_column("revoked_at", nullable=True),
-    # At most a minute old. NULL: not yet.
+    # About a minute old at most. NULL: not yet.
     time_column("used_at", nullable=True),
     UniqueConstraint("secret_sha256"),
     sqlite_autoincrement=True,
@@ -53,9 +53,9 @@ grants = Table(
     "grants",
     metadata,
     ref_column("token_id", "tokens.id", primary_key=True),
-    Column("entity", String(128), primary_key=True),
+    Column("entity", NAME, primary_key=True),
     # "*": every project of the entity, those to come too; whoever may write all of them may make new ones.
-    Column("project", String(128), primary_key=True),
+    Column("project", NAME, primary_key=True),
     # Each may what the ones before may. 'admin': delete, policies, quotas of the project.
     Column("role", String(8), CheckConstraint("role IN ('reader', 'writer', 'admin')", name="role"), nullable=False),
 )
@@ -66,13 +66,13 @@ audit = Table(
     id_column(),
     time_column("at"),
     # tokens.name, or "command line" for what was done beside the server, or "server" for what it does by itself.
-    Column("actor", String(128), nullable=False),
+    Column("actor", NAME, nullable=False),
     # NULL: no token.
     ref_column("token_id", "tokens.id", nullable=True),
     # The name of the call ("commit", "delete_version", "token.create" …).
     Column("action", String(64), nullable=False),
-    Column("entity", String(128), nullable=True),
-    Column("project", String(128), nullable=True),
+    Column("entity", NAME, nullable=True),
+    Column("project", NAME, nullable=True),
     # What it was done to ("cars:v3"), for people.
     Column("target", Text, nullable=False),
     # A JSON object as text: arguments that matter. Never a secret.

@@ -7,14 +7,15 @@ import fcntl
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
 from artfs.catalog.schema import APPLICATION_ID, REVISIONS
 from artfs.catalog.sql.catalog import SqlCatalog
-from artfs.catalog.sql.engine import BUSY_TIMEOUT_S, Database, connect, system_clock
-from artfs.catalog.sql.errors import translated
+from artfs.catalog.sql.engine import Clock, system_clock
+from artfs.catalog.sql.sqlite.database import BUSY_TIMEOUT_S, SqliteDatabase, connect
+from artfs.catalog.sql.sqlite.errors import translated
 from artfs.errors import CatalogError, CatalogVersionError, StorageError
 
 # Bytes of the smallest page that SQLite knows, so of the smallest database.
@@ -22,11 +23,13 @@ _SMALLEST = 512
 
 
 def open_file(
-    path: Path, *, clock: Callable[[], int] = system_clock, busy_timeout_s: float = BUSY_TIMEOUT_S
+    path: Path, *, migrate: bool = True, clock: Clock = system_clock, busy_timeout_s: float = BUSY_TIMEOUT_S
 ) -> SqlCatalog:
     """The catalog in the file `path`, made or migrated when needed; see artfs.catalog.open_catalog."""
     path = path.absolute()
     if not _is_current(path):
+        if not migrate:
+            raise CatalogError(f"{path} holds no catalog of this program's schema, and it was not to be made or migrated")
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
@@ -35,7 +38,7 @@ def open_file(
             # Somebody else may have done it while this process waited.
             if not _is_current(path):
                 _prepare(path)
-    return SqlCatalog(Database(path, clock=clock, busy_timeout_s=busy_timeout_s))
+    return SqlCatalog(SqliteDatabase(path, clock=clock, busy_timeout_s=busy_timeout_s))
 
 
 def _is_current(path: Path) -> bool:
@@ -142,7 +145,7 @@ def _prepare(path: Path) -> None:
     if _is_current(path):
         # A backup, for example, comes back without WAL.
         return
-    database = Database(path)
+    database = SqliteDatabase(path)
     try:
         migrate(database)
     finally:

@@ -1,0 +1,39 @@
+"""The composition root of artfs with a server: its catalog, its store with this machine's cache before it."""
+
+from __future__ import annotations
+
+from artfs.api.session import Remote
+from artfs.catalog.base import Catalog
+from artfs.client.credentials import Credentials
+from artfs.client.http import Http
+from artfs.client.memory import RememberingCatalog
+from artfs.client.reach import Reach
+from artfs.client.store import RemoteStore
+from artfs.settings import Settings
+from artfs.store.base import LocalStore
+from artfs.store.cache import Cache
+from artfs.transfer.cachedstore import CachedStore
+from artfs.transfer.fetch import Fetcher
+
+
+def open_remote(settings: Settings, *, listen: bool) -> tuple[Catalog, LocalStore, Remote]:
+    """What a Session is made of. Asks the server nothing. Raises UsageError for settings that cannot be used, StorageError
+    when the cache cannot be made."""
+    http = Http.of(settings, Credentials().find(settings))
+    try:
+        reach = Reach(settings.server)
+        http.on_contact = reach.contact
+        http.gate = reach.gate
+        cache = Cache(settings.cache_path, size=settings.cache_size, floor=settings.cache_floor)
+        catalog = RememberingCatalog(
+            http, settings.state_path / "names.db", reach, poll_s=settings.alias_timeout_s
+        )
+        remote = RemoteStore(http)
+        fetcher = Fetcher(remote, cache, limit_s=min(settings.network_timeout_s, settings.deadline_s))
+        store = CachedStore(remote, fetcher, limit_s=settings.network_timeout_s)
+        if listen:
+            catalog.start_listening()
+    except BaseException:
+        http.close()
+        raise
+    return catalog, store, Remote(settings.server, fetcher, reach)

@@ -1,0 +1,159 @@
+"""What a server says that changed: a thread that reads its events, reconnects, and catches up."""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+import httpx
+import msgspec
+
+from artfs.client.http import Http
+from artfs.errors import AccessError, ArtfsError, UnavailableError
+from artfs.wire.backoff import Backoff
+from artfs.wire.bodies import EventData, EventsQuery, Hello
+from artfs.wire.routes import SERVER_ROUTES, by_name
+
+SILENCE_S = 40.0
+"""The server says something every 15 s; after so much silence the connection counts as lost."""
+
+LONGEST_WAIT_S = 15.0
+"""Longest wait between two tries to connect."""
+
+MAX_LINE = 65_536
+
+log = logging.getLogger(__name__)
+_ROUTE = by_name(SERVER_ROUTES)["events"]
+
+OnEvent = Callable[[EventData | None], None]
+"""Told what changed; None: anything may have. Called on the thread of the events; it should not wait for the network."""
+
+
+class OnNumber(Protocol):
+    def __call__(self, number: int, *, anew: bool = False) -> None: ...
+
+
+class EventThread:
+    """Reads events until it is closed."""
+
+    def __init__(self, http: Http, on_event: OnEvent, on_number: OnNumber) -> None:
+        self._http = http
+        self._on_event = on_event
+        self._on_number = on_number
+        self._after: int | None = None
+        self._closed = threading.Event()
+        self._connected = threading.Event()
+        self._response: httpx.Response | None = None
+        self._lock = threading.Lock()
+        self._thread = threading.Thread(target=self._run, name="artfs-events", daemon=True)
+        self._thread.start()
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether events come; what is known then is at most as old as an event takes."""
+        return self._connected.is_set()
+
+    def wait_connected(self, timeout_s: float) -> bool:
+        return self._connected.wait(timeout_s)
+
+    def close(self) -> None:
+        """Ends the thread, and waits for it unless it is the caller. Idempotent."""
+        self._closed.set()
+        with self._lock:
+            if self._response is not None:
+                abort(self._response)
+        if threading.current_thread() is not self._thread:
+            self._thread.join(SILENCE_S)
+
+    def _run(self) -> None:
+        tried = 0
+        while not self._closed.is_set():
+            try:
+                self._read()
+                tried = 0  # it ended in order: the server is being restarted
+            except AccessError as error:
+                log.warning("no events from %s: %s", self._http.base_url, error)
+                tried = max(tried, 6)
+            except ArtfsError as error:
+                log.log(logging.INFO if tried else logging.WARNING, "no events: %s", error)
+            finally:
+                if self._connected.is_set():
+                    tried = 0
+                self._connected.clear()
+            tried += 1
+            wait_s = Backoff(float("inf"), 0.2, LONGEST_WAIT_S, tries=2**60).wait_s(tried, 0.0, random.random())  # noqa: S311
+            self._closed.wait(wait_s)
+
+    def _read(self) -> None:
+        with self._http.stream(_ROUTE, None, EventsQuery(self._after), silence_s=SILENCE_S) as response:
+            with self._lock:
+                if self._closed.is_set():
+                    return
+                self._response = response
+            try:
+                for kind, number, data in parse_events(response.iter_bytes()):
+                    if self._closed.is_set():
+                        return
+                    self._take(kind, number, data)
+            finally:
+                with self._lock:
+                    self._response = None
+
+    def _take(self, kind: str, number: int | None, data: bytes) -> None:
+        try:
+            if kind in ("hello", "reset"):
+                newest = msgspec.json.decode(data, type=Hello).newest
+                if self._after is None or kind == "reset":
+                    # From here on nothing is missed; whatever was known before may be old.
+                    self._after = newest
+                    self._on_number(newest, anew=kind == "reset")
+                    self._on_event(None)
+                self._connected.set()
+            elif kind == "message" and number is not None:
+                place = msgspec.json.decode(data, type=EventData)
+                self._after = number
+                self._on_number(number)
+                self._on_event(place)
+        except msgspec.DecodeError as error:
+            raise UnavailableError(f"{self._http.base_url} sends events that this artfs does not understand ({error})") from error
+
+
+def abort(response: httpx.Response) -> None:
+    """Wakes up the thread that reads it."""
+    stream = response.extensions.get("network_stream")
+    connection = stream.get_extra_info("socket") if stream is not None else None
+    if connection is not None:
+        try:
+            connection.shutdown(2)
+        except OSError:
+            log.debug("a stream had ended already")
+
+
+def parse_events(pieces: Iterator[bytes]) -> Iterator[tuple[str, int | None, bytes]]:
+    """(event, id, data) of a `text/event-stream` (https://html.spec.whatwg.org/multipage/server-sent-events.html); comments are
+    left out. `id` None: none, or no number. Raises UnavailableError for a line over MAX_LINE."""
+    buffer = b""
+    kind, number, data = "message", None, list[bytes]()
+    for piece in pieces:
+        buffer += piece
+        *lines, buffer = buffer.split(b"\n")
+        if len(buffer) > MAX_LINE:
+            raise UnavailableError("an event is too long")
+        for line in lines:
+            line = line.removesuffix(b"\r")
+            if not line:
+                if data:
+                    yield kind, number, b"\n".join(data)
+                kind, number, data = "message", None, []
+                continue
+            name, _, value = line.partition(b":")
+            value = value.removeprefix(b" ")
+            if name == b"data":
+                data.append(value)
+            elif name == b"event":
+                kind = value.decode("utf-8", "replace")
+            elif name == b"id":
+                number = int(value) if value.isdigit() else None

@@ -1,0 +1,320 @@
+"""Calls to one server over HTTP: blocking, thread-safe, over kept connections, tried again as long as that may help."""
+
+from __future__ import annotations
+
+import random
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import msgspec
+
+from artfs.errors import (
+    ArtfsError,
+    CatalogError,
+    RateLimitedError,
+    UnauthorizedError,
+    UnavailableError,
+    UsageError,
+)
+from artfs.settings import Settings
+from artfs.wire.backoff import AGAIN, NOT_BEGUN, Backoff, read_retry_after
+from artfs.wire.bodies import NoQuery, Query
+from artfs.wire.errors import error_from
+from artfs.wire.routes import CHANGE_HEADER, JSON, Route, encode_query
+
+CONNECT_S = 10.0
+"""How long a connection may take at most, in seconds."""
+
+PROBE_S = 3.0
+"""How long a call may take that finds out whether a server is back, in seconds."""
+
+CONNECTIONS = 32
+"""Most connections to a server at once."""
+
+_LOCAL = ("localhost", "127.0.0.1", "::1")
+_encode = msgspec.json.Encoder().encode
+_NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError, httpx.UnsupportedProtocol)
+
+
+class Http:
+    """One server.
+
+    Attributes:
+        base_url: without a slash at its end.
+        on_change: told the number of the newest change by each answer to a call that changed something.
+        on_contact: told whether a try reached the server: True, or False with what went wrong.
+        gate: asked before each call (not for events). Raises UnavailableError to refuse it; True: it should find out
+            quickly whether the server answers.
+    """
+
+    def __init__(
+        self, base_url: str, token: str, *, timeout_s: float = 30.0, ca_bundle: Path | None = None, proxy: str = "",
+    ) -> None:
+        """Raises UsageError for a CA bundle or a proxy's URL that cannot be used."""
+        self.base_url = base_url.rstrip("/")
+        self.timeout_s = timeout_s
+        self.on_change: Callable[[int], None] = lambda number: None
+        self.on_contact: Callable[[bool, str], None] = lambda reached, what: None
+        self.gate: Callable[[], bool] = lambda: False
+        self._closed = threading.Event()
+        self._headers = {"Accept": JSON, "User-Agent": "artfs", **({"Authorization": f"Bearer {token}"} if token else {})}
+        self._client = make_client(self.base_url, ca_bundle, proxy)
+
+    @classmethod
+    def of(cls, settings: Settings, token: str) -> Http:
+        """As `settings` say. Raises UsageError."""
+        return cls(
+            settings.server, token, timeout_s=settings.network_timeout_s, ca_bundle=settings.ca_bundle, proxy=settings.proxy
+        )
+
+    def close(self) -> None:
+        """Ends calls that wait for another try, too. Idempotent."""
+        self._closed.set()
+        self._client.close()
+
+    def call(
+        self, route: Route, arguments: Mapping[str, str | int] | None = None, query: Query | None = None, body: Any = None, *,
+        timeout_s: float | None = None,
+    ) -> Any:
+        """Makes a call and returns its result.
+
+        `timeout_s`: how long it may take with all tries; None: as the settings say. Raises the error that the server reports;
+        UnavailableError when it cannot be reached, or answers with nothing of ours, until the time is up; UsageError for what
+        JSON cannot hold; CatalogError after `close`.
+        """
+        content = None if route.body is None else encode_body(body)
+        headers = {"Content-Type": JSON} if content is not None else {}
+        response = self.exchange(route, arguments, query, content=content, headers=headers, timeout_s=timeout_s)
+        return self.result(route, response)
+
+    def result(self, route: Route, response: httpx.Response) -> Any:
+        """What a successful answer says."""
+        number = response.headers.get(CHANGE_HEADER, "")
+        if number.isdigit():
+            self.on_change(int(number))
+        if route.result is None:
+            return None
+        try:
+            return _decoder(route.result)(response.content)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise UnavailableError(
+                f"{self.base_url} answers {route.name} in a way that this artfs does not understand ({error}); is it an artfs "
+                f"server, and of the same version?"
+            ) from error
+
+    def exchange(
+        self, route: Route, arguments: Mapping[str, str | int] | None = None, query: Query | None = None, *,
+        content: bytes | None = None, headers: Mapping[str, str] | None = None, timeout_s: float | None = None,
+    ) -> httpx.Response:
+        """As `call`, with bodies as they are: returns a successful answer, read."""
+        limit_s = self.timeout_s if timeout_s is None else timeout_s
+        if self.gate():
+            limit_s = min(limit_s, PROBE_S)
+        backoff = Backoff(limit_s)
+        began = time.monotonic()
+        tried, is_open = 0, False  # is_open: an earlier try may have done it
+        while True:
+            tried += 1
+            left_s = limit_s - (time.monotonic() - began)
+            try:
+                response = self._send(route, arguments, query, content, headers, left_s)
+            except UnavailableError as error:
+                failure: ArtfsError = error
+                not_begun = isinstance(error.__cause__, _NOT_SENT)
+                asked: float | None = None
+            else:
+                if response.is_success:
+                    return response
+                failure = self._failure(response)
+                if route.vanishes and is_open and failure.kind == "not-found":
+                    return httpx.Response(204, headers=response.headers)
+                status = response.status_code
+                if status not in AGAIN:
+                    raise failure
+                not_begun = status in NOT_BEGUN
+                asked = read_retry_after(response.headers.get("retry-after"), datetime.now(UTC))
+                if isinstance(failure, RateLimitedError) and asked is None:
+                    asked = failure.retry_after_s
+            is_open = is_open or not not_begun
+            wait_s = backoff.wait_s(tried, time.monotonic() - began, random.random(), asked)  # noqa: S311
+            if wait_s is None or not (route.idempotent or not_begun):
+                raise failure
+            if self._closed.wait(wait_s):
+                raise failure
+
+    @contextmanager
+    def stream(
+        self, route: Route, arguments: Mapping[str, str | int] | None = None, query: Query | None = None, *,
+        content: Any = None, headers: Mapping[str, str] | None = None, silence_s: float,
+    ) -> Iterator[httpx.Response]:
+        """One try, whose answer is read by the body of the `with`; there may be `silence_s` between two pieces of it. Raises as
+        `call`; what goes wrong in the body comes out as UnavailableError."""
+        self._check_open()
+        if route.name != "events":
+            self.gate()
+        timeout = httpx.Timeout(silence_s, connect=min(CONNECT_S, silence_s))
+        request = self._request(route, arguments, query, content, headers, timeout)
+        with self._translated():
+            response = self._client.send(request, stream=True)
+        try:
+            self.on_contact(True, "")
+            if not response.is_success:
+                with self._translated():
+                    response.read()
+                raise self._failure(response)
+            with self._translated():
+                yield response
+        finally:
+            response.close()
+
+    @contextmanager
+    def own(
+        self, path: str, *, method: str = "GET", headers: Mapping[str, str] | None = None, content: Any = None,
+        silence_s: float,
+    ) -> Iterator[httpx.Response]:
+        """One request to a path that the server told, with our token; otherwise as `elsewhere`."""
+        with self.elsewhere(
+            method, self.base_url + path, headers={**self._headers, **(headers or {})}, content=content,
+            silence_s=silence_s,
+        ) as response:
+            yield response
+
+    @contextmanager
+    def elsewhere(
+        self, method: str, url: str, *, headers: Mapping[str, str] | None = None, content: Any = None, silence_s: float,
+    ) -> Iterator[httpx.Response]:
+        """One request to a URL that the server told (a bucket's), without our token; any answer is given as it is, and not
+        read. What goes wrong on the way comes out as UnavailableError."""
+        self._check_open()
+        timeout = httpx.Timeout(silence_s, connect=min(CONNECT_S, silence_s))
+        with _reworded(url):
+            request = self._client.build_request(method, url, headers=headers, content=content, timeout=timeout)
+            response = self._client.send(request, stream=True)
+        try:
+            with _reworded(url):
+                yield response
+        finally:
+            response.close()
+
+    # one try ----------------------------------------------------------------------------------------------------
+    def _send(
+        self, route: Route, arguments: Mapping[str, str | int] | None, query: Query | None, content: bytes | None,
+        headers: Mapping[str, str] | None, left_s: float,
+    ) -> httpx.Response:
+        self._check_open()
+        # A server that has gone silent is asked again while there is time; what changes something may take all of it.
+        silence_s = max(left_s / 2, 1.0) if route.method == "GET" else left_s
+        timeout = httpx.Timeout(left_s, connect=min(CONNECT_S, left_s), read=min(silence_s, left_s))
+        with self._translated():
+            response = self._client.send(self._request(route, arguments, query, content, headers, timeout))
+        self.on_contact(True, "")
+        return response
+
+    def _request(
+        self, route: Route, arguments: Mapping[str, str | int] | None, query: Query | None, content: Any,
+        headers: Mapping[str, str] | None, timeout: httpx.Timeout,
+    ) -> httpx.Request:
+        path = route.url(arguments or {})
+        behind = encode_query(query) if query is not None and not isinstance(query, NoQuery) else ""
+        url = f"{self.base_url}{path}{'?' + behind if behind else ''}"
+        return self._client.build_request(
+            route.method, url, content=content, headers={**self._headers, **(headers or {})}, timeout=timeout
+        )
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except httpx.HTTPError as error:
+            words = _words(error)
+            self.on_contact(False, words)
+            raise UnavailableError(f"the server {self.base_url} does not answer: {words}") from error
+        except RuntimeError as error:
+            if not self._closed.is_set():
+                raise
+            raise CatalogError(f"the connection to {self.base_url} was closed by this program") from error
+
+    def _check_open(self) -> None:
+        if self._closed.is_set():
+            raise CatalogError(f"the connection to {self.base_url} was closed by this program")
+
+    def _failure(self, response: httpx.Response) -> ArtfsError:
+        try:
+            fields = msgspec.json.decode(response.content)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            fields = None
+        if isinstance(fields, dict) and isinstance(fields.get("kind"), str):
+            error = error_from(fields)
+            if isinstance(error, UnauthorizedError):
+                return UnauthorizedError(f"{self.base_url}: {error}")
+            return error
+        status = response.status_code
+        if response.is_redirect:
+            where = response.headers.get("location", "")
+            return UnavailableError(f"{self.base_url} says that it is elsewhere ({where}); `artfs login` with that address")
+        first = next((line.strip() for line in response.text.splitlines() if line.strip()), response.reason_phrase)
+        return UnavailableError(f"{self.base_url}, or a proxy before it, answers {status}: {first[:200]}")
+
+
+@contextmanager
+def _reworded(url: str) -> Iterator[None]:
+    """Without the query, which is a presigned URL's secret."""
+    try:
+        yield
+    except httpx.HTTPError as error:
+        parts = urlsplit(url)
+        raise UnavailableError(f"{parts.scheme}://{parts.netloc} does not answer: {_words(error)}") from None
+
+
+def make_client(base_url: str, ca_bundle: Path | None, proxy: str) -> httpx.Client:
+    """Connections to `base_url`, and to wherever else requests lead. Raises UsageError."""
+    host = urlsplit(base_url).hostname or ""
+    try:
+        # OpenSSL's own certificates, not those of a package: administrators add theirs there.
+        verify = ssl.create_default_context(cafile=None if ca_bundle is None else str(ca_bundle))
+        return httpx.Client(
+            verify=verify,
+            proxy=proxy or None,
+            # What HTTPS_PROXY and the like say is not meant for this machine.
+            trust_env=not proxy and host not in _LOCAL,
+            limits=httpx.Limits(max_connections=CONNECTIONS, max_keepalive_connections=CONNECTIONS, keepalive_expiry=60),
+        )
+    except (OSError, ssl.SSLError) as error:
+        raise UsageError(f"cannot use the CA bundle {ca_bundle}: {error}") from error
+    except (ValueError, httpx.InvalidURL, ImportError) as error:
+        raise UsageError(f"cannot use the proxy {proxy or 'of the environment'}: {error}") from error
+
+
+def encode_body(body: Any) -> bytes:
+    """Raises UsageError for what JSON cannot hold."""
+    try:
+        return _encode(body)
+    except UnicodeEncodeError as error:
+        raise UsageError(f"{error.object!r} is not valid Unicode text") from None
+    except (OverflowError, RecursionError) as error:
+        raise UsageError(f"this cannot be sent: {error}") from None
+
+
+@lru_cache(maxsize=256)
+def _decoder(kind: Any) -> Callable[[bytes], Any]:
+    return msgspec.json.Decoder(kind).decode
+
+
+def _words(error: httpx.HTTPError) -> str:
+    match error:
+        case httpx.ConnectTimeout():
+            return "connecting takes too long"
+        case httpx.ReadTimeout() | httpx.WriteTimeout():
+            return "it says nothing for too long"
+        case httpx.PoolTimeout():
+            return "all connections to it are in use"
+    return str(error) or type(error).__name__

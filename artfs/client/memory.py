@@ -1,0 +1,306 @@
+"""A server's catalog that remembers: names that were seen are there without a network, and are not asked for again as long
+as nothing changed.
+
+What is remembered are answers, by call and arguments, in memory and in a file. An answer is *fresh* until an event (or, without
+events, a change of the server's token) says that its place changed; a fresh one is given without asking. Others are asked
+for again, and given as they are when the server cannot be reached.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from artfs.client.catalog import RemoteCatalog
+from artfs.client.reach import Reach
+from artfs.errors import StorageError, UnavailableError
+from artfs.model.records import Collection, Member, Project
+from artfs.wire.bodies import EventData
+
+log = logging.getLogger(__name__)
+
+_VERSION = 1
+_KEPT = 100_000
+"""Answers that the file keeps at the most; the oldest go."""
+
+Place = tuple[str | None, str | None, str | None]
+"""(entity, project, collection) that an answer is about; None: it hangs on every one."""
+
+_ANYWHERE: Place = (None, None, None)
+
+
+@dataclass(slots=True)
+class _Answer:
+    value: Any
+    place: Place
+    fresh: bool
+
+
+class RememberingCatalog(RemoteCatalog):
+    """See artfs.catalog.base.Catalog, and the module.
+
+    Arguments:
+        path: the file of answers; made 0600 when missing, and made anew when it is damaged.
+        poll_s: how old a fresh answer may be, in seconds, while no events come.
+    Raises StorageError when the file cannot be made.
+    """
+
+    def __init__(self, http: Any, path: Path, reach: Reach, *, poll_s: float) -> None:
+        super().__init__(http)
+        self.reach = reach
+        self._poll_s = poll_s
+        self._memory_lock = threading.Lock()
+        self._answers: dict[bytes, _Answer] = {}
+        self._changes = 0
+        self._polled_at = 0.0
+        self._polled: int | None = None
+        self._file = _File(path)
+        self._places: dict[int, Place] = {}  # of collections, by their ids
+        self._told_offline = False
+
+    def start_listening(self) -> None:
+        """Has the server tell what changes, from now on. For a process that lives long."""
+        events = self.listen(self._changed)
+        self.reach.is_listening = lambda: events.is_connected
+
+    def close(self) -> None:
+        super().close()
+        self._file.close()
+
+    # freshness --------------------------------------------------------------------------------------------------
+    def change_token(self) -> int:
+        """Never raises for want of a network: what cannot be asked for has not changed, as far as is known."""
+        self._poll()
+        return self._changes
+
+    def _is_listening(self) -> bool:
+        return self._events is not None and self._events.is_connected
+
+    def _poll(self) -> None:
+        """Without events: asks now and then whether anything changed."""
+        if self._is_listening() or time.monotonic() - self._polled_at < self._poll_s:
+            return
+        self._polled_at = time.monotonic()
+        try:
+            token = super().change_token()
+        except UnavailableError:
+            return
+        if token != self._polled:
+            self._polled = token
+            self._changed(None)
+
+    def _changed(self, place: EventData | None) -> None:
+        """Something changed there (None: anywhere)."""
+        with self._memory_lock:
+            self._changes += 1
+            for answer in self._answers.values():
+                if place is None or _touches(place, answer.place):
+                    answer.fresh = False
+
+    def _ask(self, method: str, given: tuple[object, ...], place: Place, call: Callable[[], Any]) -> Any:
+        key = msgspec.msgpack.encode((method, *given))
+        with self._memory_lock:
+            known = self._answers.get(key)
+            before = self._changes
+        if known is not None and known.fresh and (
+            self._is_listening() or time.monotonic() - self._polled_at < self._poll_s or self.reach.is_away
+        ):
+            return known.value
+        try:
+            value = call()
+        except UnavailableError as error:
+            return self._recall(key, method, place, known, error)
+        with self._memory_lock:
+            # What changed while the answer was on its way may not be in it.
+            fresh = before == self._changes
+            self._answers[key] = _Answer(value, place, fresh)
+        self._file.put(key, value)
+        return value
+
+    def _recall(
+        self, key: bytes, method: str, place: Place, known: _Answer | None, error: UnavailableError
+    ) -> Any:
+        if known is None:
+            value = self._file.get(key, _TYPES[method])
+            if value is _UNKNOWN:
+                raise error
+            known = _Answer(value, place, fresh=False)
+            with self._memory_lock:
+                self._answers.setdefault(key, known)
+        if not self._told_offline:
+            self._told_offline = True
+            log.info("names are as they were last seen: %s", error)
+        return known.value
+
+    # what is remembered -----------------------------------------------------------------------------------------
+    def projects(self, entity: str) -> list[Project]:
+        found: list[Project] = self._ask(
+            "projects", (entity,), (entity, None, None), lambda: super(RememberingCatalog, self).projects(entity)
+        )
+        return list(found)
+
+    def entities(self) -> list[str]:
+        found: list[str] = self._ask("entities", (), _ANYWHERE, super().entities)
+        return list(found)
+
+    def try_project(self, entity: str, name: str) -> Project | None:
+        found: Project | None = self._ask(
+            "try_project", (entity, name), (entity, None, None),
+            lambda: super(RememberingCatalog, self).try_project(entity, name),
+        )
+        return found
+
+    def collections(self, entity: str, project: str, *, type: str | None = None) -> list[Collection]:
+        found: list[Collection] = self._ask(
+            "collections", (entity, project, type), (entity, project, None),
+            lambda: super(RememberingCatalog, self).collections(entity, project, type=type),
+        )
+        self._learn(found)
+        return list(found)
+
+    def try_collection(self, entity: str, project: str, name: str) -> Collection | None:
+        found: Collection | None = self._ask(
+            "try_collection", (entity, project, name), (entity, project, name),
+            lambda: super(RememberingCatalog, self).try_collection(entity, project, name),
+        )
+        self._learn([] if found is None else [found])
+        return found
+
+    def _learn(self, collections: list[Collection]) -> None:
+        for collection in collections:
+            self._places[collection.id] = (collection.entity, collection.project, collection.name)
+
+    def members(self, collection_id: int) -> list[Member]:
+        found: list[Member] = self._ask(
+            "members", (collection_id,), self._places.get(collection_id, _ANYWHERE),
+            lambda: super(RememberingCatalog, self).members(collection_id),
+        )
+        return list(found)
+
+    def resolve(self, entity: str, project: str, collection: str, alias: str) -> Member:
+        found: Member = self._ask(
+            "resolve", (entity, project, collection, alias), (entity, project, collection),
+            lambda: super(RememberingCatalog, self).resolve(entity, project, collection, alias),
+        )
+        return found
+
+    def memberships(self, version_id: int) -> list[Member]:
+        found: list[Member] = self._ask(
+            "memberships", (version_id,), _ANYWHERE,
+            lambda: super(RememberingCatalog, self).memberships(version_id),
+        )
+        return list(found)
+
+    def member(self, member_id: int) -> Member:
+        found: Member = self._ask(
+            "member", (member_id,), _ANYWHERE, lambda: super(RememberingCatalog, self).member(member_id)
+        )
+        return found
+
+    def alias_history(self, collection_id: int) -> list[tuple[datetime, str, int | None]]:
+        found: list[tuple[datetime, str, int | None]] = self._ask(
+            "alias_history", (collection_id,), self._places.get(collection_id, _ANYWHERE),
+            lambda: super(RememberingCatalog, self).alias_history(collection_id),
+        )
+        return list(found)
+
+
+_TYPES: dict[str, Any] = {
+    "projects": list[Project],
+    "entities": list[str],
+    "try_project": Project | None,
+    "collections": list[Collection],
+    "try_collection": Collection | None,
+    "members": list[Member],
+    "resolve": Member,
+    "memberships": list[Member],
+    "member": Member,
+    "alias_history": list[tuple[datetime, str, int | None]],
+}
+_UNKNOWN = object()
+
+
+def _touches(changed: EventData, place: Place) -> bool:
+    """Whether an answer about `place` may be another one after `changed`: one of them is at, above or below the other."""
+    for here, there in zip(place, (changed.entity, changed.project, changed.collection), strict=True):
+        if here is None or there is None:
+            return True
+        if here != there:
+            return False
+    return True
+
+
+class _File:
+    """Answers on the disk. Losing them costs nothing but the offline names, so nothing waits for the disk."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self._count = 0
+        try:
+            self._connection = self._open()
+        except sqlite3.DatabaseError:
+            with suppress(FileNotFoundError):
+                path.unlink()
+            try:
+                self._connection = self._open()
+            except sqlite3.DatabaseError as error:
+                raise StorageError(f"opening {path} failed: {error}") from error
+
+    def _open(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(self._path, timeout=5.0, isolation_level=None, check_same_thread=False)
+        try:
+            self._path.chmod(0o600)
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA synchronous=OFF")
+            if connection.execute("PRAGMA user_version").fetchone()[0] != _VERSION:
+                connection.execute("DROP TABLE IF EXISTS answers")
+                connection.execute("CREATE TABLE answers (key BLOB PRIMARY KEY, value BLOB NOT NULL, at INTEGER NOT NULL)")
+                connection.execute(f"PRAGMA user_version={_VERSION}")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    @contextmanager
+    def _quietly(self) -> Iterator[None]:
+        with self._lock:
+            try:
+                yield
+            except sqlite3.Error as error:
+                log.warning("the names that were seen cannot be kept in %s: %s", self._path, error)
+
+    def put(self, key: bytes, value: Any) -> None:
+        data = msgspec.msgpack.encode(value)
+        with self._quietly():
+            self._connection.execute(
+                "INSERT OR REPLACE INTO answers VALUES (?, ?, ?)", (key, data, int(time.time()))
+            )
+            self._count += 1
+            if self._count % 10_000 == 0:
+                self._connection.execute(
+                    "DELETE FROM answers WHERE at < (SELECT at FROM answers ORDER BY at DESC LIMIT 1 OFFSET ?)", (_KEPT,)
+                )
+
+    def get(self, key: bytes, kind: Any) -> Any:
+        """_UNKNOWN: it is not there."""
+        with self._quietly():
+            row = self._connection.execute("SELECT value FROM answers WHERE key = ?", (key,)).fetchone()
+            if row is not None:
+                with suppress(msgspec.MsgspecError):
+                    return msgspec.msgpack.decode(row[0], type=kind)
+        return _UNKNOWN
+
+    def close(self) -> None:
+        with self._lock:
+            self._connection.close()

@@ -1,0 +1,420 @@
+"""A server's blobs: asks where they are, and gets them from there (docs/wire.md). What comes is unchecked, but where it says so.
+
+Where blobs are is remembered for as long as the answer is good for. A request that is cut is gone on with at the byte where
+it stopped; a URL that is refused is asked for anew, once. All within the deadline of the call.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import cachetools
+import httpx
+import msgspec
+
+from artfs.client.http import Http
+from artfs.client.upload import RemoteBatch
+from artfs.errors import BadBlobError, BlobMissingError, StorageError, UnavailableError, UsageError
+from artfs.model.digests import BLOCKS_ABOVE, digest_bytes
+from artfs.model.records import Content
+from artfs.store.base import Place
+from artfs.store.verify import write_all
+from artfs.wire.backoff import AGAIN, Backoff
+from artfs.wire.blobroutes import LOCATE_BLOBS, MORE_HEADER, READ_BLOBS, READ_TREES
+from artfs.wire.bodies import NoQuery
+from artfs.wire.frames import FrameReader
+from artfs.wire.messages import (
+    MAX_DIGESTS,
+    MAX_FRAMES,
+    BlobList,
+    Located,
+    LocatedBlob,
+    LocateRequest,
+    TreesRequest,
+)
+
+SILENCE_S = 15.0
+"""A transfer that brings nothing for so long is cut, and tried again."""
+
+LOCATIONS = 100_000
+"""Blobs whose places are remembered."""
+
+NEAR = 64 * 1024
+"""Blobs of one object that lie closer together than this are got with one range."""
+
+RANGE_NBYTES = 8 * 1024 * 1024
+FEW_NBYTES = 512 * 1024
+"""So few bytes of small blobs come quicker in one answer of the server than by asking where they are first."""
+
+_EARLY_S = 5.0
+"""A URL is not used in its last seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Spot:
+    """Where a blob is: `urls` of its object, or of its parts of `part_size` bytes; none: only `read_blobs` gives it."""
+
+    urls: tuple[str, ...]
+    size: int
+    offset: int
+    part_size: int
+    until: float
+
+
+class _Stale(Exception):
+    """A URL is not good any more."""
+
+
+class RemoteStore:
+    """See artfs.store.base: BlobStore and RangeSource. Thread-safe.
+
+    Arguments:
+        http: the server.
+        place: the project that `begin()` writes for when none is given; None: it must be given.
+    """
+
+    def __init__(self, http: Http, *, place: Place | None = None) -> None:
+        self._http = http
+        self._place = place
+        self._spots: cachetools.LRUCache[str, _Spot] = cachetools.LRUCache(LOCATIONS)
+        self._lock = threading.Lock()
+        self._is_direct = False  # objects are got from the bucket itself, as far as is known
+
+    # where blobs are ----------------------------------------------------------------------------------------------
+    def locate(self, digests: Sequence[str], lists: Sequence[str] = (), *, deadline: float) -> dict[str, bytes]:
+        found: dict[str, bytes] = {}
+        for start in range(0, max(len(digests), 1), MAX_DIGESTS):
+            request = LocateRequest(list(digests[start : start + MAX_DIGESTS]), list(lists) if start == 0 else [])
+            asked_at = time.monotonic()
+            located: Located = self._http.call(LOCATE_BLOBS, body=request, timeout_s=_left(deadline))
+            self._learn(located, asked_at)
+            found.update((each.digest, each.data) for each in located.lists)
+        return found
+
+    def _learn(self, located: Located, asked_at: float) -> None:
+        try:
+            spots = {blob.digest: _spot(blob, located, asked_at) for blob in located.blobs}
+        except IndexError:
+            raise UnavailableError(f"{self._http.base_url} tells places of blobs that make no sense") from None
+        with self._lock:
+            self._spots.update(spots)
+        self._is_direct = any("://" in each.url for each in located.objects)
+
+    def _spot_of(self, digest: str) -> _Spot | None:
+        with self._lock:
+            spot = self._spots.get(digest)
+        return spot if spot is not None and spot.until > time.monotonic() else None
+
+    def _need_spots(self, digests: Sequence[str], deadline: float) -> dict[str, _Spot]:
+        """Of those that are there."""
+        unknown = [digest for digest in digests if self._spot_of(digest) is None]
+        if unknown:
+            self.locate(unknown, deadline=deadline)
+        spots = ((digest, self._spot_of(digest)) for digest in digests)
+        return {digest: spot for digest, spot in spots if spot is not None}
+
+    def _forget(self, digests: Sequence[str]) -> None:
+        with self._lock:
+            for digest in digests:
+                self._spots.pop(digest, None)
+
+    # small blobs --------------------------------------------------------------------------------------------------
+    def read_small(self, digests: Sequence[str], *, deadline: float) -> Iterator[tuple[str, bytes]]:
+        if not self._is_direct or len(digests) * BLOCKS_ABOVE <= FEW_NBYTES:
+            yield from self._read_frames(digests, deadline)
+            return
+        spots = self._need_spots(digests, deadline)
+        through: list[str] = []
+        by_url: dict[str, list[tuple[int, int, str]]] = {}
+        for digest, spot in spots.items():
+            if not spot.size:
+                yield digest, b""
+            elif len(spot.urls) == 1:
+                by_url.setdefault(spot.urls[0], []).append((spot.offset, spot.size, digest))
+            else:
+                through.append(digest)
+        if sum(spot.size for spot in spots.values()) <= FEW_NBYTES:
+            through, by_url = [digest for digest, spot in spots.items() if spot.size], {}
+        for url, blobs in by_url.items():
+            for run in _runs(sorted(blobs)):
+                try:
+                    yield from self._read_run(url, run, deadline)
+                except _Stale:
+                    rest = [digest for _, _, digest in run]
+                    self._forget(rest)
+                    through += rest
+        yield from self._read_frames(through, deadline)
+
+    def _read_run(
+        self, url: str, run: list[tuple[int, int, str]], deadline: float
+    ) -> Iterator[tuple[str, bytes]]:
+        """Neighbours in one object, with one range."""
+        first = run[0][0]
+        nbytes = max(offset + size for offset, size, _ in run) - first
+        buffer = bytearray()
+        waiting = iter(run)
+        offset, size, digest = next(waiting)
+        for piece in self._object_range(url, first, nbytes, deadline):
+            buffer += piece
+            while digest and len(buffer) >= offset - first + size:
+                yield digest, bytes(memoryview(buffer)[offset - first : offset - first + size])
+                offset, size, digest = next(waiting, (0, 0, ""))
+
+    def _read_frames(self, digests: Sequence[str], deadline: float) -> Iterator[tuple[str, bytes]]:
+        """Through the server, in as many answers as it takes."""
+        left = list(dict.fromkeys(digests))
+        backoff = _Tries(deadline)
+        while left:
+            came: set[str] = set()
+            try:
+                content = msgspec.json.encode(BlobList(left[:MAX_DIGESTS]))
+                with self._http.stream(
+                    READ_BLOBS, None, NoQuery(), content=content, headers=_JSON, silence_s=backoff.silence_s()
+                ) as response:
+                    more = response.headers.get(MORE_HEADER) == "1"
+                    reader = FrameReader(max_total=2 * MAX_FRAMES)
+                    for piece in response.iter_raw():
+                        for digest, data in reader.feed(piece):
+                            came.add(digest)
+                            yield digest, data
+                    _finish(reader)
+            except UnavailableError as error:
+                left = [digest for digest in left if digest not in came]
+                if came:
+                    backoff.progressed()
+                backoff.wait(error)
+                continue
+            if not more or not came:
+                # What it did not send, of those that it was asked for, it has not.
+                left = left[MAX_DIGESTS:]
+                continue
+            backoff.progressed()
+            left = [digest for digest in left if digest not in came]
+
+    def read_trees(self, page: str, *, max_bytes: int, deadline: float) -> Iterator[tuple[str, bytes]]:
+        backoff = _Tries(deadline)
+        content = msgspec.json.encode(TreesRequest(page, min(max_bytes, MAX_FRAMES)))
+        seen: set[str] = set()
+        while True:
+            try:
+                with self._http.stream(
+                    READ_TREES, None, NoQuery(), content=content, headers=_JSON, silence_s=backoff.silence_s()
+                ) as response:
+                    reader = FrameReader(max_total=2 * MAX_FRAMES)
+                    for piece in response.iter_raw():
+                        for digest, data in reader.feed(piece):
+                            if digest not in seen:
+                                seen.add(digest)
+                                yield digest, data
+                    _finish(reader)
+                return
+            except UnavailableError as error:
+                if page in seen:
+                    return  # enough to go on with; the rest is asked for when it is needed
+                backoff.wait(error)
+
+    # ranges -------------------------------------------------------------------------------------------------------
+    def read_range(
+        self, digest: str, size: int, offset: int, nbytes: int, *, deadline: float
+    ) -> Iterator[bytes | memoryview]:
+        done = 0
+        for attempt in (1, 2):
+            spot = self._need_spots([digest], deadline).get(digest)
+            if spot is None:
+                raise BlobMissingError(f"{self._http.base_url} has no blob {digest}, or you may not read it", digest)
+            if not spot.urls:
+                yield from self._range_of_frame(digest, offset + done, nbytes - done, deadline)
+                return
+            try:
+                for url, start, length in _pieces_of(spot, offset + done, nbytes - done):
+                    for piece in self._object_range(url, start, length, deadline):
+                        done += len(piece)
+                        yield piece
+                return
+            except _Stale as error:
+                self._forget([digest])
+                if attempt == 2:
+                    raise UnavailableError(f"blob {digest} cannot be got: {error}") from None
+
+    def _range_of_frame(self, digest: str, offset: int, nbytes: int, deadline: float) -> Iterator[bytes]:
+        for _, data in self._read_frames([digest], deadline):
+            yield data[offset : offset + nbytes]
+            return
+        raise BlobMissingError(f"{self._http.base_url} has no blob {digest}, or you may not read it", digest)
+
+    def _object_range(self, url: str, offset: int, nbytes: int, deadline: float) -> Iterator[bytes]:
+        """Goes on after cuts. Raises _Stale, UnavailableError."""
+        backoff = _Tries(deadline)
+        done = 0
+        while done < nbytes:
+            came = False
+            headers = {"Range": f"bytes={offset + done}-{offset + nbytes - 1}", "Accept-Encoding": "identity"}
+            try:
+                with self._open(url, headers, backoff.silence_s()) as response:
+                    _check_range(response, offset + done)
+                    for piece in response.iter_raw():
+                        piece = piece[: nbytes - done]
+                        done += len(piece)
+                        came = True
+                        yield piece
+                if done < nbytes:
+                    raise UnavailableError(f"{_host(url)} ended an answer {nbytes - done:,} bytes early")
+            except UnavailableError as error:
+                if came:
+                    backoff.progressed()
+                backoff.wait(error)
+
+    def _open(self, url: str, headers: dict[str, str], silence_s: float) -> AbstractContextManager[httpx.Response]:
+        if "://" in url:
+            return self._http.elsewhere("GET", url, headers=headers, silence_s=silence_s)
+        return self._http.own(url, headers=headers, silence_s=silence_s)
+
+    # BlobStore ----------------------------------------------------------------------------------------------------
+    def _deadline(self) -> float:
+        return time.monotonic() + self._http.timeout_s
+
+    def try_size(self, digest: str) -> int | None:
+        """None, too, when our token may not read it."""
+        spot = self._need_spots([digest], self._deadline()).get(digest)
+        return None if spot is None else spot.size
+
+    def read(self, digest: str) -> bytes:
+        for attempt in (1, 2):
+            for _, data in self._read_frames([digest], self._deadline()):
+                if digest_bytes(data) == digest:
+                    return data
+                if attempt == 2:
+                    raise BadBlobError(f"{self._http.base_url} sends blob {digest} with other bytes", digest)
+            if attempt == 2:
+                break
+        raise BlobMissingError(f"{self._http.base_url} has no blob {digest}, or you may not read it", digest)
+
+    def read_page(self, digest: str) -> bytes:
+        return self.read(digest)
+
+    def open_blob(self, digest: str, content: Content | None = None) -> int:
+        """The whole blob, fetched to a file without a name; unchecked if it is larger than 1 MiB."""
+        size = self.try_size(digest)
+        if size is None:
+            raise BlobMissingError(f"{self._http.base_url} has no blob {digest}, or you may not read it", digest)
+        if size <= BLOCKS_ABOVE:
+            pieces: Iterator[bytes | memoryview] = iter([self.read(digest)])
+        else:
+            pieces = self.read_range(digest, size, 0, size, deadline=float("inf"))
+        try:
+            with tempfile.TemporaryFile(buffering=0) as file:
+                at = 0
+                for piece in pieces:
+                    write_all(file.fileno(), piece, at)
+                    at += len(piece)
+                return os.open(f"/proc/self/fd/{file.fileno()}", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            raise StorageError.wrap(error, f"fetching blob {digest}") from error
+
+    def begin(self, place: Place | None = None) -> RemoteBatch:
+        wanted = place or self._place
+        if wanted is None:
+            raise UsageError("blobs are sent to a project of a server; none was given")
+        return RemoteBatch(self._http, wanted)
+
+    def blobs(self) -> Iterator[tuple[str, int]]:
+        raise UsageError("a server's blobs cannot be listed from here")
+
+    def remove(self, digest: str) -> None:
+        raise UsageError("a server removes blobs by itself (`artfs gc` there)")
+
+
+class _Tries:
+    """Waits between the tries of one transfer, until its deadline. The count begins anew when something came."""
+
+    def __init__(self, deadline: float) -> None:
+        self._deadline = deadline
+        self._tried = 0
+
+    def silence_s(self) -> float:
+        return max(min(SILENCE_S, self._deadline - time.monotonic()), 0.05)
+
+    def progressed(self) -> None:
+        self._tried = 0
+
+    def wait(self, error: UnavailableError) -> None:
+        """Raises `error` when there is no time for another try."""
+        self._tried += 1
+        left = self._deadline - time.monotonic()
+        wait_s = Backoff(max(left, 0.0)).wait_s(self._tried, 0.0, random.random())  # noqa: S311
+        if wait_s is None:
+            raise error
+        time.sleep(wait_s)
+
+
+_JSON = {"Content-Type": "application/json"}
+
+
+def _left(deadline: float) -> float:
+    return max(min(deadline - time.monotonic(), 3600.0), 0.05)
+
+
+def _finish(reader: FrameReader) -> None:
+    try:
+        reader.finish()
+    except UsageError as error:
+        raise UnavailableError(f"an answer was cut: {error}") from None
+
+
+def _spot(blob: LocatedBlob, located: Located, asked_at: float) -> _Spot:
+    objects = [located.objects[index] for index in blob.objects]
+    until = asked_at + min((each.seconds for each in objects), default=3600.0) - _EARLY_S
+    return _Spot(tuple(each.url for each in objects), blob.size, blob.offset, blob.part_size, until)
+
+
+def _runs(blobs: list[tuple[int, int, str]]) -> Iterator[list[tuple[int, int, str]]]:
+    """Blobs of one object, sorted by offset, that one range may bring."""
+    run: list[tuple[int, int, str]] = []
+    for blob in blobs:
+        if run and (
+            blob[0] > run[-1][0] + run[-1][1] + NEAR or blob[0] + blob[1] - run[0][0] > RANGE_NBYTES
+        ):
+            yield run
+            run = []
+        run.append(blob)
+    if run:
+        yield run
+
+
+def _pieces_of(spot: _Spot, offset: int, nbytes: int) -> Iterator[tuple[str, int, int]]:
+    """(URL, offset in its object, bytes) that together are a range of the blob."""
+    if len(spot.urls) == 1:
+        yield spot.urls[0], spot.offset + offset, nbytes
+        return
+    end = offset + nbytes
+    while offset < end:
+        number, start = divmod(offset, spot.part_size)
+        length = min(spot.part_size - start, end - offset)
+        yield spot.urls[number], start, length
+        offset += length
+
+
+def _check_range(response: httpx.Response, offset: int) -> None:
+    status = response.status_code
+    if status == 206:
+        told = response.headers.get("content-range", "")
+        if told.startswith(f"bytes {offset}-"):
+            return
+        raise UnavailableError(f"another range came than was asked for: {told or 'none'}")
+    if status == 200 and offset == 0:
+        return
+    if status in AGAIN:
+        raise UnavailableError(f"{response.url.host} answers {status}")
+    raise _Stale(f"{response.url.host} answers {status}")
+
+
+def _host(url: str) -> str:
+    return url.partition("://")[2].partition("/")[0] or "the server"
+

@@ -1,0 +1,427 @@
+"""Sending blobs to a server: only those that its project has not, small ones many to a request, large ones in parts.
+
+Small blobs (up to 1 MiB) are read and hashed once and wait in memory, until enough are together to ask which of them are
+missing and to send those. Large files are hashed first, and read again while they are sent; the server reads what it
+got as well, so that bytes which changed in between are found. Nothing counts before `sync` has returned.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import stat
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+import httpx
+import msgspec
+
+from artfs.client.http import Http
+from artfs.errors import (
+    ArtfsError,
+    BadBlobError,
+    NotFoundError,
+    SourceChangedError,
+    StorageError,
+    UnavailableError,
+    UsageError,
+)
+from artfs.model.digests import BLOCKS_ABOVE, digest_bytes
+from artfs.model.records import Content
+from artfs.store.base import Place
+from artfs.store.verify import OnBytes, hash_file, read_small
+from artfs.wire.backoff import AGAIN, Backoff
+from artfs.wire.blobroutes import BEGIN_UPLOAD, FINISH_UPLOAD, MISSING_BLOBS, PARTS_DONE, STORE_BLOBS
+from artfs.wire.bodies import NoQuery
+from artfs.wire.errors import error_from
+from artfs.wire.frames import MEDIA_TYPE, encode_frames
+from artfs.wire.messages import (
+    BlobList,
+    FinishLine,
+    PartDone,
+    PartsDone,
+    Upload,
+    UploadPart,
+    UploadRequest,
+)
+
+GROUP_NBYTES = 8 * 1024 * 1024
+GROUP_COUNT = 2000
+"""Small blobs that are asked about, and sent, together."""
+
+AT_ONCE = 4
+"""Requests under way at once; so many groups of small blobs are in memory at the most."""
+
+PARTS_AT_ONCE = 4
+CHUNK = 1024 * 1024
+SILENCE_S = 30.0
+FINISH_SILENCE_S = 60.0
+"""The server tells how far it is every 5 s while it checks a blob."""
+
+
+class RemoteBatch:
+    """See artfs.store.base.StoreBatch. Thread-safe.
+
+    What was sent and is not named by a version stays with the server for its grace period; a batch that begins again does not
+    send it again.
+    """
+
+    def __init__(self, http: Http, place: Place) -> None:
+        self._http = http
+        self._where = {"entity": place[0], "project": place[1]}
+        self._lock = threading.Lock()
+        self._pending: dict[str, bytes] = {}
+        self._pending_nbytes = 0
+        self._told: set[str] = set()
+        self._futures: set[Future[None]] = set()
+        self._room = threading.BoundedSemaphore(AT_ONCE)
+        self._pool: ThreadPoolExecutor | None = None
+        self._parts_pool: ThreadPoolExecutor | None = None
+        self._stopped = threading.Event()
+
+    def __enter__(self) -> Self:
+        if self._pool is not None:
+            raise RuntimeError("a batch cannot be entered twice")
+        self._pool = ThreadPoolExecutor(AT_ONCE, "artfs-send")
+        self._parts_pool = ThreadPoolExecutor(PARTS_AT_ONCE, "artfs-parts")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stopped.set()
+        for pool in (self._pool, self._parts_pool):
+            if pool is not None:
+                pool.shutdown(cancel_futures=True)
+
+    # StoreBatch -------------------------------------------------------------------------------------------------
+    def put_bytes(self, data: bytes) -> str:
+        digest = digest_bytes(data)
+        if len(data) > BLOCKS_ABOVE:
+            raise UsageError(f"{len(data):,} bytes are no small blob: put a file")
+        self._add_small(digest, data)
+        return digest
+
+    def put_file(
+        self, path: str | os.PathLike[str], *, expect: Content | None = None, on_bytes: OnBytes | None = None
+    ) -> Content:
+        name = os.fspath(path)
+        fd = _open(name)
+        try:
+            before = os.fstat(fd)
+            if not stat.S_ISREG(before.st_mode):
+                raise UsageError(f"{name} is not a regular file")
+            if before.st_size <= BLOCKS_ABOVE:
+                data = read_small(fd, before.st_size)
+                content = Content(digest_bytes(data), len(data))
+            else:
+                data = None
+                content = hash_file(fd, before.st_size, on_bytes=on_bytes).content
+            _check_same(name, before, os.fstat(fd))
+        except SourceChangedError as error:
+            raise SourceChangedError(f"{name}: {error}") from None
+        except OSError as error:
+            raise StorageError.wrap(error, f"reading {name}") from error
+        finally:
+            os.close(fd)
+        if expect is not None and content != expect:
+            raise SourceChangedError(f"{name} changed since it was added")
+        if data is not None:
+            self._add_small(content.digest, data)
+            if on_bytes is not None:
+                on_bytes(len(data))
+        else:
+            self._add_large(_Large(name, content, _fingerprint(before)))
+        return content
+
+    def adopt_file(self, path: str | os.PathLike[str], content: Content, block_objects: tuple[bytes, ...]) -> None:
+        name = os.fspath(path)
+        fd = _open(name)
+        try:
+            status = os.fstat(fd)
+            if status.st_size != content.size:
+                raise SourceChangedError(
+                    f"{name} changed after it was hashed: {content.size} bytes became {status.st_size}"
+                )
+            if content.size > BLOCKS_ABOVE:
+                self._add_large(_Large(name, content, _fingerprint(status)))
+                return
+            data = read_small(fd, content.size)
+        except OSError as error:
+            raise StorageError.wrap(error, f"reading {name}") from error
+        finally:
+            os.close(fd)
+        if digest_bytes(data) != content.digest:
+            raise SourceChangedError(f"{name} changed after it was hashed")
+        self._add_small(content.digest, data)
+
+    def sync(self) -> None:
+        """Waits until the server has everything, checked."""
+        with self._lock:
+            self._flush()
+            futures = list(self._futures)
+        done, _ = wait(futures)
+        with self._lock:
+            self._futures.difference_update(done)
+        _raise_first(done)
+
+    # small blobs ------------------------------------------------------------------------------------------------
+    def _add_small(self, digest: str, data: bytes) -> None:
+        self._check_open()
+        with self._lock:
+            if digest in self._told:
+                return
+            self._told.add(digest)
+            self._pending[digest] = data
+            self._pending_nbytes += len(data)
+            if self._pending_nbytes >= GROUP_NBYTES or len(self._pending) >= GROUP_COUNT:
+                self._flush()
+
+    def _flush(self) -> None:
+        """With the lock."""
+        if not self._pending:
+            return
+        group, self._pending, self._pending_nbytes = self._pending, {}, 0
+        # Waits, with the lock, until a group before is sent: memory stays bounded, and other threads could only add to it.
+        self._room.acquire()
+        self._submit(self._send_group, group)
+
+    def _send_group(self, group: dict[str, bytes]) -> None:
+        try:
+            missing: BlobList = self._http.call(MISSING_BLOBS, self._where, body=BlobList(list(group)))
+            wanted = [(digest, group[digest]) for digest in missing.digests if digest in group]
+            if wanted:
+                self._http.exchange(
+                    STORE_BLOBS, self._where, content=b"".join(encode_frames(wanted)), headers={"Content-Type": MEDIA_TYPE}
+                )
+        finally:
+            self._room.release()
+
+    # large blobs ------------------------------------------------------------------------------------------------
+    def _add_large(self, large: _Large) -> None:
+        self._check_open()
+        with self._lock:
+            if large.content.digest in self._told:
+                return
+            self._told.add(large.content.digest)
+            self._submit(self._send_large, large)
+
+    def _send_large(self, large: _Large) -> None:
+        content = large.content
+        upload: Upload = self._http.call(
+            BEGIN_UPLOAD, self._where, body=UploadRequest(content.digest, content.size)
+        )
+        if not upload.id:
+            return
+        assert self._pool is not None and self._parts_pool is not None
+        # The server follows the parts as they come, so that little is left to check when the last one is there.
+        checked = _Checked()
+        finishing = threading.Thread(target=self._finish, args=(upload.id, large, checked), name="artfs-finish", daemon=True)
+        finishing.start()
+        try:
+            fd = _open(large.path)
+            try:
+                self._send_parts(upload, large, fd, checked)
+            finally:
+                os.close(fd)
+        except BaseException:
+            checked.given_up.set()
+            raise
+        finishing.join()
+        if checked.error is not None:
+            raise checked.error
+
+    def _send_parts(self, upload: Upload, large: _Large, fd: int, checked: _Checked) -> None:
+        assert self._parts_pool is not None
+        while upload.parts:
+            todo = {part.number: part for part in upload.parts}
+            if upload.checks:
+                # The bucket refuses wrong bytes by itself when it knows what is right.
+                want = [PartDone(number, _part_digest(fd, part, upload)) for number, part in todo.items()]
+                asked: Upload = self._http.call(PARTS_DONE, {"upload_id": upload.id}, body=PartsDone([], want))
+                todo = {part.number: part for part in asked.parts if part.number in todo}
+            flying = {
+                self._parts_pool.submit(self._send_part, part, upload, fd, checked): part.number
+                for part in todo.values()
+            }
+            sent: list[PartDone] = []
+            try:
+                while flying:
+                    done, _ = wait(flying, return_when=FIRST_COMPLETED)
+                    _raise_first(done)
+                    sent = [PartDone(flying.pop(future)) for future in done]
+                    upload = self._http.call(PARTS_DONE, {"upload_id": upload.id}, body=PartsDone(sent))
+            finally:
+                for future in flying:
+                    future.cancel()
+                wait(flying)
+            large.check(fd)
+
+    def _send_part(self, part: UploadPart, upload: Upload, fd: int, checked: _Checked) -> None:
+        offset = part.number * upload.part_size
+        headers = {**part.headers, "Content-Length": str(part.size), "Content-Type": "application/octet-stream"}
+        began = time.monotonic()
+        tried = 0
+        while True:
+            tried += 1
+            try:
+                self._put(part, headers, _read_part(fd, offset, part.size, self._go_on(checked)))
+                return
+            except UnavailableError as error:
+                wait_s = Backoff(self._http.timeout_s).wait_s(tried, time.monotonic() - began, random.random())  # noqa: S311
+                if wait_s is None or self._stopped.wait(wait_s):
+                    raise error
+
+    def _go_on(self, checked: _Checked) -> Callable[[], None]:
+        def go_on() -> None:
+            if self._stopped.is_set() or checked.error is not None:
+                raise _GivenUp
+
+        return go_on
+
+    def _put(self, part: UploadPart, headers: dict[str, str], content: Iterator[bytes]) -> None:
+        if "://" in part.url:
+            opened = self._http.elsewhere("PUT", part.url, headers=headers, content=content, silence_s=SILENCE_S)
+        else:
+            opened = self._http.own(part.url, method="PUT", headers=headers, content=content, silence_s=SILENCE_S)
+        with opened as response:
+            try:
+                text = response.read()[:500].decode("utf-8", "replace")
+            except httpx.HTTPError as error:
+                raise UnavailableError(f"a part of a blob was not taken: {error}") from error
+            status = response.status_code
+            if not response.is_success:
+                first = " ".join(text.split())[:200]
+                message = f"{response.url.host} refuses part {part.number} of a blob: {status} {first}"
+                raise UnavailableError(message) if status in AGAIN or status in (400, 403) else StorageError(message)
+
+    def _finish(self, upload_id: str, large: _Large, checked: _Checked) -> None:
+        tried = 0
+        lost_at = time.monotonic()
+        while not checked.given_up.is_set():
+            tried += 1
+            try:
+                for line in self._finish_lines(upload_id):
+                    tried, lost_at = 0, time.monotonic()
+                    if line.error is not None:
+                        checked.error = _told(error_from(line.error), large)
+                        return
+                    if line.done:
+                        return
+                raise UnavailableError("the server stopped checking a blob")
+            except UnavailableError as error:
+                wait_s = Backoff(self._http.timeout_s).wait_s(
+                    max(tried, 1), time.monotonic() - lost_at, random.random()  # noqa: S311
+                )
+                if wait_s is None:
+                    checked.error = error
+                    return
+                checked.given_up.wait(wait_s)
+            except ArtfsError as error:
+                checked.error = _told(error, large)
+                return
+
+    def _finish_lines(self, upload_id: str) -> Iterator[FinishLine]:
+        with self._http.stream(
+            FINISH_UPLOAD, {"upload_id": upload_id}, NoQuery(), silence_s=FINISH_SILENCE_S
+        ) as response:
+            for text in response.iter_lines():
+                if text.strip():
+                    try:
+                        yield msgspec.json.decode(text, type=FinishLine)
+                    except msgspec.MsgspecError as error:
+                        raise UnavailableError(f"the server says what cannot be understood: {error}") from None
+
+    # threads ----------------------------------------------------------------------------------------------------
+    def _check_open(self) -> None:
+        if self._pool is None or self._stopped.is_set():
+            raise RuntimeError("the batch is not open")
+
+    def _submit(self, call: Callable[..., None], *given: object) -> None:
+        """With the lock. What failed before is raised here already: there is no use in reading on."""
+        assert self._pool is not None
+        done = {future for future in self._futures if future.done()}
+        self._futures -= done
+        self._futures.add(self._pool.submit(call, *given))
+        _raise_first(done)
+
+
+@dataclass(frozen=True, slots=True)
+class _Large:
+    path: str
+    content: Content
+    fingerprint: tuple[int, ...]
+
+    def check(self, fd: int) -> None:
+        """Raises SourceChangedError when the file is not what was hashed."""
+        if _fingerprint(os.fstat(fd)) != self.fingerprint:
+            raise SourceChangedError(f"{self.path} changed while it was sent")
+
+
+class _Checked:
+    """How far the server is with checking."""
+
+    def __init__(self) -> None:
+        self.error: ArtfsError | None = None
+        self.given_up = threading.Event()
+
+
+class _GivenUp(Exception):
+    """Ends the transfer of a part after another failure. Nobody sees it."""
+
+
+def _told(error: ArtfsError, large: _Large) -> ArtfsError:
+    if isinstance(error, BadBlobError):
+        return SourceChangedError(f"{large.path} changed while it was sent ({error})")
+    return error
+
+
+def _raise_first(done: set[Future[None]]) -> None:
+    errors = [error for future in done if not future.cancelled() and (error := future.exception()) is not None]
+    for error in errors:
+        if not isinstance(error, _GivenUp):
+            raise error
+    if errors:
+        raise errors[0]
+
+
+def _open(name: str) -> int:
+    try:
+        return os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except FileNotFoundError:
+        raise NotFoundError(f"there is no file {name}") from None
+    except OSError as error:
+        raise StorageError.wrap(error, f"opening {name}") from error
+
+
+def _fingerprint(status: os.stat_result) -> tuple[int, ...]:
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _check_same(name: str, before: os.stat_result, after: os.stat_result) -> None:
+    if _fingerprint(before) != _fingerprint(after):
+        raise SourceChangedError("the file changed while it was read")
+
+
+def _read_part(fd: int, offset: int, size: int, go_on: Callable[[], None]) -> Iterator[bytes]:
+    end = offset + size
+    while offset < end:
+        go_on()
+        data = os.pread(fd, min(CHUNK, end - offset), offset)
+        if not data:
+            raise SourceChangedError("the file became shorter while it was sent")
+        offset += len(data)
+        yield data
+
+
+def _part_digest(fd: int, part: UploadPart, upload: Upload) -> str:
+    hasher = hashlib.sha256()
+    for data in _read_part(fd, part.number * upload.part_size, part.size, lambda: None):
+        hasher.update(data)
+    return hasher.hexdigest()

@@ -1,0 +1,106 @@
+"""From a method and a raw path to an endpoint. Pure.
+
+Parts of a path are decoded one by one, after it was taken apart at its slashes: `%2F` in a name is no slash.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import parse_qsl, unquote_to_bytes
+
+import msgspec
+
+from artfs.errors import InvalidArgumentError, NotFoundError
+from artfs.server.calls import Endpoint
+from artfs.wire import bodies
+from artfs.wire.routes import argument_type
+
+_NUMBER = re.compile(r"0|[1-9][0-9]{0,17}")
+_MAX_PAIRS = 1000
+
+
+@dataclass(slots=True)
+class _Node:
+    fixed: dict[str, _Node] = field(default_factory=dict)
+    free: _Node | None = None
+    endpoints: dict[str, Endpoint] = field(default_factory=dict)
+
+
+class Matcher:
+    def __init__(self, endpoints: Iterable[Endpoint]) -> None:
+        self._root = _Node()
+        for endpoint in endpoints:
+            node = self._root
+            for part in endpoint.route.path.strip("/").split("/"):
+                if part.startswith("{"):
+                    node.free = node.free or _Node()
+                    node = node.free
+                else:
+                    node = node.fixed.setdefault(part, _Node())
+            assert endpoint.route.method not in node.endpoints, endpoint.route
+            node.endpoints[endpoint.route.method] = endpoint
+
+    def find(self, method: str, raw_path: bytes) -> tuple[Endpoint, dict[str, Any]] | tuple[None, list[str]]:
+        """The endpoint and its arguments; or None and the methods that the path does have. Raises NotFoundError for a path that
+        is none of ours."""
+        parts = [_decoded(part) for part in raw_path.removeprefix(b"/").split(b"/")]
+        found = self._walk(self._root, parts, 0, [])
+        if found is None:
+            raise NotFoundError("there is no such call; /v1/openapi.json describes those that there are")
+        node, values = found
+        endpoint = node.endpoints.get(method)
+        if endpoint is None:
+            return None, sorted(node.endpoints)
+        arguments: dict[str, Any] = {}
+        for name, value in zip(endpoint.route.arguments, values, strict=True):
+            if argument_type(name) is int:
+                if _NUMBER.fullmatch(value) is None:
+                    raise NotFoundError(f"{name} is a number, not {value[:40]!r}")
+                arguments[name] = int(value)
+            else:
+                arguments[name] = value
+        return endpoint, arguments
+
+    def _walk(self, node: _Node, parts: list[str], at: int, values: list[str]) -> tuple[_Node, list[str]] | None:
+        if at == len(parts):
+            return (node, values) if node.endpoints else None
+        fixed = node.fixed.get(parts[at])
+        if fixed is not None and (found := self._walk(fixed, parts, at + 1, values)) is not None:
+            return found
+        if node.free is not None and parts[at]:
+            return self._walk(node.free, parts, at + 1, [*values, parts[at]])
+        return None
+
+
+def _decoded(part: bytes) -> str:
+    try:
+        return unquote_to_bytes(part).decode("utf-8", "surrogatepass")
+    except UnicodeDecodeError:
+        raise NotFoundError("there is no such call: its path is no UTF-8") from None
+
+
+def read_query(query_string: bytes, kind: type[bodies.Query]) -> bodies.Query:
+    """Raises InvalidArgumentError."""
+    try:
+        pairs = parse_qsl(
+            query_string.decode("ascii"), keep_blank_values=True, strict_parsing=bool(query_string), encoding="utf-8",
+            errors="surrogatepass", max_num_fields=_MAX_PAIRS,
+        )
+    except ValueError:
+        raise InvalidArgumentError("the query cannot be read") from None
+    values: dict[str, Any] = {}
+    lists = {info.name for info in msgspec.structs.fields(kind) if isinstance(info.default_factory, type)}
+    for name, value in pairs:
+        if name in lists:
+            values.setdefault(name, []).append(value)
+        elif name in values:
+            raise InvalidArgumentError(f"{name[:40]!r} stands in the query twice")
+        else:
+            values[name] = value
+    try:
+        return msgspec.convert(values, kind, strict=False)
+    except msgspec.ValidationError as error:
+        raise InvalidArgumentError(f"bad query: {error}") from None

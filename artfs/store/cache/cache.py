@@ -1,0 +1,475 @@
+"""The cache's files: taking blobs in, finding them, making room. See the package for what lies where."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import stat
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from artfs.errors import BadBlobError, SourceChangedError, StorageError
+from artfs.model.blocklist import HASHES_PER_BLOCK, BlockList
+from artfs.model.digests import check_digest, digest_bytes
+from artfs.store.cache.index import CacheIndex, Pin
+from artfs.store.cache.partial import Partial
+from artfs.store.linux import make_folder
+from artfs.store.verify import OnBytes, digest_file
+
+log = logging.getLogger(__name__)
+
+_MIB = 1024 * 1024
+_CREDIT = 64 * _MIB
+"""Bytes that are taken in before the room is looked at again; each process may be ahead of its limit by as much."""
+_SLACK = 0.95
+"""Eviction goes on until so much of the limit is used, so that it is not needed again at once."""
+_NOTES = 512
+_EVICTED = 200
+"""Files that are locked and removed together."""
+_FLUSH_S = 5.0
+_STALE_S = 60.0
+"""A file that is half-written for so long belongs to a process that was killed."""
+_WRITING = 0o200
+_WHOLE = 0o444
+_PINNED_FOR_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class CacheStatus:
+    """Bytes and numbers of blobs: `nbytes`, `count` of all, `pinned_nbytes`, `pinned_count` of those that are pinned.
+    `limit`: what all but the pinned may take. `free`: of the disk; `floor`: what is left free of it."""
+
+    path: str
+    nbytes: int
+    count: int
+    pinned_nbytes: int
+    pinned_count: int
+    limit: int
+    free: int
+    floor: int
+
+
+class Cache:
+    """See artfs.store.cache. Thread-safe; any number of processes may use one folder.
+
+    Arguments:
+        root: the folder; made (0700) with its parts when missing.
+        size: bytes that it may take, without what is pinned; None: a fifth of its file system.
+        floor: bytes that it leaves free on its file system; None: a twentieth of it, at most 10 GiB.
+    Raises StorageError when the folder cannot be made.
+    """
+
+    def __init__(self, root: Path, *, size: int | None = None, floor: int | None = None) -> None:
+        self.root = Path(root).absolute()
+        self._blobs = f"{self.root}/blobs"
+        self._partial = f"{self.root}/partial"
+        try:
+            for path in (str(self.root), self._blobs, self._partial):
+                make_folder(path)
+            disk = os.statvfs(self.root)
+        except OSError as error:
+            raise StorageError.wrap(error, f"making the cache {self.root}") from error
+        whole = disk.f_blocks * disk.f_frsize
+        self.limit = whole // 5 if size is None else size
+        self.floor = min(whole // 20, 10 * 1024 * _MIB) if floor is None else floor
+        self.index = CacheIndex(f"{self.root}/index.db")
+        self._lock = threading.Lock()
+        self._room_lock = threading.Lock()
+        self._credit = 0
+        self._is_full_until = 0.0
+        self._added: dict[str, bool] = {}
+        self._touched: set[str] = set()
+        self._flushed_at = time.monotonic()
+        self._pinned: tuple[float, int] = (-_PINNED_FOR_S, 0)
+        if self.index.is_new and os.listdir(self._blobs):
+            self.rescan()
+
+    def path_of(self, digest: str) -> Path:
+        """Where a complete blob is, or would be."""
+        return Path(self._path(digest))
+
+    def _path(self, digest: str) -> str:
+        check_digest(digest)
+        return f"{self._blobs}/{digest[:2]}/{digest}"
+
+    # complete blobs ---------------------------------------------------------------------------------------------
+    def try_open(self, digest: str) -> int | None:
+        """A descriptor of the complete blob, which the caller closes; eviction leaves it alone until then. Its bytes are
+        unchecked. None: it is not here. Raises StorageError."""
+        try:
+            fd = os.open(self._path(digest), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except (FileNotFoundError, PermissionError):
+            return None  # PermissionError: one that is being written
+        except OSError as error:
+            raise StorageError.wrap(error, f"opening the cached blob {digest}") from error
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            if stat.S_IMODE(os.fstat(fd).st_mode) & 0o400:
+                self._touched.add(digest)
+                return fd
+        except BlockingIOError:
+            pass  # it is being evicted
+        except BaseException:
+            os.close(fd)
+            raise
+        os.close(fd)
+        return None
+
+    def try_read(self, digest: str) -> bytes | None:
+        """All bytes of a complete blob, unchecked; None: it is not here. Raises StorageError."""
+        fd = self.try_open(digest)
+        if fd is None:
+            return None
+        try:
+            with open(fd, "rb", buffering=0) as stream:
+                return stream.readall()
+        except OSError as error:
+            raise StorageError.wrap(error, f"reading the cached blob {digest}") from error
+
+    def has(self, digest: str) -> bool:
+        """Whether the complete blob is here, as far as its name says."""
+        try:
+            return bool(os.stat(self._path(digest)).st_mode & 0o400)
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            raise StorageError.wrap(error, f"looking for the cached blob {digest}") from error
+
+    def put(self, digest: str, data: bytes | memoryview) -> bool:
+        """The door for whole blobs: raises BadBlobError unless `data` has that digest. False: there is no room (or the
+        disk refuses), nothing was kept."""
+        if digest_bytes(data) != digest:
+            raise BadBlobError(f"blob {digest} came wrong: its {len(data)} bytes have another digest", digest)
+        if not self.make_room(len(data)):
+            return False
+        path = self._path(digest)
+        try:
+            fd = self._create(path)
+            if fd is None:
+                return True
+            try:
+                done = os.write(fd, data)
+                while done < len(data):
+                    done += os.write(fd, memoryview(data)[done:])
+                os.fchmod(fd, _WHOLE)
+            except BaseException:
+                with suppress(OSError):
+                    os.unlink(path)
+                raise
+            finally:
+                os.close(fd)
+        except OSError as error:
+            self._refused(error, digest)
+            return False
+        self._note(digest, True)
+        return True
+
+    def _create(self, path: str) -> int | None:
+        """None: somebody else has it, or is at it."""
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+        for _ in range(3):
+            try:
+                return os.open(path, flags, _WRITING)
+            except FileNotFoundError:
+                with suppress(FileExistsError):
+                    os.mkdir(os.path.dirname(path), 0o700)
+            except FileExistsError:
+                with suppress(FileNotFoundError):
+                    status = os.stat(path)
+                    if status.st_mode & 0o400 or time.time() - status.st_mtime < _STALE_S:
+                        return None
+                    os.unlink(path)
+        return None
+
+    def _refused(self, error: OSError, digest: str) -> None:
+        """The disk said no: what was fetched is used all the same, and nothing is kept for a while."""
+        log.warning("%s", StorageError.wrap(error, f"caching blob {digest}"))
+        self._is_full_until = time.monotonic() + _FLUSH_S
+
+    def discard(self, digest: str) -> None:
+        """Removes a complete blob that was found wrong. Not there is fine."""
+        with suppress(StorageError):
+            self.index.remove([digest])
+        with suppress(FileNotFoundError):
+            os.unlink(self._path(digest))
+
+    # large blobs ------------------------------------------------------------------------------------------------
+    def open_partial(self, digest: str, blocks: str, top: BlockList) -> Partial:
+        """What is here of a large blob. `top`: the block list of that digest, checked. The caller closes it; eviction
+        leaves it alone until then. Raises StorageError."""
+        partial = Partial(f"{self._partial}/{check_digest(digest)}", digest, blocks, top)
+        self._note(digest, False)
+        return partial
+
+    def keep_block(self, partial: Partial, index: int, data: bytes | memoryview) -> bool:
+        """Keeps a block that `partial.check` found right. False: there is no room (or the disk refuses)."""
+        if not self.make_room(len(data)):
+            return False
+        try:
+            partial.write(index, data)
+        except OSError as error:
+            self._refused(error, partial.digest)
+            return False
+        self._note(partial.digest, False)
+        return True
+
+    def promote(self, partial: Partial, *, on_bytes: OnBytes | None = None) -> bool:
+        """Makes a blob of which every block is here a complete one, when its SHA-256 is right. False: it is not complete,
+        or gone. Raises BadBlobError when the digest is wrong, and then has dropped all of it; OSError."""
+        if not partial.is_complete:
+            return False
+        try:
+            digest = digest_file(partial.fd, partial.size, on_bytes=on_bytes)
+        except SourceChangedError:
+            digest = ""
+        if digest != partial.digest:
+            # Single blocks may have been torn by a power cut before anybody looked at them.
+            bad = [index for index in range(partial.count) if not self._is_right(partial, index)]
+            if bad:
+                log.warning("%d blocks of the cached blob %s were damaged; they are fetched again", len(bad), partial.digest)
+                partial.drop(bad)
+                return False
+            self._remove_partial(partial.path)
+            raise BadBlobError(
+                f"blob {partial.digest} is not what it is called, although every block fits its block list; whoever "
+                f"logged it, or the server, lied",
+                partial.digest,
+            )
+        target = self._path(partial.digest)
+        if partial.lower:
+            with suppress(LookupError):
+                self.put(partial.lower, partial.all_hashes())
+        with suppress(FileExistsError):
+            os.mkdir(os.path.dirname(target), 0o700)
+        os.fchmod(partial.fd, _WHOLE)
+        try:
+            os.rename(partial.path, target)
+        except FileNotFoundError:
+            return False
+        with suppress(FileNotFoundError):
+            os.unlink(f"{partial.path}.map")
+        self._note(partial.digest, True)
+        return True
+
+    def _is_right(self, partial: Partial, index: int) -> bool:
+        try:
+            partial.check(index, partial.read(index))
+        except (BadBlobError, LookupError, OSError):
+            return False
+        return True
+
+    def demote(self, digest: str, blocks: str, top: BlockList, hashes: bytes, bad: list[int]) -> Partial:
+        """Makes a complete blob, of which the blocks `bad` were found wrong, a partial one without them. `hashes`: of all
+        its blocks, checked. Raises StorageError."""
+        path = f"{self._partial}/{check_digest(digest)}"
+        try:
+            with suppress(FileNotFoundError):
+                os.chmod(self._path(digest), 0o600)
+                os.rename(self._path(digest), path)
+        except OSError as error:
+            raise StorageError.wrap(error, f"mending the cached blob {digest}") from error
+        partial = self.open_partial(digest, blocks, top)
+        for page in range(-(-partial.count // HASHES_PER_BLOCK)):
+            offset, nbytes = partial.page_span(page)
+            partial.put_hashes(page, hashes[offset : offset + nbytes])
+        partial.mark_all()
+        partial.drop(bad)
+        return partial
+
+    def _remove_partial(self, path: str) -> None:
+        with suppress(StorageError):
+            self.index.remove([os.path.basename(path)])
+        for end in (".map", ""):
+            with suppress(FileNotFoundError):
+                os.unlink(path + end)
+
+    # room -------------------------------------------------------------------------------------------------------
+    def make_room(self, nbytes: int) -> bool:
+        """Whether so many bytes may be taken in, after eviction where it is needed."""
+        with self._room_lock:
+            if self._credit >= nbytes:
+                self._credit -= nbytes
+                return True
+            if time.monotonic() < self._is_full_until:
+                return False
+            try:
+                self._credit = self._look_for_room(nbytes)
+            except (StorageError, OSError) as error:
+                log.warning("the cache cannot tell how much room there is: %s", error)
+                self._credit = 0
+            if self._credit < nbytes:
+                self._credit = 0
+                self._is_full_until = time.monotonic() + 1.0
+                return False
+            self._credit -= nbytes
+            return True
+
+    def _look_for_room(self, nbytes: int) -> int:
+        self.flush()
+        room = self._room()
+        wanted = nbytes + min(_CREDIT, self.limit // 16)
+        if room < wanted:
+            self.evict(wanted - room + int(self.limit * (1 - _SLACK)))
+            room = self._room()
+        return min(room, wanted)
+
+    def _room(self) -> int:
+        disk = os.statvfs(self.root)
+        free = disk.f_bavail * disk.f_frsize - self.floor
+        return min(free, self.limit - (self.index.totals()[0] - self._pinned_nbytes()))
+
+    def _pinned_nbytes(self) -> int:
+        when, nbytes = self._pinned
+        if time.monotonic() - when >= _PINNED_FOR_S:
+            nbytes = self.index.pinned_totals()[0]
+            self._pinned = (time.monotonic(), nbytes)
+        return nbytes
+
+    def evict(self, nbytes: int, on_blob: Callable[[int], None] | None = None) -> int:
+        """Removes what was not used for longest, but nothing that is pinned or open, until `nbytes` are free that were
+        not, or nothing is left; how many bytes that were. `on_blob`: told the bytes of each."""
+        self.flush()
+        freed = skipped = 0
+        while freed < nbytes:
+            rows = self.index.oldest(_EVICTED, skipped)
+            if not rows:
+                break
+            with ExitStack() as locks:
+                going = []
+                for row in rows:
+                    if freed >= nbytes:
+                        break
+                    path = self._path(row.digest) if row.complete else f"{self._partial}/{row.digest}"
+                    if not _try_lock(path, locks):
+                        skipped += 1
+                        continue
+                    going.append((row, path))
+                    freed += row.nbytes
+                # The rows first, while nobody can use the files: who takes the same blob in afterwards gets a new row.
+                self.index.remove(row.digest for row, _ in going)
+                for row, path in going:
+                    for end in ("",) if row.complete else (".map", ""):
+                        with suppress(FileNotFoundError):
+                            os.unlink(path + end)
+                    if on_blob is not None:
+                        on_blob(row.nbytes)
+        return freed
+
+    # notes ------------------------------------------------------------------------------------------------------
+    def touch(self, digest: str) -> None:
+        """It was used just now."""
+        self._touched.add(digest)
+
+    def _note(self, digest: str, complete: bool) -> None:
+        """It came, or grew."""
+        with self._lock:
+            self._added[digest] = complete
+            due = len(self._added) >= _NOTES or time.monotonic() - self._flushed_at > _FLUSH_S
+        if due:
+            try:
+                self.flush()
+            except StorageError as error:
+                log.warning("%s", error)
+
+    def flush(self) -> None:
+        """Writes down what came and what was used. Raises StorageError; then it is tried again later."""
+        with self._lock:
+            added, self._added = self._added, {}
+            touched, self._touched = self._touched, set()
+            self._flushed_at = time.monotonic()
+        try:
+            if added:
+                self.index.add(self._measured(added))
+            if rest := touched.difference(added):
+                self.index.touch(rest)
+        except StorageError:
+            with self._lock:
+                self._added = {**added, **self._added}
+            raise
+
+    def _measured(self, added: dict[str, bool]) -> Iterator[tuple[str, int, bool]]:
+        for digest, complete in added.items():
+            path = self._path(digest) if complete else f"{self._partial}/{digest}"
+            with suppress(FileNotFoundError):
+                status = os.stat(path)
+                yield digest, status.st_size if complete else status.st_blocks * 512, complete
+
+    def rescan(self) -> None:
+        """Makes the index anew from the files. Raises StorageError, OSError."""
+        found = []
+        for path, complete in self.files():
+            with suppress(FileNotFoundError):
+                status = os.stat(path)
+                size = status.st_size if complete else status.st_blocks * 512
+                found.append((os.path.basename(path), size, int(status.st_mtime), complete))
+        self.index.replace_all(found)
+
+    def files(self) -> Iterator[tuple[str, bool]]:
+        """(path, complete) of each blob's file."""
+        for fan in sorted(os.listdir(self._blobs)):
+            for name in sorted(os.listdir(f"{self._blobs}/{fan}")):
+                if len(name) == 64:
+                    yield f"{self._blobs}/{fan}/{name}", True
+        for name in sorted(os.listdir(self._partial)):
+            if len(name) == 64:
+                yield f"{self._partial}/{name}", False
+
+    # the whole --------------------------------------------------------------------------------------------------
+    def status(self) -> CacheStatus:
+        """Raises StorageError."""
+        self.flush()
+        nbytes, count = self.index.totals()
+        pinned_nbytes, pinned_count = self.index.pinned_totals()
+        disk = os.statvfs(self.root)
+        return CacheStatus(
+            str(self.root), nbytes, count, pinned_nbytes, pinned_count, self.limit,
+            disk.f_bavail * disk.f_frsize, self.floor,
+        )
+
+    # pins -------------------------------------------------------------------------------------------------------
+    def pins(self) -> list[Pin]:
+        """By server and name."""
+        return self.index.pins()
+
+    def pin(self, server: str, name: str, root: str, digests: Iterable[str]) -> Pin:
+        """Has eviction leave `digests` alone, whether they are here yet or not, until `unpin`. A pin of that name before
+        gives up what it kept. `root`: the tree that was meant. Raises StorageError."""
+        self._pinned = (-_PINNED_FOR_S, 0)
+        return self.index.pin(server, name, root, digests)
+
+    def unpin(self, server: str, name: str) -> bool:
+        """Whether there was such a pin. Raises StorageError."""
+        self._pinned = (-_PINNED_FOR_S, 0)
+        return self.index.unpin(server, name)
+
+    def close(self) -> None:
+        with suppress(StorageError):
+            self.flush()
+        self.index.close()
+
+    def __enter__(self) -> Cache:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+
+def _try_lock(path: str, locks: ExitStack) -> bool:
+    """Whether nobody uses the file (or it is gone); it stays so until `locks` are given back."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    locks.callback(os.close, fd)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

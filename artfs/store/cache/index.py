@@ -1,0 +1,270 @@
+"""What the cache knows of its files: sizes, last uses, pins. An SQLite database that all processes share.
+
+It may be behind the files (a process was killed between the two) and it may be lost; `Cache.rescan` makes it anew. So it decides
+what is evicted and what is told, never what is read. Errors of SQLite are StorageErrors: whoever only notes something
+passes over them.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+
+from artfs.errors import StorageError
+
+BUSY_TIMEOUT_S = 10.0
+_VERSION = 1
+
+_TABLES = """
+CREATE TABLE blobs (
+    digest BLOB PRIMARY KEY,       -- raw SHA-256
+    nbytes INTEGER NOT NULL,       -- that it takes on the disk, as far as is known
+    used_at INTEGER NOT NULL,      -- seconds since 1970; of a use, at most TOUCH_S old
+    complete INTEGER NOT NULL      -- 0: a partial one
+) WITHOUT ROWID;
+CREATE INDEX by_use ON blobs (used_at);
+CREATE TABLE total (nbytes INTEGER NOT NULL, count INTEGER NOT NULL);
+INSERT INTO total VALUES (0, 0);
+CREATE TRIGGER added AFTER INSERT ON blobs BEGIN
+    UPDATE total SET nbytes = nbytes + new.nbytes, count = count + 1; END;
+CREATE TRIGGER removed AFTER DELETE ON blobs BEGIN
+    UPDATE total SET nbytes = nbytes - old.nbytes, count = count - 1; END;
+CREATE TRIGGER resized AFTER UPDATE OF nbytes ON blobs BEGIN
+    UPDATE total SET nbytes = nbytes + new.nbytes - old.nbytes; END;
+CREATE TABLE pins (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    server TEXT NOT NULL,          -- its URL
+    name TEXT NOT NULL,            -- entity/project/collection:alias
+    root BLOB NOT NULL,            -- the tree that was pinned last
+    pinned_at INTEGER NOT NULL,
+    UNIQUE (server, name)
+);
+CREATE TABLE pinned (
+    digest BLOB NOT NULL,
+    pin INTEGER NOT NULL REFERENCES pins (id) ON DELETE CASCADE,
+    PRIMARY KEY (digest, pin)
+) WITHOUT ROWID;
+CREATE INDEX by_pin ON pinned (pin);
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One blob. `nbytes` on the disk; `used_at` in seconds since 1970."""
+
+    digest: str
+    nbytes: int
+    used_at: int
+    complete: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Pin:
+    """`name` is what was asked for ("entity/project/collection:alias"), `root` the tree that it meant last."""
+
+    id: int
+    server: str
+    name: str
+    root: str
+    pinned_at: int
+
+
+class CacheIndex:
+    """Thread-safe. A damaged or strange database is put aside and an empty one made; `is_new` says so."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self._pid = os.getpid()
+        self.is_new = False
+        try:
+            self._connection = self._open()
+        except sqlite3.DatabaseError as error:
+            if isinstance(error, sqlite3.OperationalError):
+                raise self._refused("opening", error) from error
+            for end in ("", "-wal", "-shm"):
+                with suppress(FileNotFoundError):
+                    os.replace(f"{path}{end}", f"{path}.damaged{end}")
+            self._connection = self._open()
+
+    def _open(self) -> sqlite3.Connection:
+        made = not os.path.exists(self._path)
+        connection = sqlite3.connect(
+            self._path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
+        )
+        try:
+            os.chmod(self._path, 0o600)
+            connection.execute("PRAGMA journal_mode=WAL")
+            # It may be lost, so nothing waits for the disk.
+            connection.execute("PRAGMA synchronous=OFF")
+            connection.execute("PRAGMA foreign_keys=ON")
+            if connection.execute("PRAGMA user_version").fetchone()[0] != _VERSION:
+                connection.execute("BEGIN IMMEDIATE")
+                version = connection.execute("PRAGMA user_version").fetchone()[0]
+                if version == 0:
+                    for statement in _statements(_TABLES):
+                        connection.execute(statement)
+                    connection.execute(f"PRAGMA user_version={_VERSION}")
+                    self.is_new = True
+                elif version != _VERSION:
+                    raise sqlite3.DatabaseError(f"version {version} is not known")
+                connection.execute("COMMIT")
+        except BaseException:
+            connection.close()
+            raise
+        self.is_new = self.is_new or made
+        return connection
+
+    def _refused(self, doing: str, error: sqlite3.Error) -> StorageError:
+        return StorageError(f"{doing} the cache's index {self._path} failed: {error}")
+
+    @contextmanager
+    def _transaction(self, doing: str) -> Iterator[sqlite3.Connection]:
+        try:
+            with self._lock:
+                self._connection.execute("BEGIN IMMEDIATE")
+                try:
+                    yield self._connection
+                except BaseException:
+                    self._connection.execute("ROLLBACK")
+                    raise
+                self._connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            raise self._refused(doing, error) from error
+
+    def _query(self, sql: str, given: Sequence[object] = ()) -> list[tuple[object, ...]]:
+        try:
+            with self._lock:
+                return self._connection.execute(sql, given).fetchall()
+        except sqlite3.Error as error:
+            raise self._refused("reading", error) from error
+
+    def add(self, blobs: Iterable[tuple[str, int, bool]]) -> None:
+        """(digest, bytes on the disk, complete) of files that are there now; what was said of them before is replaced."""
+        now = int(time.time())
+        rows = [(bytes.fromhex(digest), nbytes, now, int(complete)) for digest, nbytes, complete in blobs]
+        with self._transaction("writing to") as connection:
+            connection.executemany(
+                "INSERT INTO blobs VALUES (?, ?, ?, ?) ON CONFLICT (digest) DO UPDATE SET "
+                "nbytes = excluded.nbytes, used_at = excluded.used_at, complete = excluded.complete",
+                rows,
+            )
+
+    def touch(self, digests: Iterable[str]) -> None:
+        now = int(time.time())
+        with self._transaction("writing to") as connection:
+            connection.executemany(
+                "UPDATE blobs SET used_at = ? WHERE digest = ?", [(now, bytes.fromhex(digest)) for digest in digests]
+            )
+
+    def remove(self, digests: Iterable[str]) -> None:
+        with self._transaction("writing to") as connection:
+            connection.executemany(
+                "DELETE FROM blobs WHERE digest = ?", [(bytes.fromhex(digest),) for digest in digests]
+            )
+
+    def totals(self) -> tuple[int, int]:
+        """(bytes, blobs) of all."""
+        ((nbytes, count),) = self._query("SELECT nbytes, count FROM total")
+        assert isinstance(nbytes, int) and isinstance(count, int)
+        return nbytes, count
+
+    def pinned_totals(self) -> tuple[int, int]:
+        """(bytes, blobs) of those that are pinned and here."""
+        ((nbytes, count),) = self._query(
+            "SELECT coalesce(sum(nbytes), 0), count(*) FROM blobs WHERE digest IN (SELECT digest FROM pinned)"
+        )
+        assert isinstance(nbytes, int) and isinstance(count, int)
+        return nbytes, count
+
+    def oldest(self, limit: int, skip: int = 0) -> list[Row]:
+        """The blobs that were not used for longest, without pinned ones and without the first `skip`."""
+        found = self._query(
+            "SELECT digest, nbytes, used_at, complete FROM blobs "
+            "WHERE NOT EXISTS (SELECT 1 FROM pinned WHERE pinned.digest = blobs.digest) "
+            "ORDER BY used_at, digest LIMIT ? OFFSET ?",
+            (limit, skip),
+        )
+        return [_row(row) for row in found]
+
+    def blobs(self) -> list[Row]:
+        return [_row(row) for row in self._query("SELECT digest, nbytes, used_at, complete FROM blobs")]
+
+    def replace_all(self, blobs: Iterable[tuple[str, int, int, bool]]) -> None:
+        """(digest, bytes, used at, complete) of all files there are; last uses that are known stay."""
+        with self._transaction("writing to") as connection:
+            known = dict(connection.execute("SELECT digest, used_at FROM blobs").fetchall())
+            connection.execute("DELETE FROM blobs")
+            connection.execute("UPDATE total SET nbytes = 0, count = 0")
+            rows = []
+            for digest, nbytes, used_at, complete in blobs:
+                raw = bytes.fromhex(digest)
+                rows.append((raw, nbytes, known.get(raw, used_at), int(complete)))
+            connection.executemany("INSERT OR REPLACE INTO blobs VALUES (?, ?, ?, ?)", rows)
+
+    # pins -------------------------------------------------------------------------------------------------------
+    def pin(self, server: str, name: str, root: str, digests: Iterable[str]) -> Pin:
+        """Keeps `digests` for as long as the pin is there. A pin of that name gives up what it kept before."""
+        now = int(time.time())
+        with self._transaction("writing to") as connection:
+            connection.execute(
+                "INSERT INTO pins (server, name, root, pinned_at) VALUES (?, ?, ?, ?) ON CONFLICT (server, name) "
+                "DO UPDATE SET root = excluded.root, pinned_at = excluded.pinned_at",
+                (server, name, bytes.fromhex(root), now),
+            )
+            number = connection.execute(
+                "SELECT id FROM pins WHERE server = ? AND name = ?", (server, name)
+            ).fetchone()[0]
+            connection.execute("DELETE FROM pinned WHERE pin = ?", (number,))
+            connection.executemany(
+                "INSERT OR IGNORE INTO pinned VALUES (?, ?)", ((bytes.fromhex(digest), number) for digest in digests)
+            )
+        return Pin(number, server, name, root, now)
+
+    def unpin(self, server: str, name: str) -> bool:
+        """Whether there was such a pin."""
+        with self._transaction("writing to") as connection:
+            return bool(
+                connection.execute("DELETE FROM pins WHERE server = ? AND name = ?", (server, name)).rowcount
+            )
+
+    def pins(self) -> list[Pin]:
+        return [
+            Pin(int(str(number)), str(server), str(name), _hex(root), int(str(when)))
+            for number, server, name, root, when in self._query(
+                "SELECT id, server, name, root, pinned_at FROM pins ORDER BY server, name"
+            )
+        ]
+
+    def is_pinned(self, digest: str) -> bool:
+        return bool(self._query("SELECT 1 FROM pinned WHERE digest = ? LIMIT 1", (bytes.fromhex(digest),)))
+
+    def close(self) -> None:
+        with self._lock:
+            if self._pid == os.getpid():
+                self._connection.close()
+
+
+def _row(row: tuple[object, ...]) -> Row:
+    digest, nbytes, used_at, complete = row
+    return Row(_hex(digest), int(str(nbytes)), int(str(used_at)), bool(complete))
+
+
+def _hex(raw: object) -> str:
+    assert isinstance(raw, bytes)
+    return raw.hex()
+
+
+def _statements(script: str) -> Iterator[str]:
+    """The statements of a script (executescript would commit the transaction)."""
+    part = ""
+    for line in script.strip().splitlines():
+        part += line + "\n"
+        if sqlite3.complete_statement(part):
+            yield part
+            part = ""

@@ -1,0 +1,289 @@
+"""A large blob of which some blocks are here: a sparse file and a map.
+
+The map is shared memory between all processes that have the blob open:
+
+    0      16 bytes   b"artfs map 1\\n", padded with NULs
+    16     8 bytes    size of the blob, big-endian
+    24     32 bytes   raw digest of its block list's top
+    56     8 bytes    inode number of the data's file: a map that outlived its file says nothing of the next one
+    64     a byte for each block: 1 when it was found right and written
+    …      a byte for each page of hashes (256 KiB, of 8,192 blocks): 1 when they are here
+    …      from the next multiple of 4,096 on: 32 bytes for each block, its BLAKE3 hash
+
+A byte is set after what it speaks of was written, so a process that is killed leaves nothing wrong. After a power cut
+anything may be: whoever reads checks first, and pages of hashes are checked against the top when they are first used.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import mmap
+import os
+import secrets
+import struct
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+
+from artfs.errors import BadBlobError, BadObjectError, StorageError
+from artfs.model.blocklist import HASH_LENGTH, HASHES_PER_BLOCK, BlockList, block_count, hash_block
+from artfs.model.digests import BLOCK_SIZE
+
+_HEAD = struct.Struct(">16sQ32sQ")
+_MAGIC = b"artfs map 1\n"
+_PRESENT_AT = _HEAD.size
+
+
+class Partial:
+    """Thread-safe; several processes may have one blob open, each with its own Partial.
+
+    Attributes:
+        digest, size: of the blob; bytes.
+        count: how many blocks it has.
+        fd: the data, open for reading and writing, with a shared flock.
+    """
+
+    def __init__(self, path: str, digest: str, blocks: str, top: BlockList) -> None:
+        """Opens the files, making them when missing. `top`: the block list `blocks`, checked. Raises StorageError."""
+        self.digest = digest
+        self.size = top.size
+        self.count = top.count
+        self.path = path
+        self._top = top
+        self._pages = -(-self.count // HASHES_PER_BLOCK)
+        self._pages_at = _PRESENT_AT + self.count
+        self._hashes_at = -(-(self._pages_at + self._pages) // 4096) * 4096
+        self._trusted = bytearray(self._pages)
+        self._lock = threading.Lock()
+        try:
+            self.fd = _open_locked(path)
+            try:
+                if os.fstat(self.fd).st_size != self.size:
+                    os.ftruncate(self.fd, self.size)
+                self._map = self._open_map(f"{path}.map", bytes.fromhex(blocks))
+            except BaseException:
+                os.close(self.fd)
+                raise
+        except OSError as error:
+            raise StorageError.wrap(error, f"opening the cached blob {digest}") from error
+        if not top.lower:
+            self.put_hashes(0, top.hashes)
+
+    def _open_map(self, path: str, blocks: bytes) -> mmap.mmap:
+        head = _HEAD.pack(_MAGIC, self.size, blocks, os.fstat(self.fd).st_ino)
+        length = self._hashes_at + self.count * HASH_LENGTH
+        while True:
+            try:
+                fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+            except FileNotFoundError:
+                _make_map(path, head, length)
+                continue
+            try:
+                if os.pread(fd, len(head), 0) == head and os.fstat(fd).st_size == length:
+                    return mmap.mmap(fd, length)
+            finally:
+                os.close(fd)
+            # Torn, or of another file or block list. Not changed in place: whoever has mapped it would die of that.
+            with suppress(FileNotFoundError):
+                os.unlink(path)
+
+    # what is here -----------------------------------------------------------------------------------------------
+    def has(self, index: int) -> bool:
+        return bool(self._map[_PRESENT_AT + index])
+
+    def missing(self, first: int, stop: int) -> list[int]:
+        """The blocks of first … stop - 1 that are not here."""
+        view = self._map[_PRESENT_AT + first : _PRESENT_AT + stop]
+        if 0 not in view:
+            return []
+        return [first + at for at, here in enumerate(view) if not here]
+
+    @property
+    def blocks_here(self) -> int:
+        return self._map[_PRESENT_AT : self._pages_at].count(1)
+
+    @property
+    def is_complete(self) -> bool:
+        return self._map.find(b"\0", _PRESENT_AT, self._pages_at) < 0
+
+    def span(self, index: int) -> tuple[int, int]:
+        """(offset, length) of a block in bytes."""
+        offset = index * BLOCK_SIZE
+        return offset, min(BLOCK_SIZE, self.size - offset)
+
+    # hashes -----------------------------------------------------------------------------------------------------
+    @property
+    def lower(self) -> str:
+        """The digest of the blob that has the hashes; "" when they stand in the top."""
+        return self._top.lower.hex()
+
+    @property
+    def lower_size(self) -> int:
+        return self._top.lower_size
+
+    def missing_hashes(self, first: int, stop: int) -> list[int]:
+        """The pages of hashes that the blocks first … stop - 1 need and that are not here (or not right)."""
+        pages = range(first // HASHES_PER_BLOCK, (stop - 1) // HASHES_PER_BLOCK + 1)
+        return [page for page in pages if not self._has_page(page)]
+
+    def page_span(self, page: int) -> tuple[int, int]:
+        """(offset, length) of a page in the lower list, in bytes."""
+        offset = page * BLOCK_SIZE
+        return offset, min(BLOCK_SIZE, self.count * HASH_LENGTH - offset)
+
+    def put_hashes(self, page: int, data: bytes | memoryview) -> None:
+        """Raises BadObjectError when it is not that page of the list."""
+        offset, nbytes = self.page_span(page)
+        if len(data) != nbytes or (self._top.lower and hash_block(data) != self._top.hash_at(page)):
+            raise BadObjectError(f"the block list of blob {self.digest} came wrong (page {page})", self.lower)
+        with self._lock:
+            self._map[self._hashes_at + offset : self._hashes_at + offset + nbytes] = bytes(data)
+            self._map[self._pages_at + page] = 1
+            self._trusted[page] = 1
+
+    def _has_page(self, page: int) -> bool:
+        if self._trusted[page]:
+            return True
+        if not self._map[self._pages_at + page]:
+            return False
+        offset, nbytes = self.page_span(page)
+        at = self._hashes_at + offset
+        if hash_block(self._map[at : at + nbytes]) != self._top.hash_at(page):
+            self._map[self._pages_at + page] = 0
+            return False
+        self._trusted[page] = 1
+        return True
+
+    def hash_of(self, index: int) -> bytes:
+        """Raises LookupError when its page is not here."""
+        if not self._has_page(index // HASHES_PER_BLOCK):
+            raise LookupError(index)
+        at = self._hashes_at + index * HASH_LENGTH
+        return self._map[at : at + HASH_LENGTH]
+
+    def all_hashes(self) -> bytes:
+        """Raises LookupError when some are not here."""
+        for page in range(self._pages):
+            if not self._has_page(page):
+                raise LookupError(page * HASHES_PER_BLOCK)
+        return self._map[self._hashes_at :]
+
+    # blocks -----------------------------------------------------------------------------------------------------
+    def check(self, index: int, data: bytes | memoryview) -> None:
+        """Raises BadBlobError unless `data` is block `index`, LookupError when its hash is not here."""
+        _, nbytes = self.span(index)
+        if len(data) != nbytes:
+            raise BadBlobError(
+                f"blob {self.digest}: block {index} has {len(data)} bytes instead of {nbytes}", self.digest
+            )
+        if hash_block(data) != self.hash_of(index):
+            raise BadBlobError(f"blob {self.digest} is damaged in block {index} (offset {index * BLOCK_SIZE})", self.digest)
+
+    def write(self, index: int, data: bytes | memoryview) -> None:
+        """Keeps a block that was checked. Raises OSError."""
+        offset, _ = self.span(index)
+        done = 0
+        while done < len(data):
+            done += os.pwrite(self.fd, memoryview(data)[done:], offset + done)
+        self._map[_PRESENT_AT + index] = 1
+
+    def read(self, index: int) -> bytes:
+        """A block as it is on the disk, unchecked. Raises OSError."""
+        offset, nbytes = self.span(index)
+        data = os.pread(self.fd, nbytes, offset)
+        if len(data) != nbytes:
+            raise OSError(errno.EIO, "the cached file is too short", self.path)
+        return data
+
+    def mark_all(self) -> None:
+        """All blocks are here, as far as anybody knows."""
+        self._map[_PRESENT_AT : self._pages_at] = b"\1" * self.count
+
+    def drop(self, indexes: Sequence[int]) -> None:
+        """Forgets blocks that were found wrong."""
+        for index in indexes:
+            self._map[_PRESENT_AT + index] = 0
+
+    def close(self) -> None:
+        """Again is fine."""
+        with self._lock:
+            if self.fd >= 0:
+                os.close(self.fd)
+                self.fd = -1
+                self._map.close()
+
+
+class Complete:
+    """A large blob that is all here: what `Partial` is for one that is not, as far as readers need it. `hashes`: of all
+    blocks, checked. Takes over `fd`."""
+
+    def __init__(self, digest: str, size: int, fd: int, hashes: bytes) -> None:
+        self.digest = digest
+        self.size = size
+        self.count = block_count(size)
+        self.fd = fd
+        self.hashes = hashes
+        self.is_complete = True
+
+    def has(self, index: int) -> bool:
+        return True
+
+    def missing(self, first: int, stop: int) -> list[int]:
+        return []
+
+    def span(self, index: int) -> tuple[int, int]:
+        """(offset, length) of a block in bytes."""
+        offset = index * BLOCK_SIZE
+        return offset, min(BLOCK_SIZE, self.size - offset)
+
+    def check(self, index: int, data: bytes | memoryview) -> None:
+        """Raises BadBlobError unless `data` is block `index`."""
+        wanted = self.hashes[index * HASH_LENGTH : (index + 1) * HASH_LENGTH]
+        if len(data) != self.span(index)[1] or hash_block(data) != wanted:
+            raise BadBlobError(f"blob {self.digest} is damaged in block {index} (offset {index * BLOCK_SIZE})", self.digest)
+
+    def close(self) -> None:
+        """Again is fine."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+
+def read_map_head(path: str) -> tuple[str, int]:
+    """(digest of the block list, size of the blob) that a map is for; ("", 0) when it is none."""
+    try:
+        with open(path, "rb") as stream:
+            magic, size, blocks, _ = _HEAD.unpack(stream.read(_HEAD.size))
+    except (OSError, struct.error):
+        return "", 0
+    return (blocks.hex(), size) if magic.rstrip(b"\0") == _MAGIC else ("", 0)
+
+
+def _make_map(path: str, head: bytes, length: int) -> None:
+    """An empty map, unless there is one meanwhile. Its room is taken at once: writing to mapped memory that the disk has
+    no room for would kill the process. Raises OSError."""
+    aside = f"{path}.{secrets.token_hex(8)}"
+    fd = os.open(aside, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        os.posix_fallocate(fd, 0, length)
+        os.pwrite(fd, head, 0)
+        with suppress(FileExistsError):
+            os.link(aside, path)
+    finally:
+        os.close(fd)
+        os.unlink(aside)
+
+
+def _open_locked(path: str) -> int:
+    """The file, made when missing, with a shared flock. Raises OSError."""
+    while True:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH)
+            if os.fstat(fd).st_nlink:
+                return fd
+        except BaseException:
+            os.close(fd)
+            raise
+        os.close(fd)  # it was evicted between the two calls

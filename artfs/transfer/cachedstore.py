@@ -1,0 +1,195 @@
+"""The store of a server with the cache before it, as one store of this machine."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from artfs.errors import BadBlobError, BlobMissingError, StorageError, UsageError
+from artfs.model.digests import BLOCKS_ABOVE, digest_bytes
+from artfs.model.records import Content
+from artfs.store.base import BlobStore, Place, StoreBatch
+from artfs.store.verify import StreamHasher, write_all
+from artfs.transfer.fetch import Fetcher
+
+_AT_ONCE = 128
+"""Blocks (32 MiB) that are waited for together when a whole blob is wanted."""
+_PIECE = 4 * 1024 * 1024
+
+
+class CachedStore:
+    """See artfs.store.base.LocalStore. Thread-safe. What is written goes to the server (and trees to the cache as well,
+    because they will be looked at).
+
+    Arguments:
+        remote: the server's store.
+        fetcher: fills the cache; `fetcher.cache` is what is read.
+        limit_s: how long one small blob, or 32 MiB of a large one, may take to come, in seconds.
+    """
+
+    def __init__(self, remote: BlobStore, fetcher: Fetcher, *, limit_s: float = 30.0) -> None:
+        self.remote = remote
+        self.fetcher = fetcher
+        self._cache = fetcher.cache
+        self._limit_s = limit_s
+
+    @property
+    def root(self) -> Path:
+        return self._cache.root
+
+    def path_of(self, digest: str) -> Path:
+        return self._cache.path_of(digest)
+
+    def try_size(self, digest: str) -> int | None:
+        if self._cache.has(digest):
+            with suppress(FileNotFoundError):
+                return os.stat(self._cache.path_of(digest)).st_size
+        return self.remote.try_size(digest)
+
+    def open_blob(self, digest: str, content: Content | None = None) -> int:
+        """Fetches the whole blob first where it is not here. Its bytes are right when they come from the server now; what
+        was here before is for the caller to check, as in any store."""
+        fd = self._cache.try_open(digest)
+        if fd is not None:
+            return fd
+        size = self.remote.try_size(digest) if content is None else content.size
+        if size is None:
+            raise BlobMissingError(f"the server has no blob {digest}, or you may not read it", digest)
+        if size <= BLOCKS_ABOVE:
+            return self._unnamed(self.fetcher.read_small(digest, size, timeout_s=self._limit_s), digest)
+        if content is None or not content.blocks:
+            return self._copy_whole(digest)
+        return self._assemble(content)
+
+    def _unnamed(self, data: bytes, digest: str) -> int:
+        fd = self._cache.try_open(digest)
+        if fd is not None:
+            return fd
+        with self._temporary(digest) as target:  # the cache has no room
+            write_all(target.fd, data, 0)
+            return target.keep()
+
+    def _assemble(self, content: Content) -> int:
+        """By blocks, many at once."""
+        blob = self.fetcher.large(content.digest, content.size, content.blocks)
+        try:
+            for first in range(0, blob.count, _AT_ONCE):
+                stop = min(first + _AT_ONCE, blob.count)
+                blob.prefetch(first, min(stop + _AT_ONCE, blob.count))
+                blob.wait(first, stop, self._limit_s)
+            whole = blob.try_open_whole()
+            if whole is not None:
+                return whole
+            # The cache had no room for all of it: once more, to a file without a name.
+            with self._temporary(content.digest) as target:
+                for offset in range(0, content.size, _PIECE):
+                    write_all(target.fd, blob.read(offset, _PIECE, timeout_s=self._limit_s), offset)
+                return target.keep()
+        finally:
+            blob.close()
+
+    def _copy_whole(self, digest: str) -> int:
+        """As one stream, checked at its end: nobody told its block list."""
+        source = self.remote.open_blob(digest)
+        hasher = StreamHasher()
+        try:
+            with self._temporary(digest) as target:
+                at = 0
+                while data := os.pread(source, BLOCKS_ABOVE, at):
+                    hasher.update(data)
+                    write_all(target.fd, data, at)
+                    at += len(data)
+                if hasher.finish().content.digest != digest:
+                    raise BadBlobError(f"blob {digest} came wrong: its {at} bytes have another digest", digest)
+                return target.keep()
+        finally:
+            os.close(source)
+
+    def _temporary(self, digest: str) -> _Temporary:
+        return _Temporary(f"{self._cache.root}/partial/.{secrets.token_hex(8)}.tmp", digest)
+
+    def read(self, digest: str) -> bytes:
+        return self.fetcher.read_small(digest, 0, timeout_s=self._limit_s)
+
+    def read_page(self, digest: str) -> bytes:
+        return self.fetcher.page(digest)
+
+    def begin(self, place: Place | None = None) -> StoreBatch:
+        return _CachingBatch(self.remote.begin(place), self)
+
+    def keep(self, data: bytes) -> None:
+        """Keeps a small blob that was just sent: it will be read."""
+        self._cache.put(digest_bytes(data), data)
+
+    def blobs(self) -> Iterator[tuple[str, int]]:
+        raise UsageError("a server's blobs cannot be listed from here")
+
+    def remove(self, digest: str) -> None:
+        raise UsageError("a server removes blobs by itself (`artfs gc` there)")
+
+
+class _Temporary:
+    """An open file without a name, closed at the end unless it was kept."""
+
+    def __init__(self, path: str, digest: str) -> None:
+        try:
+            self.fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            os.unlink(path)
+        except OSError as error:
+            raise StorageError.wrap(error, f"fetching blob {digest}") from error
+        self._digest = digest
+
+    def keep(self) -> int:
+        fd, self.fd = self.fd, -1
+        return fd
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.fd >= 0:
+            os.close(self.fd)
+        if isinstance(error, OSError):
+            raise StorageError.wrap(error, f"fetching blob {self._digest}") from error
+
+
+class _CachingBatch:
+    """A server's batch; what is put as bytes (trees, block lists) is kept here, too."""
+
+    def __init__(self, batch: StoreBatch, store: CachedStore) -> None:
+        self._batch = batch
+        self._store = store
+
+    def __enter__(self) -> Self:
+        self._batch.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._batch.__exit__(kind, error, trace)
+
+    def put_bytes(self, data: bytes) -> str:
+        digest = self._batch.put_bytes(data)
+        self._store.keep(data)
+        return digest
+
+    def put_file(
+        self, path: str | os.PathLike[str], *, expect: Content | None = None,
+        on_bytes: Callable[[int], None] | None = None,
+    ) -> Content:
+        return self._batch.put_file(path, expect=expect, on_bytes=on_bytes)
+
+    def adopt_file(self, path: str | os.PathLike[str], content: Content, block_objects: tuple[bytes, ...]) -> None:
+        self._batch.adopt_file(path, content, block_objects)
+
+    def sync(self) -> None:
+        self._batch.sync()
+

@@ -1,0 +1,661 @@
+"""Fetching from a server what somebody reads now, and what will be read next, into the cache.
+
+One `Fetcher` a process. It has threads of its own, which take the most urgent work each time (fetchplan.py decides): what
+somebody waits for, then what was only asked for ahead (and some threads never take that, so that a reader finds one
+free). What is asked for twice is fetched once. Small blobs go many to a request, neighbouring blocks of a large one in one
+range.
+
+Every byte is checked here before it counts: a block against its block list, a small blob against its digest. What came
+wrong is asked for once more. A failure is remembered for a few seconds: the kernel repeats a read that failed in smaller
+pieces, and each would wait again.
+
+Waiting is by callback: `need…` tells whether there is something to wait for, and calls `notify` once, from a thread of the
+fetcher, when it is worth looking again (it must not block). Reading then gives the bytes, or raises what went wrong.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from artfs.errors import (
+    ArtfsError,
+    BadBlobError,
+    BlobMissingError,
+    CorruptError,
+    StorageError,
+    UnavailableError,
+)
+from artfs.model.blocklist import BlockList, decode_block_list
+from artfs.model.digests import BLOCK_SIZE, digest_bytes
+from artfs.store.base import RangeSource
+from artfs.store.cache import Cache, Partial
+from artfs.transfer.fetchplan import Came, FetchPlan, Ranges, Smalls
+from artfs.transfer.largeblob import LargeBlob, Notify, Waiter, large_key
+
+log = logging.getLogger(__name__)
+
+FAILED_FOR_S = 3.0
+"""How long a failure is given to all who ask, without another try."""
+
+TREES_NBYTES = 8 * 1024 * 1024
+RECENT_NBYTES = 24 * 1024 * 1024
+"""What came lately and is kept in memory: its readers are about to come."""
+
+FOR_READERS = 2
+"""Threads that never fetch ahead."""
+
+
+@dataclass(slots=True)
+class FetchStats:
+    """Since the start; `nbytes` of blobs, without what surrounds them. `damaged`: blocks and blobs of the cache that were
+    found wrong and fetched again; `wrong`: those that a server sent. `errors`: (seconds since 1970, what happened)."""
+
+    requests: int = 0
+    nbytes: int = 0
+    failures: int = 0
+    wrong: int = 0
+    damaged: int = 0
+    errors: deque[tuple[float, str]] = field(default_factory=lambda: deque(maxlen=20))
+
+
+class _Ended(Exception):
+    """The process ends; what was being checked is checked another time."""
+
+
+class Fetcher:
+    """See the module.
+
+    Arguments:
+        source: where bytes come from.
+        cache: where they go.
+        limit_s: how long one transfer may take, with all tries, in seconds.
+        workers: transfers at once.
+    """
+
+    def __init__(
+        self, source: RangeSource, cache: Cache, *, limit_s: float = 30.0, workers: int = 12,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.cache = cache
+        self.stats = FetchStats()
+        self._source = source
+        self._limit_s = limit_s
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._work = threading.Condition(self._lock)
+        self._workers = workers
+        self._threads: list[threading.Thread] = []
+        self._idle = 0
+        self._busy_ahead = 0
+        self._closed = False
+        self._large: dict[str, LargeBlob] = {}
+        self._plan = FetchPlan(lambda key, index: key in self._large and self._large[key].has(index))
+        self._small_waiters: dict[str, list[Notify]] = {}
+        self._small_failed: dict[str, tuple[ArtfsError, float]] = {}
+        self._recent: OrderedDict[Any, bytes] = OrderedDict()
+        self._recent_nbytes = 0
+        self._recent_lock = threading.Lock()
+        self._trees: dict[str, Future[bytes]] = {}
+        self._aside = ThreadPoolExecutor(4, "artfs-aside")
+
+    def close(self) -> None:
+        """Ends the threads after what they are at; who waits is told. Again is fine."""
+        with self._lock:
+            self._closed = True
+            told = [notify for waiting in self._small_waiters.values() for notify in waiting]
+            self._small_waiters.clear()
+            for blob in self._large.values():
+                told += [waiter.notify for waiter in blob.waiters]
+                blob.waiters.clear()
+            self._work.notify_all()
+        for notify in told:
+            notify()
+        self._aside.shutdown(cancel_futures=True)
+        for thread in self._threads:
+            thread.join(5.0)
+
+    def _deadline(self) -> float:
+        return self._clock() + self._limit_s
+
+    # in memory --------------------------------------------------------------------------------------------------
+    def recent(self, key: Any) -> bytes | None:
+        """What came lately: of a small blob (key: its digest), or a block (key: digest and index). Checked."""
+        with self._recent_lock:
+            data = self._recent.get(key)
+            if data is not None:
+                self._recent.move_to_end(key)
+            return data
+
+    def has_recent(self, key: Any) -> bool:
+        return key in self._recent
+
+    def _remember(self, key: Any, data: bytes) -> None:
+        with self._recent_lock:
+            if key not in self._recent:
+                self._recent[key] = data
+                self._recent_nbytes += len(data)
+                while self._recent_nbytes > RECENT_NBYTES and len(self._recent) > 1:
+                    _, old = self._recent.popitem(last=False)
+                    self._recent_nbytes -= len(old)
+
+    # telling ----------------------------------------------------------------------------------------------------
+    def _tell(self, error: ArtfsError, what: str) -> None:
+        self.stats.failures += 1
+        self.stats.errors.append((time.time(), f"{what}: {error}"))
+        log.warning("%s: %s", what, error)
+
+    def count_damaged(self, message: str, count: int) -> None:
+        """Says that something in the cache was found wrong."""
+        self.stats.damaged += count
+        self.stats.errors.append((time.time(), message))
+        log.warning("%s", message)
+
+    # whole blobs ------------------------------------------------------------------------------------------------
+    def read_cached(self, digest: str) -> bytes | None:
+        """A whole blob from the cache, checked; None when it is not here (or was wrong, and is gone now)."""
+        data = self.cache.try_read(digest)
+        if data is None or digest_bytes(data) == digest:
+            return data
+        self.found_damaged(digest)
+        return None
+
+    def found_damaged(self, digest: str) -> None:
+        """A whole blob of the cache is not what its name says: it goes, and will be fetched again."""
+        self.cache.discard(digest)
+        self.count_damaged(f"the cached blob {digest} was damaged; it is fetched again", 1)
+
+    def _take(self, digest: str, data: bytes) -> None:
+        """The door for small blobs. Raises BadBlobError."""
+        if not self.cache.put(digest, data):
+            self._remember(digest, data)  # not kept, so there is only the memory
+
+    # trees ------------------------------------------------------------------------------------------------------
+    def page(self, digest: str) -> bytes:
+        """A tree page, checked; with it come those below it. Blocks. Raises BlobMissingError, CorruptError, StorageError,
+        UnavailableError."""
+        data = self.recent(digest) or self.read_cached(digest)
+        if data is not None:
+            return data
+        with self._lock:
+            self._raise_small_failure(digest)
+            future = self._trees.get(digest)
+            mine = future is None
+            if future is None:
+                future = self._trees[digest] = Future()
+        if mine:
+            try:
+                future.set_result(self._fetch_trees(digest))
+            except ArtfsError as error:
+                self._tell(error, f"fetching the tree {digest}")
+                with self._lock:
+                    self._small_failed[digest] = (error, self._clock() + FAILED_FOR_S)
+                future.set_exception(error)
+            except BaseException as error:
+                future.set_exception(UnavailableError(f"fetching the tree {digest} was given up: {error!r}"))
+                raise
+            finally:
+                with self._lock:
+                    del self._trees[digest]
+        return future.result()
+
+    def _fetch_trees(self, digest: str) -> bytes:
+        found: bytes | None = None
+        self.stats.requests += 1
+        for page, data in self._source.read_trees(digest, max_bytes=TREES_NBYTES, deadline=self._deadline()):
+            self._take(page, data)
+            self.stats.nbytes += len(data)
+            if page == digest:
+                found = data
+            else:
+                self._remember(page, data)
+        if found is None:
+            raise BlobMissingError(f"the server did not send the tree {digest}", digest)
+        return found
+
+    # small blobs ------------------------------------------------------------------------------------------------
+    def need_small(self, digest: str, size: int, notify: Notify) -> bool:
+        """Whether the blob (of at most 1 MiB) is in memory, in the cache, or known not to come (then `raise_small_failure`
+        raises). Otherwise it is fetched, and `notify` is called when that is so."""
+        if digest in self._recent or self.cache.has(digest):
+            return True
+        with self._lock:
+            if self._closed or self._has_failed(digest):
+                return True
+            self._small_waiters.setdefault(digest, []).append(notify)
+            self._plan.want_small(digest, size)
+            self._wake()
+        return False
+
+    def prefetch_small(self, blobs: Iterable[tuple[str, int]]) -> None:
+        """(digest, size) of blobs that will be read soon. What is here already is passed over (later, in a thread)."""
+        with self._lock:
+            for digest, size in blobs:
+                if digest not in self._recent:
+                    self._plan.want_small_ahead(digest, size)
+            self._wake()
+
+    def raise_small_failure(self, digest: str) -> None:
+        """Raises what went wrong lately with the blob, if anything did."""
+        with self._lock:
+            self._raise_small_failure(digest)
+
+    def _has_failed(self, digest: str) -> bool:
+        failure = self._small_failed.get(digest)
+        if failure is None:
+            return False
+        if failure[1] < self._clock():
+            del self._small_failed[digest]
+            return False
+        return True
+
+    def _raise_small_failure(self, digest: str) -> None:
+        if self._closed:
+            raise UnavailableError("this process ends")
+        if self._has_failed(digest):
+            raise self._small_failed[digest][0]
+
+    def read_small(self, digest: str, size: int, *, timeout_s: float) -> bytes:
+        """A whole small blob, checked. Blocks, at most `timeout_s` seconds for what has to be fetched. Raises
+        BlobMissingError, BadBlobError, UnavailableError, StorageError."""
+        until = time.monotonic() + timeout_s
+        while True:
+            data = self.recent(digest) or self.read_cached(digest)
+            if data is not None:
+                return data
+            came = threading.Event()
+            if self.need_small(digest, size, came.set):
+                self.raise_small_failure(digest)
+            elif not came.wait(max(0.0, until - time.monotonic())):
+                raise UnavailableError(f"the server did not send blob {digest} within {timeout_s:.0f} s")
+
+    # large blobs ------------------------------------------------------------------------------------------------
+    def large(self, digest: str, size: int, blocks: str) -> LargeBlob:
+        """One more use of the blob. `blocks`: the digest of its block list's top, as its entry says."""
+        with self._lock:
+            blob = self._large.get(key := large_key(digest, blocks))
+            if blob is None:
+                blob = self._large[key] = LargeBlob(self, digest, size, blocks)
+            blob.users += 1
+            return blob
+
+    def release(self, blob: LargeBlob) -> None:
+        with self._lock:
+            blob.users -= 1
+            if blob.users:
+                return
+            self._plan.cancel_ahead(blob.key)
+            done = self._forget_unused(blob)
+        if done:
+            self._settle(blob)
+
+    def _forget_unused(self, blob: LargeBlob) -> bool:
+        """With the lock: whether nobody has it any more, no transfer either."""
+        if blob.users or self._plan.is_flying(blob.key) or self._large.get(blob.key) is not blob:
+            return False
+        del self._large[blob.key]
+        return True
+
+    def _settle(self, blob: LargeBlob) -> None:
+        whole = blob.take_file()
+        if whole is None:
+            return
+        with suppress(RuntimeError):  # the pool was closed
+            self._aside.submit(self._promote, whole)
+            return
+        whole.close()
+
+    def _promote(self, partial: Partial) -> None:
+        try:
+            self.cache.promote(partial, on_bytes=self._go_on)
+        except _Ended:
+            return
+        except ArtfsError as error:
+            self._tell(error, "checking a blob that is all there")
+        except OSError as error:
+            self._tell(StorageError.wrap(error, f"keeping blob {partial.digest}"), "checking a blob that is all there")
+        finally:
+            partial.close()
+
+    def _go_on(self, nbytes: int) -> None:
+        if self._closed:
+            raise _Ended
+
+    def need_blocks(self, blob: LargeBlob, first: int, stop: int, notify: Notify) -> bool:
+        """See LargeBlob.need."""
+        absent = blob.missing(first, stop)
+        if not absent:
+            return True
+        with self._lock:
+            if self._closed or self._failure_of(blob, absent) is not None:
+                return True
+            # Some may have come since.
+            absent = [index for index in absent if not blob.has(index)]
+            if not absent:
+                return True
+            blob.waiters.append(Waiter(set(absent), notify))
+            self._plan.want(blob.key, absent)
+            self._wake()
+        return False
+
+    def prefetch_blocks(self, blob: LargeBlob, first: int, stop: int) -> None:
+        absent = blob.missing(first, stop)
+        if absent:
+            with self._lock:
+                self._plan.want_ahead(blob.key, absent)
+                self._wake()
+
+    def cancel_prefetch(self, blob: LargeBlob) -> None:
+        with self._lock:
+            self._plan.cancel_ahead(blob.key)
+
+    def raise_failure(self, blob: LargeBlob, first: int, stop: int) -> None:
+        """See LargeBlob.raise_failure."""
+        with self._lock:
+            if self._closed:
+                raise UnavailableError("this process ends")
+            error = self._failure_of(blob, range(first, stop))
+        if error is not None:
+            raise error
+
+    def _failure_of(self, blob: LargeBlob, indexes: Iterable[int]) -> ArtfsError | None:
+        if blob.failed:
+            now = self._clock()
+            for index in indexes:
+                failure = blob.failed.get(index)
+                if failure is not None:
+                    if failure[1] >= now:
+                        return failure[0]
+                    del blob.failed[index]
+        return None
+
+    # workers ----------------------------------------------------------------------------------------------------
+    def _wake(self) -> None:
+        if self._idle:
+            self._work.notify()
+        elif len(self._threads) < self._workers and not self._closed:
+            thread = threading.Thread(target=self._run, name=f"artfs-fetch-{len(self._threads)}", daemon=True)
+            self._threads.append(thread)
+            thread.start()
+
+    def _next(self) -> Came | Ranges | Smalls | None:
+        return self._plan.next(may_look_ahead=self._busy_ahead < self._workers - FOR_READERS)
+
+    def _run(self) -> None:
+        while True:
+            with self._lock:
+                while (work := self._next()) is None or self._closed:
+                    if self._closed:
+                        return
+                    self._idle += 1
+                    self._work.wait()
+                    self._idle -= 1
+                self._busy_ahead += work.ahead
+                if self._plan.has_work:
+                    self._wake()
+            try:
+                if isinstance(work, Smalls):
+                    self._fetch_smalls(work.digests)
+                elif isinstance(work, Ranges):
+                    self._fetch_range(work)
+                elif (blob := self._large.get(work.key)) is not None:
+                    self._resolve(blob, work.indexes, None)
+            except Exception as error:
+                # Whoever waited was told; this is a defect, and the thread goes on.
+                log.exception("fetching failed: %r", error)
+            finally:
+                with self._lock:
+                    self._busy_ahead -= work.ahead
+
+    # transfers of small blobs -----------------------------------------------------------------------------------
+    def _fetch_smalls(self, batch: list[str]) -> None:
+        left = dict.fromkeys(batch)
+        error: ArtfsError | None = None
+        try:
+            for digest in batch:
+                # Asked for ahead without a look; or another process was faster.
+                if self.cache.has(digest):
+                    del left[digest]
+                    self._resolve_small(digest, None)
+            for _ in range(2):
+                if left:
+                    error = self._fetch_smalls_once(left)
+                if error is None:
+                    break
+        except ArtfsError as caught:
+            error = caught
+            self._tell(caught, f"fetching {len(left)} small blob(s)")
+        except Exception as caught:
+            error = UnavailableError(f"fetching failed: {caught!r}")
+            raise
+        finally:
+            for digest in list(left):
+                self._resolve_small(digest, error or UnavailableError("fetching was given up"))
+
+    def _fetch_smalls_once(self, left: dict[str, None]) -> ArtfsError | None:
+        """Takes what comes right, and what the source has not, out of `left`; what came wrong stays, and is returned."""
+        wrong: dict[str, ArtfsError] = {}
+        self.stats.requests += 1
+        for digest, data in self._source.read_small(list(left), deadline=self._deadline()):
+            if digest not in left:
+                continue
+            self.stats.nbytes += len(data)
+            try:
+                self._take(digest, data)
+            except BadBlobError as error:
+                self.stats.wrong += 1
+                self._tell(error, "a server sent wrong bytes")
+                wrong[digest] = error
+                continue
+            self._remember(digest, data)
+            del left[digest]
+            self._resolve_small(digest, None)
+        for digest in [digest for digest in left if digest not in wrong]:
+            del left[digest]
+            self._resolve_small(
+                digest, BlobMissingError(f"the server has no blob {digest} (any more), or you may not read it", digest)
+            )
+        return next(iter(wrong.values()), None)
+
+    def _resolve_small(self, digest: str, error: ArtfsError | None) -> None:
+        with self._lock:
+            self._plan.small_landed(digest)
+            waiting = self._small_waiters.pop(digest, [])
+            if error is not None:
+                self._small_failed[digest] = (error, self._clock() + FAILED_FOR_S)
+        for notify in waiting:
+            notify()
+
+    # transfers of blocks ----------------------------------------------------------------------------------------
+    def _fetch_range(self, work: Ranges) -> None:
+        with self._lock:
+            blob = self._large.get(work.key)
+            if blob is None:
+                self._plan.landed(work.key, range(work.first, work.stop))
+                return
+        error: ArtfsError = UnavailableError(f"blob {blob.digest} ended early")
+        first = work.first
+        try:
+            for attempt in (1, 2):
+                try:
+                    self._prepare(blob)
+                    for _ in self._fetch_blocks(blob, first, work.stop):
+                        first += 1
+                    break
+                except CorruptError as caught:
+                    # From the source once more: whoever damaged it may have been in between.
+                    self.stats.wrong += 1
+                    error = caught
+                    self._tell(caught, "a server sent wrong bytes")
+                    if attempt == 2:
+                        raise
+        except ArtfsError as caught:
+            error = caught
+            self._tell(caught, f"fetching blocks {first} to {work.stop - 1} of blob {blob.digest}")
+        except Exception as caught:
+            error = UnavailableError(f"fetching failed: {caught!r}")
+            raise
+        finally:
+            self._resolve(blob, range(first, work.stop), error)
+
+    def _prepare(self, blob: LargeBlob) -> None:
+        """Loads the block list and opens the files, once."""
+        with blob.prepare_lock:
+            if blob.file is not None:
+                return
+            data = self.recent(blob.blocks) or self.read_cached(blob.blocks)
+            if data is None:
+                self.stats.requests += 1
+                found = self._source.locate([blob.digest], [blob.blocks], deadline=self._deadline())
+                data = found.get(blob.blocks)
+                if data is None:
+                    raise BlobMissingError(
+                        f"the server has no block list {blob.blocks} of blob {blob.digest}, or you may not read it",
+                        blob.blocks,
+                    )
+                top = decode_block_list(blob.blocks, data, blob.size)
+                self._take(blob.blocks, data)
+            else:
+                top = decode_block_list(blob.blocks, data, blob.size)
+            blob.open_file(self.cache, top, lambda: self._all_hashes(blob, top))
+
+    def _all_hashes(self, blob: LargeBlob, top: BlockList) -> bytes:
+        if not top.lower:
+            return top.hashes
+        lower = top.lower.hex()
+        data = self.read_cached(lower)
+        if data is None:
+            self.stats.requests += 1
+            data = b"".join(
+                bytes(piece)
+                for piece in self._source.read_range(lower, top.lower_size, 0, top.lower_size, deadline=self._deadline())
+            )
+            self._take(lower, data)
+        return data
+
+    def _fetch_blocks(self, blob: LargeBlob, first: int, stop: int) -> Iterator[None]:
+        """Fetches, checks and keeps blocks in order; yields after each. Raises CorruptError, and what the source does."""
+        file = blob.file
+        assert file is not None
+        index = first
+        while index < stop:
+            if file.has(index):
+                # The first reader did not know what is here; or another process was faster.
+                self._resolve(blob, [index], None)
+                index += 1
+                yield
+                continue
+            assert isinstance(file, Partial)
+            following = next((at for at in range(index, stop) if file.has(at)), stop)
+            for _ in self._fetch_run(blob, file, index, following):
+                index += 1
+                yield
+
+    def _fetch_run(self, blob: LargeBlob, file: Partial, first: int, stop: int) -> Iterator[None]:
+        deadline = self._deadline()
+        coming = [
+            self._aside.submit(self._fetch_hashes, file, page, deadline) for page in file.missing_hashes(first, stop)
+        ]
+        offset, nbytes = blob.span_of(first, stop)
+        self.stats.requests += 1
+        pieces = self._source.read_range(blob.digest, blob.size, offset, nbytes, deadline=deadline)
+        index = first
+        for data in _in_blocks(pieces, nbytes):
+            for future in coming:
+                future.result()
+            coming.clear()
+            file.check(index, data)
+            self.stats.nbytes += len(data)
+            if self.cache.keep_block(file, index, data):
+                blob.verified[index] = 1
+            else:
+                self._remember((blob.digest, index), bytes(data))
+            self._resolve(blob, [index], None)
+            index += 1
+            yield
+        if index != stop:
+            raise UnavailableError(f"the server sent {(index - first) * BLOCK_SIZE:,} bytes instead of {nbytes:,}")
+
+    def _fetch_hashes(self, file: Partial, page: int, deadline: float) -> None:
+        offset, nbytes = file.page_span(page)
+        self.stats.requests += 1
+        pieces = self._source.read_range(file.lower, file.lower_size, offset, nbytes, deadline=deadline)
+        data = b"".join(bytes(piece) for piece in pieces)
+        self.stats.nbytes += len(data)
+        file.put_hashes(page, data)
+
+    def _resolve(self, blob: LargeBlob, indexes: Iterable[int], error: ArtfsError | None) -> None:
+        """These blocks came, or will not."""
+        done = list(indexes)
+        if not done:
+            return
+        told: list[Notify] = []
+        with self._lock:
+            self._plan.landed(blob.key, done)
+            if error is not None:
+                until = self._clock() + FAILED_FOR_S
+                blob.failed.update((index, (error, until)) for index in done)
+            left = []
+            for waiter in blob.waiters:
+                touched = not waiter.left.isdisjoint(done)
+                waiter.left.difference_update(done)
+                if waiter.left and not (touched and error is not None):
+                    left.append(waiter)
+                else:
+                    told.append(waiter.notify)
+            blob.waiters[:] = left
+            unused = self._forget_unused(blob)
+        for notify in told:
+            notify()
+        if unused:
+            self._settle(blob)
+
+    # the whole --------------------------------------------------------------------------------------------------
+    def status(self) -> dict[str, Any]:
+        """For `artfs status`."""
+        with self._lock:
+            wanted, ahead, flying = self._plan.counts()
+        stats = self.stats
+        return {
+            "requests": stats.requests,
+            "nbytes": stats.nbytes,
+            "failures": stats.failures,
+            "wrong": stats.wrong,
+            "damaged": stats.damaged,
+            "waiting": wanted,
+            "ahead": ahead,
+            "under_way": flying,
+            "errors": [{"at": at, "message": message} for at, message in stats.errors],
+        }
+
+
+def _in_blocks(pieces: Iterator[bytes | memoryview], nbytes: int) -> Iterator[memoryview]:
+    """The bytes of `pieces` as whole blocks; the last one, which ends at `nbytes`, may be shorter. A block is valid until the
+    next one."""
+    buffer = memoryview(bytearray(BLOCK_SIZE))
+    filled = 0
+    left = nbytes
+    for piece in pieces:
+        view = memoryview(piece).cast("B")
+        while view and left:
+            wanted = min(BLOCK_SIZE, left)
+            if not filled and len(view) >= wanted:
+                yield view[:wanted]
+                view = view[wanted:]
+                left -= wanted
+                continue
+            taken = min(wanted - filled, len(view))
+            buffer[filled : filled + taken] = view[:taken]
+            filled += taken
+            view = view[taken:]
+            if filled == wanted:
+                yield buffer[:filled]
+                left -= filled
+                filled = 0

@@ -1,0 +1,225 @@
+"""A large blob that is read from a server, as all its readers in a process share it."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from artfs.errors import ArtfsError, BadBlobError, UnavailableError
+from artfs.model.digests import BLOCK_SIZE
+from artfs.store.cache import Cache, Complete, Partial
+from artfs.store.linux import aligned_buffer
+
+if TYPE_CHECKING:
+    from artfs.model.blocklist import BlockList
+    from artfs.transfer.fetch import Fetcher
+
+Notify = Callable[[], None]
+
+
+def large_key(digest: str, blocks: str) -> str:
+    """What names a large blob and how it is checked: two trees may say different things of one digest (one of them
+    lies), and their readers must not meet."""
+    return f"{digest}{blocks}"
+
+
+class Waiter:
+    """Somebody who waits for the blocks `left`."""
+
+    __slots__ = ("left", "notify")
+
+    def __init__(self, left: set[int], notify: Notify) -> None:
+        self.left = left
+        self.notify = notify
+
+
+class LargeBlob:
+    """Made by `Fetcher.large`; `close` ends one use. Thread-safe; what blocks says so.
+
+    Attributes:
+        file: what is here of it; None as long as nobody waited for a block.
+        verified: a byte for each block: 1 when this process has found it right.
+        top: its block list, once `file` is there.
+    """
+
+    def __init__(self, fetcher: Fetcher, digest: str, size: int, blocks: str) -> None:
+        self.digest = digest
+        self.size = size
+        self.blocks = blocks
+        self.key = large_key(digest, blocks)
+        self.count = -(-size // BLOCK_SIZE)
+        self.file: Partial | Complete | None = None
+        self.top: BlockList | None = None
+        self.verified = bytearray(self.count)
+        self.users = 0
+        self.prepare_lock = threading.Lock()
+        # The fetcher's, below its lock:
+        self.waiters: list[Waiter] = []
+        self.failed: dict[int, tuple[ArtfsError, float]] = {}
+        self._fetcher = fetcher
+        self._outgrown: list[Complete] = []
+
+    # what is here -----------------------------------------------------------------------------------------------
+    def missing(self, first: int, stop: int) -> list[int]:
+        """Which of the blocks first … stop - 1 are not here."""
+        file = self.file
+        if file is None:
+            return list(range(first, stop))
+        absent = file.missing(first, stop)
+        return [index for index in absent if not self._fetcher.has_recent((self.digest, index))] if absent else absent
+
+    def has(self, index: int) -> bool:
+        return (self.file is not None and self.file.has(index)) or self._fetcher.has_recent((self.digest, index))
+
+    def need(self, first: int, stop: int, notify: Notify) -> bool:
+        """Whether the blocks are all here, or known not to come (then `raise_failure` raises). Otherwise they are fetched,
+        and `notify` is called once when that is so, from another thread; it must not block."""
+        return self._fetcher.need_blocks(self, first, stop, notify)
+
+    def raise_failure(self, first: int, stop: int) -> None:
+        """Raises what went wrong lately with one of the blocks, if anything did."""
+        self._fetcher.raise_failure(self, first, stop)
+
+    def prefetch(self, first: int, stop: int) -> None:
+        """Has the blocks fetched when there is nothing more urgent."""
+        self._fetcher.prefetch_blocks(self, first, stop)
+
+    def cancel_prefetch(self) -> None:
+        """What was asked for ahead, and was not begun, is not wanted any more."""
+        self._fetcher.cancel_prefetch(self)
+
+    def recent(self, index: int) -> bytes | None:
+        """A block that is in memory; it was checked."""
+        return self._fetcher.recent((self.digest, index))
+
+    # reading ----------------------------------------------------------------------------------------------------
+    def span_of(self, first: int, stop: int) -> tuple[int, int]:
+        """(offset, length) of the blocks first … stop - 1 in bytes."""
+        offset = first * BLOCK_SIZE
+        return offset, min(stop * BLOCK_SIZE, self.size) - offset
+
+    def damaged_in(self, first: int, data: memoryview, *, all_of_them: bool = False) -> list[int]:
+        """`data` are whole blocks from `first` on, as the file has them. Checks those that were not checked yet (or
+        `all_of_them`: they were read from the disk again) and returns those that are wrong."""
+        file = self.file
+        assert file is not None
+        wrong = []
+        for at in range(0, len(data), BLOCK_SIZE):
+            index = first + at // BLOCK_SIZE
+            if self.verified[index] and not all_of_them:
+                continue
+            try:
+                file.check(index, data[at : at + BLOCK_SIZE])
+                self.verified[index] = 1
+            except (BadBlobError, LookupError):
+                wrong.append(index)
+        return wrong
+
+    def found_damaged(self, indexes: list[int]) -> None:
+        """These blocks of the file are not what they were: they are forgotten, and will be fetched again."""
+        for index in indexes:
+            self.verified[index] = 0
+        file = self.file
+        if isinstance(file, Complete):
+            assert self.top is not None
+            # Not closed before the last use: a thread may be reading from it.
+            self._outgrown.append(file)
+            self.file = self._fetcher.cache.demote(self.digest, self.blocks, self.top, file.hashes, indexes)
+        elif file is not None:
+            file.drop(indexes)
+        self._fetcher.count_damaged(
+            f"{len(indexes)} block(s) of the cached blob {self.digest} were damaged; they are fetched again", len(indexes)
+        )
+
+    def read(self, offset: int, nbytes: int, *, timeout_s: float) -> memoryview:
+        """Those bytes, as far as the blob goes, checked. Blocks, at most `timeout_s` seconds for what has to be fetched.
+        Raises BadBlobError, BlobMissingError, UnavailableError, StorageError."""
+        end = min(offset + nbytes, self.size)
+        if offset >= end:
+            return memoryview(b"")
+        first, stop = offset // BLOCK_SIZE, (end - 1) // BLOCK_SIZE + 1
+        deadline = time.monotonic() + timeout_s
+        for _ in range(3):
+            self.wait(first, stop, deadline - time.monotonic())
+            data = self._read_here(first, stop)
+            wrong = self.damaged_in(first, data)
+            if not wrong:
+                start = first * BLOCK_SIZE
+                return data[offset - start : end - start]
+            self.found_damaged(wrong)
+        raise BadBlobError(f"blob {self.digest} is damaged in the cache again and again; is the disk sound?", self.digest)
+
+    def wait(self, first: int, stop: int, timeout_s: float) -> None:
+        """Blocks until the blocks are here. Raises as `read`."""
+        until = time.monotonic() + timeout_s
+        while True:
+            came = threading.Event()
+            if self.need(first, stop, came.set):
+                self.raise_failure(first, stop)
+                if not self.missing(first, stop):
+                    return
+                continue
+            if not came.wait(max(0.0, until - time.monotonic())):
+                raise UnavailableError(f"the server did not send blob {self.digest} within {timeout_s:.0f} s")
+
+    def _read_here(self, first: int, stop: int) -> memoryview:
+        file = self.file
+        assert file is not None
+        offset, nbytes = self.span_of(first, stop)
+        buffer = aligned_buffer(nbytes)
+        for index in range(first, stop):
+            at = (index - first) * BLOCK_SIZE
+            part = buffer[at : at + min(BLOCK_SIZE, nbytes - at)]
+            held = None if file.has(index) else self.recent(index)
+            if held is not None:
+                part[:] = held
+            else:
+                done = 0
+                while done < len(part) and (got := os.preadv(file.fd, [part[done:]], offset + at + done)):
+                    done += got
+        return buffer
+
+    def try_open_whole(self) -> int | None:
+        """A descriptor for reading of its own, which the caller closes; None when the file has not all blocks. They were checked
+        when they came. Raises OSError."""
+        file = self.file
+        if file is None or file.missing(0, self.count):
+            return None
+        return os.open(f"/proc/self/fd/{file.fd}", os.O_RDONLY | os.O_CLOEXEC)
+
+    # the end ----------------------------------------------------------------------------------------------------
+    def close(self) -> None:
+        """Ends one use. After the last one a blob that is all here may be made a complete one of the cache (in a thread)."""
+        self._fetcher.release(self)
+
+    def take_file(self) -> Partial | None:
+        """After the last use: closes what is here; a partial that has become whole is returned instead."""
+        file, self.file = self.file, None
+        for old in self._outgrown:
+            old.close()
+        if isinstance(file, Partial) and file.is_complete:
+            return file
+        if file is not None:
+            file.close()
+        return None
+
+    def open_file(self, cache: Cache, top: BlockList, hashes: Callable[[], bytes]) -> None:
+        """Opens what is here. `hashes`: gives all of them (it may block), asked only when the blob is complete."""
+        fd = cache.try_open(self.digest)
+        self.top = top
+        if fd is None:
+            self.file = cache.open_partial(self.digest, self.blocks, top)
+            return
+        try:
+            if os.fstat(fd).st_size != self.size:
+                cache.discard(self.digest)
+                self.file = cache.open_partial(self.digest, self.blocks, top)
+                os.close(fd)
+                return
+            self.file = Complete(self.digest, self.size, fd, hashes())
+        except BaseException:
+            os.close(fd)
+            raise

@@ -1,0 +1,134 @@
+"""What is asked for ahead of a reader."""
+
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from artfsd.readahead import MOST, Pattern, Walk
+
+
+def moved(pattern: Pattern, reads: list[tuple[int, int]]) -> set[int]:
+    """The blocks that are fetched for these reads, demand and ahead."""
+    blocks: set[int] = set()
+    for first, stop in reads:
+        blocks.update(range(first, stop))
+        ahead = pattern.note(first, stop)
+        if ahead is not None:
+            assert ahead[0] < ahead[1]
+            blocks.update(range(*ahead))
+    return blocks
+
+
+def sequential(start: int, length: int) -> list[tuple[int, int]]:
+    return [(index, index + 1) for index in range(start, start + length)]
+
+
+def test_a_long_sequential_read_is_far_ahead() -> None:
+    pattern = Pattern(100_000)
+    window = 0
+    asked = 0
+    for index in range(8192):
+        ahead = pattern.note(index, index + 1)
+        if ahead is not None:
+            asked = ahead[1]
+        window = asked - index - 1
+    assert window == MOST
+
+
+@pytest.mark.parametrize("length", [20, 40, 100, 1000])
+def test_whoever_stops_has_moved_a_sixteenth_too_much(length: int) -> None:
+    blocks = moved(Pattern(100_000), sequential(5000, length))
+    assert len(blocks) <= length * 17 / 16 + 1
+
+
+def test_scattered_reads_ask_for_nothing() -> None:
+    chooser = random.Random(7)
+    reads = [(at, at + 1) for at in chooser.sample(range(0, 100_000, 3), 500)]
+    assert len(moved(Pattern(100_000), reads)) == 500
+
+
+def test_a_small_blob_read_from_its_beginning_is_wanted_whole() -> None:
+    assert Pattern(10).note(0, 1) == (1, 10)
+    assert Pattern(10).note(5, 6) is None
+    assert Pattern(100).note(0, 1) is None
+
+
+def test_columns_of_the_same_length_are_asked_for_as_far_as_they_go() -> None:
+    pattern = Pattern(4096)
+    needed: set[int] = set()
+    fetched: set[int] = set()
+    for group in range(8):
+        reads = sequential(group * 512 + 100, 33)
+        needed.update(first for first, _ in reads)
+        if group >= 2:
+            ahead = pattern.note(*reads[0])
+            assert ahead is not None and ahead[1] - reads[0][0] == 32  # at once, all but its last block
+            fetched.update(range(*ahead))
+        fetched |= moved(pattern, reads)
+    assert len(fetched) <= len(needed) * 1.1
+
+
+def test_several_readers_of_one_blob_are_told_apart() -> None:
+    pattern = Pattern(100_000)
+    reads = [read for turn in range(400) for read in ((turn, turn + 1), (50_000 + turn, 50_001 + turn))]
+    blocks = moved(pattern, reads)
+    assert {410, 50_410} <= blocks
+    assert len(blocks) <= 2 * 400 * 17 / 16 + 4
+
+
+def test_reads_that_arrive_out_of_order_are_one_stream() -> None:
+    pattern = Pattern(100_000)
+    order = [index + swap for index in range(0, 400, 2) for swap in (1, 0)]
+    blocks = moved(pattern, [(index, index + 1) for index in order])
+    assert max(blocks) > 410
+
+
+@given(
+    count=st.integers(1, 300),
+    reads=st.lists(st.tuples(st.integers(0, 299), st.integers(1, 8)), max_size=60),
+)
+def test_what_is_asked_for_is_in_the_blob_and_was_not_asked_for_by_that_stream(
+    count: int, reads: list[tuple[int, int]]
+) -> None:
+    pattern = Pattern(count)
+    for first, length in reads:
+        if first >= count:
+            continue
+        ahead = pattern.note(first, min(first + length, count))
+        if ahead is not None:
+            assert 0 <= ahead[0] < ahead[1] <= count
+            assert ahead[1] - ahead[0] <= MOST + 8
+
+
+def test_one_file_alone_asks_for_no_other() -> None:
+    walk = Walk()
+    assert walk.note(5) is None
+    assert walk.note(500) is None
+    assert walk.note(3) is None
+
+
+def test_a_walk_asks_for_more_and_more() -> None:
+    walk = Walk()
+    asked = [ahead for index in range(3000) if (ahead := walk.note(index)) is not None]
+    assert asked[0] == (2, 34)
+    assert [first for first, _ in asked[1:]] == [stop for _, stop in asked[:-1]]
+    assert max(stop - first for first, stop in asked) == Walk.MANY
+
+
+def test_a_walk_that_skips_some_is_one() -> None:
+    walk = Walk()
+    assert walk.note(0) is None
+    assert walk.note(9) == (10, 42)
+
+
+def test_several_walkers_do_not_ask_twice() -> None:
+    walk = Walk()
+    asked: list[int] = []
+    for turn in range(0, 200, 4):
+        for index in (turn + 1, turn, turn + 3, turn + 2):
+            ahead = walk.note(index)
+            if ahead is not None:
+                asked += range(*ahead)
+    assert len(asked) == len(set(asked))

@@ -1,0 +1,222 @@
+"""A server's catalog that remembers names."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from artfs.client.memory import RememberingCatalog
+from artfs.client.reach import RETRY_S, Reach
+from artfs.errors import NotFoundError, UnavailableError
+from artfs.model.records import Collection, Member, Project, Version
+from artfs.wire.bodies import EventData
+from artfs.wire.routes import Route
+
+NOW = datetime(2026, 11, 1, tzinfo=UTC)
+PROJECT = Project(1, "e", "p", NOW)
+COLLECTION = Collection(7, "e", "p", "c", "dataset", "sequence", None, (), NOW, NOW)
+VERSION = Version(
+    3, "e", "p", "c", 0, "dataset", "COMMITTED", "ab" * 32, 5, 1, None, {"a": [1, None]}, ("t",), NOW, NOW, None, None
+)
+MEMBER = Member(4, 7, "e", "p", "c", 0, ("latest",), VERSION, NOW)
+
+
+class FakeHttp:
+    """Answers by the name of the call; counts; may be away."""
+
+    base_url = "https://server"
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        self.away = False
+        self.newest = 5
+        self.members = [MEMBER]
+        self.during: Callable[[], None] = lambda: None
+        self.on_change: Callable[[int], None] = lambda number: None
+
+    def call(
+        self, route: Route, arguments: Mapping[str, Any] | None = None, query: Any = None, body: Any = None
+    ) -> Any:
+        self.counts[route.name] += 1
+        if self.away:
+            raise UnavailableError("the server does not answer")
+        self.during()
+        match route.name:
+            case "change_token":
+                return type("Hello", (), {"newest": self.newest})
+            case "projects":
+                return [PROJECT]
+            case "collections":
+                return [COLLECTION]
+            case "try_collection":
+                return COLLECTION
+            case "members":
+                return list(self.members)
+            case "resolve":
+                assert arguments is not None
+                if query.alias != "latest":
+                    raise NotFoundError("no such alias")
+                return MEMBER
+        raise AssertionError(route.name)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class Events:
+    """Stands in for the thread of events."""
+
+    is_connected = True
+
+    def close(self) -> None:
+        """There is no thread."""
+
+
+@pytest.fixture
+def http() -> FakeHttp:
+    return FakeHttp()
+
+
+@pytest.fixture
+def catalog(http: FakeHttp, tmp_path: Path) -> Iterator[RememberingCatalog]:
+    with RememberingCatalog(http, tmp_path / "names.db", Reach("https://server"), poll_s=1000.0) as made:
+        yield made
+
+
+def listening(catalog: RememberingCatalog) -> None:
+    catalog._events = Events()  # type: ignore[assignment]
+
+
+def test_without_events_each_call_asks(catalog: RememberingCatalog, http: FakeHttp) -> None:
+    for _ in range(2):
+        assert catalog.members(7) == [MEMBER]
+    assert http.counts["members"] == 2
+
+
+def test_with_events_names_are_asked_for_once(catalog: RememberingCatalog, http: FakeHttp) -> None:
+    listening(catalog)
+    for _ in range(3):
+        assert catalog.projects("e") == [PROJECT]
+        assert catalog.collections("e", "p") == [COLLECTION]
+        assert catalog.members(7) == [MEMBER]
+        assert catalog.resolve("e", "p", "c", "latest") == MEMBER
+    assert set(http.counts.values()) == {1}
+
+
+@pytest.mark.parametrize(
+    ("place", "asked_again"),
+    [
+        (EventData("e", "p", "c"), {"projects", "collections", "members", "resolve"}),
+        (EventData("e", "p", None), {"projects", "collections", "members", "resolve"}),
+        (EventData("e", "p", "other"), {"projects", "collections"}),
+        (EventData("e", "other", None), {"projects"}),
+        (EventData("other", None, None), set()),
+        (None, {"projects", "collections", "members", "resolve"}),
+    ],
+)
+def test_an_event_has_what_it_touches_asked_for_again(
+    catalog: RememberingCatalog, http: FakeHttp, place: EventData | None, asked_again: set[str]
+) -> None:
+    listening(catalog)
+
+    def ask() -> None:
+        catalog.projects("e")
+        catalog.collections("e", "p")
+        catalog.members(7)
+        catalog.resolve("e", "p", "c", "latest")
+
+    ask()
+    token = catalog.change_token()
+    catalog._changed(place)
+    assert catalog.change_token() != token
+    ask()
+    assert {name for name, count in http.counts.items() if count == 2} == asked_again
+
+
+def test_what_changes_while_it_is_read_is_read_again(catalog: RememberingCatalog, http: FakeHttp) -> None:
+    listening(catalog)
+    http.during = lambda: catalog._changed(None)
+    catalog.members(7)
+    http.during = lambda: None
+    http.members = []
+    assert catalog.members(7) == []
+
+
+def test_away_it_gives_what_was_seen(catalog: RememberingCatalog, http: FakeHttp) -> None:
+    assert catalog.resolve("e", "p", "c", "latest") == MEMBER
+    catalog.members(7)
+    http.away = True
+    assert catalog.resolve("e", "p", "c", "latest") == MEMBER
+    assert catalog.members(7) == [MEMBER]
+    with pytest.raises(UnavailableError):
+        catalog.members(8)
+    with pytest.raises(UnavailableError):
+        catalog.set_aliases(4, add=["x"])
+
+
+def test_what_was_seen_outlives_the_process(catalog: RememberingCatalog, http: FakeHttp, tmp_path: Path) -> None:
+    catalog.members(7)
+    catalog.resolve("e", "p", "c", "latest")
+    catalog.close()
+    http.away = True
+    with RememberingCatalog(http, tmp_path / "names.db", Reach("https://server"), poll_s=1000.0) as again:
+        assert again.members(7) == [MEMBER]
+        assert again.resolve("e", "p", "c", "latest") == MEMBER
+    assert (tmp_path / "names.db").stat().st_mode & 0o777 == 0o600
+
+
+def test_what_is_not_found_is_not_remembered_as_there(catalog: RememberingCatalog, http: FakeHttp) -> None:
+    listening(catalog)
+    for _ in range(2):
+        with pytest.raises(NotFoundError):
+            catalog.resolve("e", "p", "c", "none")
+
+
+@pytest.mark.parametrize("damage", [b"rubbish" * 1000, b""])
+def test_a_damaged_file_is_made_anew(http: FakeHttp, tmp_path: Path, damage: bytes) -> None:
+    (tmp_path / "names.db").write_bytes(damage)
+    with RememberingCatalog(http, tmp_path / "names.db", Reach("https://server"), poll_s=1000.0) as catalog:
+        assert catalog.members(7) == [MEMBER]
+
+
+def test_without_events_the_token_is_polled(http: FakeHttp, tmp_path: Path) -> None:
+    with RememberingCatalog(http, tmp_path / "names.db", Reach("https://server"), poll_s=0.0) as catalog:
+        first = catalog.change_token()
+        assert catalog.change_token() == first
+        http.newest += 1
+        assert catalog.change_token() != first
+        http.away = True
+        catalog.change_token()  # raises nothing
+
+
+# whether it can be reached
+def test_reach(expect_log: Callable[..., None]) -> None:
+    expect_log("https://server cannot be reached: refused", count=2)
+    expect_log("https://server can be reached again", count=1)
+    now = [100.0]
+    moves: list[bool] = []
+    reach = Reach("https://server", clock=lambda: now[0])
+    reach.on_move = moves.append
+    reach.contact(True, "")
+    assert not reach.gate()
+    reach.contact(False, "refused")
+    assert reach.is_away and reach.reason == "refused"
+    with pytest.raises(UnavailableError, match=r"for 0 s: refused"):
+        reach.gate()
+    now[0] += RETRY_S
+    assert reach.away_for_s == RETRY_S
+    assert reach.gate()  # this one may try
+    with pytest.raises(UnavailableError):
+        reach.gate()
+    reach.contact(False, "refused")
+    reach.contact(True, "")
+    assert not reach.is_away and reach.away_for_s == 0.0
+    assert not reach.gate()
+    assert moves == [False, True]
+    reach.is_listening = lambda: True
+    reach.contact(False, "refused")
+    assert not reach.is_away  # events come, so one call was slow
+    assert not reach.gate()

@@ -1,0 +1,374 @@
+"""The cache's files: what is kept, what goes first, what survives, what is told."""
+
+import fcntl
+import os
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from artfs.errors import BadBlobError, StorageError
+from artfs.model.blocklist import decode_block_list
+from artfs.model.digests import BLOCK_SIZE, digest_bytes
+from artfs.model.records import Content
+from artfs.store.cache import Cache, Partial
+from artfs.store.verify import hash_bytes
+from artfs.testing.store_contract import some_bytes
+
+ExpectLog = Callable[..., None]
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Iterator[Cache]:
+    with Cache(tmp_path / "cache", size=1 << 30, floor=0) as made:
+        yield made
+
+
+def put(cache: Cache, data: bytes) -> str:
+    digest = digest_bytes(data)
+    assert cache.put(digest, data)
+    return digest
+
+
+def read(cache: Cache, digest: str) -> bytes | None:
+    fd = cache.try_open(digest)
+    if fd is None:
+        return None
+    with os.fdopen(fd, "rb") as stream:
+        return stream.read()
+
+
+def partial_of(cache: Cache, data: bytes) -> tuple[Content, Partial]:
+    content, objects = hash_bytes(data)
+    top = decode_block_list(content.blocks, objects[-1], len(data))
+    return content, cache.open_partial(content.digest, content.blocks, top)
+
+
+def fill(cache: Cache, partial: Partial, data: bytes, indexes: range) -> None:
+    for index in indexes:
+        block = data[index * BLOCK_SIZE : (index + 1) * BLOCK_SIZE]
+        partial.check(index, block)
+        assert cache.keep_block(partial, index, block)
+
+
+# complete blobs
+def test_a_blob_is_a_plain_file_of_its_name(cache: Cache) -> None:
+    digest = put(cache, b"hello")
+    assert read(cache, digest) == b"hello"
+    path = cache.path_of(digest)
+    assert path.read_bytes() == b"hello"
+    assert path.stat().st_mode & 0o777 == 0o444
+    assert cache.root.stat().st_mode & 0o777 == 0o700
+    assert cache.status().count == 1
+
+
+def test_only_what_has_the_digest_comes_in(cache: Cache) -> None:
+    with pytest.raises(BadBlobError, match="came wrong"):
+        cache.put(digest_bytes(b"hello"), b"jello")
+    assert cache.status().count == 0
+
+
+def test_twice_is_once(cache: Cache) -> None:
+    digest = put(cache, b"hello")
+    assert cache.put(digest, b"hello")
+    assert (cache.status().count, cache.status().nbytes) == (1, 5)
+
+
+def test_what_is_half_written_is_not_there(cache: Cache) -> None:
+    digest = put(cache, b"hello")
+    path = cache.path_of(digest)
+    os.chmod(path, 0o200)
+    assert not cache.has(digest)
+    assert cache.try_open(digest) is None
+    assert cache.put(digest, b"hello")  # somebody may be at it
+    assert not cache.has(digest)
+    os.utime(path, (0, 0))  # no, they were killed
+    assert cache.put(digest, b"hello")
+    assert read(cache, digest) == b"hello"
+
+
+def test_a_writer_that_was_killed(cache: Cache) -> None:
+    """kill -9 in the middle of a write leaves nothing that counts."""
+    code = (
+        "import os, signal, sys\nfrom pathlib import Path\nfrom artfs.store.cache import Cache\n"
+        "import artfs.store.cache.cache as module\n"
+        "class Os:\n"
+        "    def __getattr__(self, name): return getattr(os, name)\n"
+        "    def write(self, fd, data):\n"
+        "        os.write(fd, data[:3]); os.kill(os.getpid(), signal.SIGKILL)\n"
+        "module.os = Os()\n"
+        "Cache(Path(sys.argv[1]), size=1 << 30, floor=0).put(sys.argv[2], b'hello')\n"
+    )
+    digest = digest_bytes(b"hello")
+    killed = subprocess.run([sys.executable, "-c", code, str(cache.root), digest], check=False)
+    assert killed.returncode == -9
+    assert cache.path_of(digest).stat().st_size == 3
+    assert read(cache, digest) is None
+
+
+# large blobs
+DATA = some_bytes(20 * BLOCK_SIZE + 9)
+
+
+def test_a_partial_knows_its_blocks(cache: Cache) -> None:
+    content, partial = partial_of(cache, DATA)
+    assert partial.missing(0, partial.count) == list(range(21))
+    fill(cache, partial, DATA, range(3, 6))
+    fill(cache, partial, DATA, range(20, 21))
+    assert partial.missing(2, 8) == [2, 6, 7]
+    assert (partial.blocks_here, partial.is_complete) == (4, False)
+    assert not cache.promote(partial)
+    again = partial_of(cache, DATA)[1]
+    assert [index for index in range(21) if again.has(index)] == [3, 4, 5, 20]
+    assert again.read(20) == DATA[-9:]
+    for opened in (partial, again):
+        opened.close()
+    assert cache.status().nbytes < 2 * 4 * BLOCK_SIZE
+    assert not cache.has(content.digest)
+
+
+def test_only_the_right_blocks_come_in(cache: Cache) -> None:
+    _, partial = partial_of(cache, DATA)
+    for bad in (DATA[1 : BLOCK_SIZE + 1], DATA[: BLOCK_SIZE - 1], DATA[BLOCK_SIZE : 2 * BLOCK_SIZE]):
+        with pytest.raises(BadBlobError):
+            partial.check(0, bad)
+    partial.close()
+
+
+def test_a_whole_one_is_promoted(cache: Cache) -> None:
+    content, partial = partial_of(cache, DATA)
+    fill(cache, partial, DATA, range(21))
+    assert cache.promote(partial)
+    partial.close()
+    assert read(cache, content.digest) == DATA
+    assert cache.path_of(content.digest).stat().st_mode & 0o777 == 0o444
+    assert os.listdir(cache.root / "partial") == []
+
+
+def test_torn_blocks_are_found_before_it_is_promoted(cache: Cache, expect_log: ExpectLog) -> None:
+    expect_log("1 blocks of the cached blob .* were damaged; they are fetched again")
+    content, partial = partial_of(cache, DATA)
+    fill(cache, partial, DATA, range(21))
+    os.pwrite(partial.fd, bytes(100), 5 * BLOCK_SIZE)  # as after a power cut
+    assert not cache.promote(partial)
+    assert partial.missing(0, 21) == [5]
+    fill(cache, partial, DATA, range(5, 6))
+    assert cache.promote(partial)
+    partial.close()
+    assert read(cache, content.digest) == DATA
+
+
+def test_a_block_list_of_another_blob_makes_no_complete_one(cache: Cache) -> None:
+    content, objects = hash_bytes(DATA)
+    wrong = "ab" * 32
+    partial = cache.open_partial(wrong, content.blocks, decode_block_list(content.blocks, objects[-1], len(DATA)))
+    fill(cache, partial, DATA, range(21))
+    with pytest.raises(BadBlobError, match="is not what it is called"):
+        cache.promote(partial)
+    partial.close()
+    assert not cache.has(wrong)
+    assert os.listdir(cache.root / "partial") == []
+
+
+def test_a_complete_one_with_a_bad_block_is_mended(cache: Cache) -> None:
+    content, objects = hash_bytes(DATA)
+    top = decode_block_list(content.blocks, objects[-1], len(DATA))
+    _, partial = partial_of(cache, DATA)
+    fill(cache, partial, DATA, range(21))
+    cache.promote(partial)
+    partial.close()
+    mended = cache.demote(content.digest, content.blocks, top, top.hashes, [7])
+    assert not cache.has(content.digest)
+    assert mended.missing(0, 21) == [7]
+    fill(cache, mended, DATA, range(7, 8))
+    assert cache.promote(mended)
+    mended.close()
+    assert read(cache, content.digest) == DATA
+
+
+def test_a_map_that_outlived_its_file_says_nothing(cache: Cache) -> None:
+    content, partial = partial_of(cache, DATA)
+    fill(cache, partial, DATA, range(3))
+    partial.close()
+    path = cache.root / "partial" / content.digest
+    keep = path.with_name("keep")
+    path.rename(keep)  # so that its inode number is not given out again
+    again = partial_of(cache, DATA)[1]
+    assert again.blocks_here == 0
+    again.close()
+
+
+@pytest.mark.parametrize("damage", [b"", b"rubbish", b"\1" * 5000])
+def test_a_damaged_map_is_an_empty_one(cache: Cache, damage: bytes) -> None:
+    content, partial = partial_of(cache, DATA)
+    fill(cache, partial, DATA, range(3))
+    before = partial_of(cache, DATA)[1]
+    (cache.root / "partial" / f"{content.digest}.map").write_bytes(damage) if damage else None
+    path = cache.root / "partial" / f"{content.digest}.map"
+    if not damage:
+        path.unlink()
+    again = partial_of(cache, DATA)[1]
+    assert again.blocks_here == 0
+    for opened in (again, partial, before):
+        opened.close()
+
+
+# room
+def test_what_was_not_used_for_longest_goes_first(tmp_path: Path) -> None:
+    with Cache(tmp_path / "c", size=40_000, floor=0) as cache:
+        digests = []
+        for number in range(3):
+            digests.append(put(cache, some_bytes(10_000 - number)))
+            cache.flush()
+            _age(cache, digests[-1], 100 - number)
+        assert read(cache, digests[0]) is not None  # used just now
+        put(cache, some_bytes(12_000))
+        assert cache.has(digests[0])
+        assert not cache.has(digests[1])
+        assert cache.status().nbytes <= 40_000
+
+
+def test_what_is_open_or_pinned_stays(tmp_path: Path) -> None:
+    with Cache(tmp_path / "c", size=100_000, floor=0) as cache:
+        first, second, third = (put(cache, some_bytes(10_000 - number)) for number in range(3))
+        large, partial = partial_of(cache, some_bytes(5 * BLOCK_SIZE))
+        cache.flush()
+        fd = cache.try_open(first)
+        cache.pin("https://s", "e/p/c:latest", second, [second])
+        assert cache.evict(1 << 30) >= 9_998
+        assert (cache.has(first), cache.has(second), cache.has(third)) == (True, True, False)
+        assert (cache.root / "partial" / large.digest).exists()
+        assert fd is not None
+        os.close(fd)
+        partial.close()
+        assert cache.unpin("https://s", "e/p/c:latest")
+        cache.evict(1 << 30)
+        assert cache.status().count == 0
+        assert not cache.has(second)
+        assert os.listdir(cache.root / "partial") == []
+
+
+def test_what_is_pinned_does_not_count(tmp_path: Path) -> None:
+    with Cache(tmp_path / "c", size=20_000, floor=0) as cache:
+        pinned = put(cache, some_bytes(19_000))
+        cache.flush()
+        cache.pin("https://s", "e/p/c:latest", pinned, [pinned])
+        put(cache, some_bytes(15_000))
+        assert cache.has(pinned)
+        status = cache.status()
+        assert (status.pinned_nbytes, status.pinned_count, status.count) == (19_000, 1, 2)
+
+
+def test_what_is_too_large_is_not_kept(tmp_path: Path) -> None:
+    with Cache(tmp_path / "c", size=20_000, floor=0) as cache:
+        data = some_bytes(30_000)
+        assert not cache.put(digest_bytes(data), data)
+        assert cache.status().count == 0
+
+
+def test_the_disk_is_not_filled(tmp_path: Path) -> None:
+    disk = os.statvfs(tmp_path)
+    free = disk.f_bavail * disk.f_frsize
+    with Cache(tmp_path / "c", size=1 << 40, floor=free + (1 << 30)) as cache:
+        assert not cache.put(digest_bytes(b"hello"), b"hello")
+
+
+def test_one_that_another_process_evicts_is_not_there(cache: Cache) -> None:
+    digest = put(cache, b"hello")
+    fd = os.open(cache.path_of(digest), os.O_RDONLY)
+    fcntl.flock(fd, fcntl.LOCK_EX)
+    assert cache.try_open(digest) is None
+    os.close(fd)
+    assert read(cache, digest) == b"hello"
+
+
+# the index
+def test_the_index_is_made_anew_from_the_files(cache: Cache) -> None:
+    small = put(cache, b"hello" * 1000)
+    content, partial = partial_of(cache, DATA)
+    fill(cache, partial, DATA, range(2))
+    partial.close()
+    cache.close()
+    (cache.root / "index.db").unlink()
+    with Cache(cache.root, size=1 << 30, floor=0) as again:
+        rows = {row.digest: row for row in again.index.blobs()}
+        assert set(rows) == {small, content.digest}
+        assert rows[small].complete and not rows[content.digest].complete
+        assert again.status().nbytes == sum(row.nbytes for row in rows.values()) >= 2 * BLOCK_SIZE
+
+
+@pytest.mark.parametrize("damage", [b"not a database at all" * 500, b""])
+def test_a_damaged_index_is_put_aside(cache: Cache, damage: bytes) -> None:
+    digest = put(cache, b"hello")
+    cache.close()
+    for path in cache.root.glob("index.db*"):
+        path.unlink()
+    (cache.root / "index.db").write_bytes(damage)
+    with Cache(cache.root, size=1 << 30, floor=0) as again:
+        assert [row.digest for row in again.index.blobs()] == [digest]
+    assert (cache.root / "index.db.damaged").exists() == bool(damage)
+
+
+def test_the_index_of_a_newer_program_is_put_aside(cache: Cache) -> None:
+    cache.close()
+    connection = sqlite3.connect(cache.root / "index.db")
+    connection.execute("PRAGMA user_version=99")
+    connection.close()
+    with Cache(cache.root, size=1 << 30, floor=0) as again:
+        assert again.status().count == 0
+
+
+def test_pins(cache: Cache) -> None:
+    first, second = put(cache, b"1"), put(cache, b"2")
+    cache.flush()
+    pin = cache.pin("https://s", "e/p/c:latest", first, [first, second])
+    assert cache.pins() == [pin]
+    assert cache.index.is_pinned(first) and cache.index.is_pinned(second)
+    moved = cache.pin("https://s", "e/p/c:latest", second, [second])
+    assert (moved.id, moved.root) == (pin.id, second)
+    assert not cache.index.is_pinned(first)
+    assert cache.unpin("https://s", "e/p/c:latest")
+    assert not cache.unpin("https://s", "e/p/c:latest")
+    assert not cache.index.is_pinned(second)
+
+
+def test_a_cache_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match="making the cache"):
+        Cache(tmp_path / "file" / "cache")
+
+
+def test_processes_share_it(cache: Cache) -> None:
+    """Eight processes put and evict at once: what is there is right, and the index agrees with the files."""
+    code = (
+        "import os, sys, hashlib\nfrom pathlib import Path\nfrom artfs.store.cache import Cache\n"
+        "cache = Cache(Path(sys.argv[1]), size=3_000_000, floor=0)\n"
+        "for n in range(150):\n"
+        "    data = bytes([n]) * (10_000 + n)\n"
+        "    digest = hashlib.sha256(data).hexdigest()\n"
+        "    cache.put(digest, data)\n"
+        "    fd = cache.try_open(digest)\n"
+        "    if fd is not None:\n"
+        "        assert os.pread(fd, 1 << 20, 0) == data; os.close(fd)\n"
+        "    if n % 50 == 0: cache.evict(200_000)\n"
+        "cache.close()\n"
+    )
+    running = [subprocess.Popen([sys.executable, "-c", code, str(cache.root)]) for _ in range(4)]
+    assert [process.wait(60) for process in running] == [0] * 4
+    there = {path.name: path.stat().st_size for path in (cache.root / "blobs").glob("*/*")}
+    for name in there:
+        assert digest_bytes((cache.root / "blobs" / name[:2] / name).read_bytes()) == name
+    rows = {row.digest: row.nbytes for row in cache.index.blobs()}
+    assert rows.keys() == there.keys()
+    assert cache.index.totals() == (sum(rows.values()), len(rows))
+
+
+def _age(cache: Cache, digest: str, seconds: int) -> None:
+    connection = sqlite3.connect(cache.root / "index.db", isolation_level=None)
+    connection.execute(
+        "UPDATE blobs SET used_at = used_at - ? WHERE digest = ?", (seconds, bytes.fromhex(digest))
+    )
+    connection.close()
