@@ -119,8 +119,16 @@ def _create_blob_tables() -> None:
         _fk("project_blobs", "project_id", "projects.id"),
         _fk("project_blobs", "pack_id", "packs.id"),
     )
-    op.create_index("ix_project_blobs_project_id_digest_size", "project_blobs", ["project_id", "digest", "size"])
+    op.create_index("ix_project_blobs_project_id", "project_blobs", ["project_id"])
     op.create_index("ix_project_blobs_pack_id", "project_blobs", ["pack_id"])
+    op.create_table(
+        "project_usage",
+        sa.Column("project_id", _ID, autoincrement=False, nullable=False),
+        sa.Column("blobs", sa.BigInteger(), nullable=False),
+        sa.Column("nbytes", sa.BigInteger(), nullable=False),
+        _pk("project_usage", "project_id"),
+        _fk("project_usage", "project_id", "projects.id"),
+    )
     op.create_table(
         "uploads",
         sa.Column("id", sa.String(32), nullable=False),
@@ -149,7 +157,7 @@ def _create_blob_tables() -> None:
 
 def downgrade() -> None:
     for table in (
-        "upload_parts", "uploads", "project_blobs", "blobs", "packs", "audit", "grants", "tokens", "changes",
+        "upload_parts", "uploads", "project_usage", "project_blobs", "blobs", "packs", "audit", "grants", "tokens", "changes",
     ):
         op.drop_table(table)
     op.drop_column("projects", "quota")

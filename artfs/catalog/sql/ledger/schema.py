@@ -127,9 +127,19 @@ project_blobs = Table(
     Column("shape", LargeBinary, nullable=True),
     # When it was sent, asked for as "missing?", or committed. A sweep leaves alone what was touched in the grace period.
     time_column("touched_at"),
-    # In the order of a sweep, and enough for the sum that a quota limits.
-    Index("ix_project_blobs_project_id_digest_size", "project_id", "digest", "size"),
+    # No index on (project_id, digest): each index in the order of digests doubles what a million new rows cost.
+    Index("ix_project_blobs_project_id", "project_id"),
     Index("ix_project_blobs_pack_id", "pack_id"),
+)
+
+project_usage = Table(
+    "project_usage",
+    metadata,
+    # The sums over a project's rows of project_blobs, kept by whatever adds or removes one. No row: nothing yet.
+    ref_column("project_id", "projects.id", primary_key=True),
+    Column("blobs", BigInteger, nullable=False),
+    # What projects.quota limits.
+    Column("nbytes", BigInteger, nullable=False),
 )
 
 uploads = Table(
