@@ -81,9 +81,12 @@ class NewObject(NamedTuple):
     blocks: str = ""
 
 
+DONE_PREFIX = "done/"
+
+
 class Upload(NamedTuple):
-    """A large blob on its way. `parts`: SHA-256 (hex, "" when nobody said) of those that were sent, by number. `promised`: of
-    those for which a URL was signed."""
+    """A large blob on its way. `key`: the beginning of the keys of its parts. `parts`: SHA-256 (hex, "" when nobody said) of
+    those that were sent, by number. `promised`: of those for which a URL was signed."""
 
     id: str
     project: Project
@@ -98,6 +101,14 @@ class Upload(NamedTuple):
     def part_count(self) -> int:
         """How many it has in all."""
         return part_count(self.size, self.part_size)
+
+    @property
+    def is_done(self) -> bool:
+        """The project has the blob. Kept for a while, for a sender that did not get the answer; without objects."""
+        return self.key.startswith(DONE_PREFIX)
+
+    def part_key(self, number: int) -> str:
+        return self.key if self.part_count == 1 else f"{self.key}.{number}"
 
     def part_nbytes(self, number: int) -> int:
         return min(self.part_size, self.size - number * self.part_size)
@@ -174,7 +185,8 @@ class BlobLedger(Protocol):
 
     # reading ----------------------------------------------------------------------------------------------------
     def find(self, reader: Token | None, digests: Sequence[str], project_id: int | None = None) -> dict[str, Found]:
-        """Where the blobs are, of those that the token may read (None: everything is). `project_id`: only what this project has."""
+        """Where the blobs are, of those that the token may read (None: everything is). `project_id`: only what this project
+        has."""
         ...
 
     def reads_object(self, reader: Token | None, key: str) -> int | None:
@@ -191,7 +203,7 @@ class BlobLedger(Protocol):
     ) -> list[NewObject]:
         """The project has these blobs from now on; their bytes are in the bucket already. Rows that are there are touched.
         Returns those whose blob has other objects already, which nobody needs then. `upload_id`: the upload that it was, which
-        ends. Raises QuotaError; nothing was changed then."""
+        is done. Raises QuotaError, and NotFoundError when there is no such upload; nothing was changed then."""
         ...
 
     def check_quota(self, project_id: int, nbytes: int) -> None:
@@ -224,6 +236,10 @@ class BlobLedger(Protocol):
 
     def drop_parts(self, upload_id: str, numbers: Collection[int]) -> None:
         """They turned out not to be there, or to be wrong."""
+        ...
+
+    def restart_upload(self, upload_id: str, key: str) -> None:
+        """Its parts go to other objects, and none is there yet."""
         ...
 
     def drop_upload(self, upload_id: str) -> Upload | None:

@@ -63,9 +63,14 @@ class Bucket(Protocol):
         """Whether `sign_get` and `sign_put` work, that is, whether clients can reach the bucket themselves."""
         ...
 
+    @property
+    def is_near(self) -> bool:
+        """Whether reading takes no round trip, so that it is no use to read several objects at once."""
+        ...
+
     def keeps_what_was_put(self) -> bool:
-        """Whether a URL of `sign_put` lets nobody store other bytes than those whose SHA-256 it was signed for. If not, who
-        has one may change the object for as long as the URL is good: it must be copied to another key before its bytes are
+        """Whether a URL of `sign_put` lets nobody store other bytes than those whose SHA-256 it was signed for. If not, or
+        without URLs, who may put an object may change it afterwards: it must be copied to another key before its bytes are
         trusted. May ask the bucket, once."""
         ...
 
@@ -109,7 +114,8 @@ class Bucket(Protocol):
         ...
 
     def sign_put(self, key: str, size: int, sha256: str, seconds: float) -> SignedPut:
-        """A URL for an object of `size` bytes with that digest. Where the bucket can be told so, it accepts nothing else."""
+        """A URL for an object of `size` bytes with that digest ("": any). Where the bucket can be told so, it accepts nothing
+        else."""
         ...
 
     def close(self) -> None:

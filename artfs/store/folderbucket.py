@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 import stat
@@ -21,6 +22,7 @@ from artfs.store.verify import write_all
 
 _PIECE = 4 * 1024 * 1024
 _WRITEBACK = 8 * 1024 * 1024
+_CANNOT_LINK = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK, errno.EXDEV, errno.ENOENT})
 _CREATE = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC
 
 
@@ -43,8 +45,12 @@ class FolderBucket:
     def signs(self) -> bool:
         return False
 
-    def keeps_what_was_put(self) -> bool:
+    @property
+    def is_near(self) -> bool:
         return True
+
+    def keeps_what_was_put(self) -> bool:
+        return False
 
     def path_of(self, key: str) -> Path:
         """Where the object's file is or would be."""
@@ -64,14 +70,30 @@ class FolderBucket:
             writer.close()
 
     def copy(self, source: str, target: str) -> None:
+        """As a second name of the same file, where the file system has such: what is under a key is never written to, only
+        replaced."""
         fd = self._open(source)
         try:
+            if self._try_link(source, target):
+                return
             size = os.fstat(fd).st_size
             with self.writer(target, size) as writer:
                 writer.copy_from(fd)
                 writer.commit()
         finally:
             os.close(fd)
+
+    def _try_link(self, source: str, target: str) -> bool:
+        folder = os.path.dirname(self._path(target))
+        try:
+            make_folder(folder)
+            os.link(self._path(source), self._path(target), follow_symlinks=False)
+            sync_path(folder)
+        except OSError as error:
+            if error.errno in _CANNOT_LINK:
+                return False
+            raise StorageError.wrap(error, f"copying the object {source}") from error
+        return True
 
     def try_size(self, key: str) -> int | None:
         try:

@@ -118,10 +118,13 @@ def _s3(bucket: str, options: dict[str, str]) -> _Parts:
     )
 
     def sign_put(key: str, size: int, sha256: str, seconds: float) -> SignedPut:
-        told = base64.b64encode(bytes.fromhex(sha256)).decode()
-        given = {"Bucket": bucket, "Key": key, "ContentLength": size, "ChecksumSHA256": told}
+        given: dict[str, Any] = {"Bucket": bucket, "Key": key, "ContentLength": size}
+        headers = {}
+        if sha256:
+            told = base64.b64encode(bytes.fromhex(sha256)).decode()
+            given["ChecksumSHA256"] = headers["x-amz-checksum-sha256"] = told
         url = client.generate_presigned_url("put_object", given, ExpiresIn=round(seconds), HttpMethod="PUT")
-        return SignedPut(url, {"x-amz-checksum-sha256": told})
+        return SignedPut(url, headers)
 
     inner = store(endpoint)
     return _Parts(inner, store(public) if public != endpoint else inner, sign_put, True)
@@ -175,6 +178,10 @@ class ObjectBucket:
             if self._can_sign is None:
                 self._can_sign = self._presign and self._try_sign()
             return self._can_sign
+
+    @property
+    def is_near(self) -> bool:
+        return False
 
     def keeps_what_was_put(self) -> bool:
         with self._lock:

@@ -14,7 +14,7 @@ from artfs.catalog.sql.catalog import SqlCatalog
 from artfs.catalog.sql.ledger import schema as tables
 from artfs.catalog.sql.ledger.blobledger import SqlBlobLedger
 from artfs.catalog.sql.ledger.ledger import SqlLedger
-from artfs.errors import QuotaError
+from artfs.errors import NotFoundError, QuotaError
 from artfs.model.access import Actor, Grant, Token
 from artfs.model.records import NewVersion, Project
 
@@ -276,8 +276,22 @@ def test_an_upload_becomes_a_blob(ledger: SqlBlobLedger) -> None:
     upload = ledger.begin_upload(p.id, d("l"), 150 * MIB, 64 * MIB, "blobs/1")
     ledger.add_parts(upload.id, {0: ""})
     assert ledger.add(p.id, None, [NewObject(d("l"), 150 * MIB, "blobs/1", 64 * MIB, d("list"))], upload_id=upload.id) == []
-    assert ledger.upload(upload.id) is None
     assert ledger.find(None, [d("l")])[d("l")].blocks == d("list")
+    # It is remembered, for who did not hear of it; but has nothing to do with the objects any more.
+    done = ledger.upload(upload.id)
+    assert done is not None
+    assert (done.is_done, done.parts) == (True, {})
+    assert ledger.unknown_keys([done.part_key(0)]) == set()
+    assert ledger.begin_upload(p.id, d("l"), 150 * MIB, 64 * MIB, "blobs/2").id != upload.id
+
+
+def test_an_upload_can_begin_anew(ledger: SqlBlobLedger) -> None:
+    upload = ledger.begin_upload(project(ledger, "p").id, d("l"), 150 * MIB, 64 * MIB, "blobs/1")
+    ledger.promise_part(upload.id, 0, d("wrong"))
+    ledger.add_parts(upload.id, {0: "", 1: ""})
+    ledger.restart_upload(upload.id, "blobs/2")
+    assert ledger.upload(upload.id) == upload._replace(key="blobs/2")
+    assert ledger.promise_part(upload.id, 0, d("right"))
 
 
 # garbage ------------------------------------------------------------------------------------------------------------------
@@ -399,6 +413,10 @@ def test_uploads_that_nobody_goes_on_with_end(ledger: SqlBlobLedger) -> None:
     assert (ended.key, ended.parts) == ("blobs/old", {0: d("part")})
     assert ledger.stale_uploads(before, 10) == []
     assert ledger.upload(upload.id) is not None
+    # Its objects may be deleted already: whoever was still checking it has come too late.
+    with pytest.raises(NotFoundError, match="given up"):
+        ledger.add(p.id, None, [NewObject(d("old"), 150 * MIB, ended.key, 64 * MIB)], upload_id=ended.id)
+    assert ledger.find(None, [d("old")]) == {}
 
 
 def test_keys_that_belong_to_nothing(ledger: SqlBlobLedger) -> None:

@@ -159,6 +159,10 @@ class SqlBlobLedger:
         with self._db.write() as tx:
             uploads.drop_parts(tx, upload_id, numbers)
 
+    def restart_upload(self, upload_id: str, key: str) -> None:
+        with self._db.write() as tx:
+            uploads.restart(tx, upload_id, key)
+
     def drop_upload(self, upload_id: str) -> Upload | None:
         with self._db.write() as tx:
             return uploads.drop(tx, upload_id)

@@ -170,7 +170,7 @@ def add(
         _insert_rows(tx, project_id, f"given.size, NULL, NULL FROM {source}", parameters)
     count(tx, project_id, len(sizes), nbytes)
     if upload_id:
-        uploads.delete_upload(tx, upload_id)
+        uploads.end(tx, upload_id)
     return useless
 
 

@@ -9,11 +9,12 @@ from typing import Any
 from sqlalchemy import Connection, Select, delete, insert, select, update
 
 from artfs.catalog import schema
-from artfs.catalog.blobledger import Upload
+from artfs.catalog.blobledger import DONE_PREFIX, Upload
 from artfs.catalog.sql import queries
 from artfs.catalog.sql.engine import Writing
 from artfs.catalog.sql.ledger.schema import upload_parts as _parts
 from artfs.catalog.sql.ledger.schema import uploads as _uploads
+from artfs.errors import NotFoundError
 from artfs.model.digests import to_raw
 from artfs.model.records import Project
 
@@ -47,7 +48,9 @@ def find(conn: Connection, upload_id: str) -> Upload | None:
 
 
 def begin(tx: Writing, project_id: int, digest: str, size: int, part_size: int, key: str) -> Upload:
-    same = (_u.project_id == project_id, _u.digest == to_raw(digest), _u.size == size)
+    same = (
+        _u.project_id == project_id, _u.digest == to_raw(digest), _u.size == size, ~_u.key.startswith(DONE_PREFIX)
+    )
     upload_id = tx.conn.execute(select(_u.id).where(*same).order_by(_u.created_at.desc())).scalar()
     if upload_id is None:
         upload_id = secrets.token_hex(16)
@@ -95,6 +98,17 @@ def drop(tx: Writing, upload_id: str) -> Upload | None:
     found = find(tx.conn, upload_id)
     delete_upload(tx, upload_id)
     return found
+
+
+def restart(tx: Writing, upload_id: str, key: str) -> bool:
+    tx.conn.execute(delete(_parts).where(_parts.c.upload_id == upload_id))
+    return bool(tx.conn.execute(update(_uploads).where(_u.id == upload_id).values(key=key, touched_at=tx.now)).rowcount)
+
+
+def end(tx: Writing, upload_id: str) -> None:
+    """The project has the blob; its objects are no business of the upload any more. NotFoundError: they are already nobody's."""
+    if not restart(tx, upload_id, f"{DONE_PREFIX}{upload_id}"):
+        raise NotFoundError("this upload was given up: nobody went on with it for too long")
 
 
 def delete_upload(tx: Writing, upload_id: str) -> None:
