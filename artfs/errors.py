@@ -43,6 +43,7 @@ daemon's errno values (daemon/artfsd/errnos.py). Nothing here derives from Attri
     │   ├── UnauthorizedError           no token, or one that is unknown, expired or revoked
     │   └── ForbiddenError              the token's role is not enough
     ├── UnavailableError                the daemon (or server) does not answer, or not in time
+    │   ├── OfflineError                it has not answered for a while, so nothing was tried
     │   └── RateLimitedError            the server asks to wait; `retry_after_s`
     └── WaitTimeoutError                `Artifact.wait(timeout)` elapsed
 """
@@ -263,6 +264,10 @@ class CatalogVersionError(CatalogError):
 
 class UnavailableError(ArtfsError):
     kind = "unavailable"
+
+
+class OfflineError(UnavailableError):
+    kind = "offline"
 
 
 class RateLimitedError(UnavailableError):

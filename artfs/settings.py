@@ -196,7 +196,7 @@ def _convert(name: str, value: object, source: str) -> object:
         if name in ("home", "artifact_dir", "cache_path", "ca_bundle"):
             return Path(str(value)).expanduser()
         if name == "server" and value:
-            return _server_url(str(value))
+            return server_url(str(value))
         if name in ("deadline_s", "alias_timeout_s", "poll_s", "network_timeout_s"):
             number = float(str(value))
             if number < 0 or (number == 0 and name != "alias_timeout_s"):
@@ -220,7 +220,7 @@ def _convert(name: str, value: object, source: str) -> object:
         raise UsageError(f"{source}: bad value for {name}: {value!r} ({error})") from error
 
 
-def _server_url(text: str) -> str:
+def server_url(text: str) -> str:
     """The base URL of a server, in one spelling. Raises ValueError."""
     parts = urlsplit(text if "://" in text else f"https://{text}")
     if parts.scheme not in ("http", "https") or not parts.hostname:

@@ -103,7 +103,7 @@ class _DraftSink:
             return push_file(batch, content.local_path, name=b"-")
         # An unnamed file, as for new_file: a killed process leaves nothing behind.
         try:
-            with tempfile.TemporaryFile(dir=self._draft.open_deposit().session.store.root) as scratch:
+            with tempfile.TemporaryFile(dir=self._draft.open_deposit().store.root) as scratch:
                 with content.open() as stream:
                     shutil.copyfileobj(stream, scratch, 1024 * 1024)
                 scratch.flush()

@@ -2,7 +2,8 @@
 
 What happens to bytes. With policy "mutable" a file's bytes go straight into the store when the file is added
 (a reflink where the file system can, else one copy), so that nothing is staged anywhere else and later edits
-do not matter. With "immutable" only its path and fingerprint are noted, and its bytes are read when the draft
+do not matter. (With a server they wait in a store of the draft's own, and go into the cache when they are sent.)
+With "immutable" only its path and fingerprint are noted, and its bytes are read when the draft
 is saved.
 
 Blobs that no version names are what `artfs gc` frees. So a draft that put some keeps its StoreBatch open, and
@@ -38,8 +39,10 @@ from artfs.model.entry import FileEntry, LinkEntry, RefEntry
 from artfs.model.metadata import check_metadata
 from artfs.model.names import check_collection_name, check_path, check_type
 from artfs.model.records import Committed, Content
+from artfs.model.tree import PageCache
 from artfs.model.ttl import INHERIT, Ttl
-from artfs.store.base import StoreBatch
+from artfs.store.base import LocalStore, StoreBatch
+from artfs.store.scratch import ScratchStore
 from artfs.store.verify import hash_file
 from artfs.transfer.push import file_entry
 
@@ -147,22 +150,39 @@ class Base:
 
 
 class Deposit:
-    """The bytes that a draft has in a store already. Holds the store's shared lock until it is closed."""
+    """The bytes that a draft has already: in the session's store, whose shared lock it holds until it is closed; or, when
+    that store is a server's, in a store of its own, as nobody knows yet for which project they are.
+
+    Attributes:
+        store, batch: where they are.
+        pages: what reads trees that were put into it.
+        scratch: the store, when it is the draft's own.
+    """
 
     def __init__(self, session: Session) -> None:
         self.session = session
-        self.batch: StoreBatch = session.store.begin().__enter__()
-        self._close = weakref.finalize(self, _leave, self.batch, os.getpid())
+        self.scratch = session.make_scratch()
+        self.store: LocalStore = self.scratch or session.store
+        self.pages = session.pages if self.scratch is None else PageCache(self.scratch.read_page)
+        self.batch: StoreBatch = self.store.begin().__enter__()
+        self._close = weakref.finalize(self, _leave, self.batch, self.scratch, os.getpid())
+
+    def open_blob(self, entry: FileEntry) -> int:
+        """What a store's open_blob gives, also of what came with a version. Raises what it raises."""
+        mine = self.scratch is not None and self.scratch.try_size(entry.digest) is not None
+        return (self.store if mine else self.session.store).open_blob(entry.digest, entry.content)
 
     def close(self) -> None:
         """Again is fine."""
         self._close()
 
 
-def _leave(batch: StoreBatch, pid: int) -> None:
+def _leave(batch: StoreBatch, scratch: ScratchStore | None, pid: int) -> None:
     # A forked child that drops its copy of a draft must not tidy up under its parent.
     if os.getpid() == pid:
         batch.__exit__(None, None, None)
+        if scratch is not None:
+            scratch.close()
 
 
 class DraftArtifact:

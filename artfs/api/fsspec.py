@@ -40,7 +40,7 @@ from artfs.model.records import Member, Project
 from artfs.model.tree import Directory
 from artfs.references.uris import has_digest
 from artfs.settings import load_settings
-from artfs.store.blocks import BlobChecker
+from artfs.transfer.checkedbytes import CheckedBytes
 
 _MAX_LINKS = 40
 """As many symbolic links as Linux follows on one path."""
@@ -78,7 +78,7 @@ class ArtfsFileSystem(AbstractFileSystem):  # type: ignore[misc]
     def __dask_tokenize__(self) -> object:
         # fsspec's own token differs in every thread and process, and so would all names that Dask makes of it.
         settings = self.session.settings
-        return type(self).__qualname__, str(settings.home), settings.entity
+        return type(self).__qualname__, settings.server or str(settings.home), settings.entity
 
     # what there is --------------------------------------------------------------------------------
 
@@ -276,7 +276,8 @@ class ArtfsFileSystem(AbstractFileSystem):  # type: ignore[misc]
 
 class ArtfsFile(AbstractBufferedFile):  # type: ignore[misc]
     """A file of a version, open. Every byte that it gives was checked: of a large file in blocks of 256 KiB as they are
-    needed, a small one (up to 1 MiB) whole. It stays readable when the version is deleted meanwhile.
+    needed (and no more is fetched from a server), a small one (up to 1 MiB) whole. It stays readable when the version is
+    deleted meanwhile.
 
     Reading raises BadBlobError for what does not match, and goes on elsewhere in the file.
     """
@@ -284,18 +285,14 @@ class ArtfsFile(AbstractBufferedFile):  # type: ignore[misc]
     def __init__(self, fs: ArtfsFileSystem, path: str, entry: FileEntry, info: Info, **options: Any) -> None:
         """`info`: what `details` shall be. `options`: of AbstractBufferedFile."""
         options.pop("size", None)  # fsspec's caches tell what they believe
-        store = fs.session.store
         self._entry = entry
         self._options = options
-        self._checker = BlobChecker(entry.digest, entry.size, entry.blocks.hex(), store.read)
-        self._whole = b""
-        self._blob = store.open_blob(entry.digest)
+        self._bytes: CheckedBytes | None = fs.session.open_checked(entry.content)
         try:
-            self._checker.prepare()
             super().__init__(fs, path, mode="rb", size=entry.size, **options)
         except BaseException:
-            os.close(self._blob)
-            self._blob = -1
+            self._bytes.close()
+            self._bytes = None
             raise
         self.details = info
 
@@ -319,30 +316,16 @@ class ArtfsFile(AbstractBufferedFile):  # type: ignore[misc]
 
     def _fetch_range(self, start: int, end: int) -> bytes:
         """The bytes from `start` up to `end`, as far as the file goes."""
-        end = min(end, self.size)
-        if start >= end:
-            return b""
-        size = self._checker.block_size
-        if self._checker.block_count == 1:
-            self._whole = self._whole or self._block(0)
-            return self._whole[start:end]
-        first = start // size
-        blocks = b"".join(self._block(index) for index in range(first, (end - 1) // size + 1))
-        return blocks[start - first * size : end - first * size]
-
-    def _block(self, index: int) -> bytes:
-        offset, nbytes = self._checker.span(index)
-        data = b""
-        while len(data) < nbytes and (more := os.pread(self._blob, nbytes - len(data), offset + len(data))):
-            data += more
-        self._checker.check_block(index, data)
-        return data
+        if self._bytes is None:
+            raise ValueError("I/O operation on closed file")
+        return self._bytes.read(start, end - start)
 
     def close(self) -> None:
         super().close()
-        if self.closed and getattr(self, "_blob", -1) >= 0:
-            os.close(self._blob)
-            self._blob = -1
+        held = getattr(self, "_bytes", None)  # None: also when it could not be opened
+        if self.closed and held is not None:
+            self._bytes = None
+            held.close()
 
 
 class FetchedFile(io.BufferedReader):

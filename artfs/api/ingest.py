@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 
-from artfs.api.draft import DraftArtifact, Item, Pending, Policy, StrPath, check_policy
+from artfs.api.draft import Deposit, DraftArtifact, Item, Pending, Policy, StrPath, check_policy
 from artfs.api.manifest import ManifestEntry
 from artfs.api.session import Session
 from artfs.api.telling import told
@@ -27,7 +27,7 @@ from artfs.model.manifest import Manifest, edit
 from artfs.model.metadata import check_metadata
 from artfs.model.names import check_alias, check_path, check_tag
 from artfs.model.pages import EMPTY_TREE, build_tree
-from artfs.model.records import Committed, Content, NewPart, NewVersion, Part
+from artfs.model.records import Committed, NewPart, NewVersion, Part
 from artfs.store.base import StoreBatch
 from artfs.transfer.ahead import Ahead, in_groups
 from artfs.transfer.progress import Meter, OnProgress
@@ -114,7 +114,7 @@ def _put_dir(draft: DraftArtifact, root: StrPath) -> _Found:
         )
     items: list[tuple[str, Item]] = []
     empty_dirs = [""] if pushed.root == EMPTY_TREE else []
-    for path, entry in Manifest(session.pages, pushed.root).walk(include_dirs=True):
+    for path, entry in Manifest(deposit.pages, pushed.root).walk(include_dirs=True):
         if isinstance(entry, FileEntry | LinkEntry):
             items.append((path, entry))
         elif isinstance(entry, DirEntry) and entry.digest == EMPTY_TREE:
@@ -284,16 +284,39 @@ def _batch(draft: DraftArtifact, target: LogTarget) -> Iterator[StoreBatch]:
     """The batch of the target's store that has, or gets, the bytes the draft holds already."""
     deposit = draft.deposit
     store = target.session.store
-    if deposit is not None and deposit.session.store.root == store.root:
+    if deposit is not None and deposit.store.root == store.root:
         yield deposit.batch
         return
     with store.begin((target.entity, target.project)) as batch:
-        if deposit is not None:
-            for _, item in draft.items.items():
-                if isinstance(item, FileEntry):
-                    content = Content(item.digest, item.size, item.blocks.hex())
-                    batch.put_file(deposit.session.store.path_of(item.digest), expect=content)
+        files = {item.digest: item for _, item in draft.items.items() if isinstance(item, FileEntry)}
+        mine = _carry(files, deposit, batch) if deposit is not None else []
         yield batch
+        if deposit is not None and deposit.scratch is not None:
+            # The cache may have them now.
+            for entry in mine:
+                batch.keep(deposit.scratch.path_of(entry.digest), entry.content)
+
+
+def _carry(files: dict[str, FileEntry], deposit: Deposit, batch: StoreBatch) -> list[FileEntry]:
+    """Puts what the draft holds into another batch. Returns what was in the draft's own store."""
+    scratch = deposit.scratch
+    mine: list[FileEntry] = []
+    others: list[FileEntry] = []
+    for entry in files.values():
+        (mine if scratch is not None and scratch.try_size(entry.digest) is not None else others).append(entry)
+    if scratch is not None:
+        for entry in mine:
+            # Hashed when it was added, and nobody else writes there.
+            batch.adopt_file(scratch.path_of(entry.digest), entry.content, ())
+    lacking = batch.lacks([entry.digest for entry in others])
+    for entry in others:
+        if entry.digest in lacking:
+            fd = deposit.session.store.open_blob(entry.digest, entry.content)
+            try:
+                batch.put_file(f"/proc/self/fd/{fd}", expect=entry.content)
+            finally:
+                os.close(fd)
+    return mine
 
 
 def _settle(draft: DraftArtifact, batch: StoreBatch, workers: int) -> dict[str, Entry]:

@@ -13,8 +13,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import IO, Any
 
-from artfs.api.draft import DraftArtifact, Item, Pending, StrPath
-from artfs.api.session import Session
+from artfs.api.draft import Deposit, DraftArtifact, Item, Pending, StrPath
 from artfs.errors import (
     ConflictError,
     InvalidArgumentError,
@@ -68,13 +67,13 @@ def _new_file(
 ) -> Iterator[IO[Any]]:
     deposit = draft.open_deposit()
     try:
-        scratch = tempfile.TemporaryFile(dir=deposit.session.store.root, buffering=0)  # noqa: SIM115 - below
+        scratch = tempfile.TemporaryFile(dir=deposit.store.root, buffering=0)  # noqa: SIM115 - below
     except OSError as error:
         raise StorageError.wrap(error, f"making the new file {path!r}") from error
     with scratch:
         there = draft.items.get(path)
         if there is not None and how in _BEGIN_WITH_WHAT_IS_THERE:
-            _copy_item(deposit.session, there, scratch)
+            _copy_item(deposit, there, scratch)
         # By this name the unnamed file can be opened again: each opening has its own mode, position and
         # buffer.
         local = f"/proc/self/fd/{scratch.fileno()}"
@@ -84,13 +83,13 @@ def _new_file(
         draft.put(path, entry, overwrite=how != "x")
 
 
-def _copy_item(session: Session, item: Item, target: IO[bytes]) -> None:
+def _copy_item(deposit: Deposit, item: Item, target: IO[bytes]) -> None:
     if isinstance(item, Pending):
         item.check()
         source: str | int = item.path
     else:
         assert not isinstance(item, LinkEntry | RefEntry)
-        source = session.store.open_blob(item.digest, item.content)
+        source = deposit.open_blob(item)
     try:
         with open(source, "rb") as stream:
             shutil.copyfileobj(stream, target, 1024 * 1024)

@@ -21,7 +21,7 @@ def open_remote(settings: Settings, *, listen: bool) -> tuple[Catalog, LocalStor
     when the cache cannot be made."""
     http = Http.of(settings, Credentials().find(settings))
     try:
-        reach = Reach(settings.server)
+        reach = Reach(settings.server, patience_s=settings.network_timeout_s)
         http.on_contact = reach.contact
         http.gate = reach.gate
         cache = Cache(settings.cache_path, size=settings.cache_size, floor=settings.cache_floor)
@@ -36,4 +36,4 @@ def open_remote(settings: Settings, *, listen: bool) -> tuple[Catalog, LocalStor
     except BaseException:
         http.close()
         raise
-    return catalog, store, Remote(settings.server, fetcher, reach)
+    return catalog, store, Remote(settings.server, fetcher, reach, catalog.ping)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -15,11 +16,14 @@ from artfs.api import reserve
 from artfs.catalog import open_catalog
 from artfs.catalog.base import Catalog
 from artfs.errors import NotFoundError, StorageError
+from artfs.model.records import Content
 from artfs.model.tree import PageCache
 from artfs.references.router import References
 from artfs.settings import Settings
 from artfs.store.base import LocalStore
 from artfs.store.folder import FolderStore
+from artfs.store.scratch import ScratchStore
+from artfs.transfer.checkedbytes import CheckedBytes, FetchedBytes, StoredBytes
 
 if TYPE_CHECKING:
     from artfs.client.reach import Reach
@@ -29,11 +33,12 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True)
 class Remote:
     """What a session has besides when its catalog is a server's. `fetcher`: brings blobs into `fetcher.cache`; `reach`: whether
-    the server can be reached, as far as is known."""
+    the server can be reached, as far as is known; `ping`: a small call that finds out."""
 
     server: str
     fetcher: Fetcher
     reach: Reach
+    ping: Callable[[], object]
 
     def close(self) -> None:
         self.fetcher.close()
@@ -67,6 +72,20 @@ class Session:
         if version.state != "COMMITTED":
             raise NotFoundError(f"the artifact {version.collection}:v{version.source_index} was deleted")
         return version.digest
+
+    def open_checked(self, content: Content) -> CheckedBytes:
+        """A blob for whoever reads parts of it. Raises BlobMissingError, BadObjectError, StorageError."""
+        if self.remote is None:
+            return StoredBytes(self.store, content)
+        return FetchedBytes(self.remote.fetcher, content, limit_s=self.settings.network_timeout_s)
+
+    def make_scratch(self) -> ScratchStore | None:
+        """With a server: a store for bytes of which it is not known yet to which project they belong; the caller closes it.
+        None: the session's own store takes them. Raises StorageError."""
+        if self.remote is None:
+            return None
+        cache = self.remote.fetcher.cache
+        return ScratchStore(cache.root / "drafts", free_floor=cache.floor)
 
     def close(self) -> None:
         """Closes the catalog; again is fine. Artifacts that came from the session keep what they know and can

@@ -68,7 +68,13 @@ class App:
                 from artfs.api.session import open_session
 
                 self._session = open_session(self.settings)
+            if self._session.remote is not None:
+                self._session.remote.reach.on_move = self._network_moved
         return self._session
+
+    def _network_moved(self, is_online: bool, what: str) -> None:
+        server = self.settings.server
+        self.note(f"{server} answers again" if is_online else f"{server} does not answer ({what}); trying again")
 
     def close(self) -> None:
         if self._session is not None:

@@ -91,6 +91,7 @@ BY_KIND: dict[str, int] = {
     "unauthorized": DENIED,
     "forbidden": DENIED,
     "unavailable": UNAVAILABLE,
+    "offline": UNAVAILABLE,
     "rate-limited": UNAVAILABLE,
     "wait-timeout": TIMEOUT,
 }

@@ -23,7 +23,7 @@ SECTIONS: dict[str, dict[str, str]] = {
     "The mount": {
         "mount": "Mount the catalog as folders.",
         "umount": "End a mount.",
-        "status": "Show running mounts, drafts and sizes.",
+        "status": "Show running mounts, drafts, sizes and transfers.",
     },
     "Making versions": {
         "log": "Make a version from a directory, a file or a URI, without the mount.",
@@ -56,6 +56,8 @@ SECTIONS: dict[str, dict[str, str]] = {
     },
     "Servers": {
         "serve": "Serve a catalog to other machines.",
+        "push": "Move versions to a server.",
+        "pull": "Move versions from a server to this machine's own catalog.",
         "login": "Use the catalog of a server.",
         "logout": "Use this machine's own catalog again.",
         "token": "Make, list, change and revoke tokens of a server.",

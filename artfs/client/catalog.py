@@ -25,7 +25,9 @@ from artfs.model.records import (
     Committed,
     HistoryRow,
     Member,
+    NewPart,
     NewVersion,
+    Part,
     Project,
     RunRecord,
     Version,
@@ -220,6 +222,19 @@ class RemoteCatalog:
         done: Committed = self._call("commit", body=checked)
         return done
 
+    def add_part(self, new: NewPart) -> None:
+        """BlobMissingError as well, as for `commit`."""
+        _new_place(new.entity, new.project)
+        self._call("add_part", body=replace(new, aliases=tuple(_several(new.aliases, "aliases"))))
+
+    def parts(self, entity: str, project: str, collection: str, distributed_id: str) -> list[Part]:
+        try:
+            where = _place(entity, project, collection)
+            found: list[Part] = self._call("parts", where, bodies.PartsQuery(distributed_id))
+        except NotFoundError:
+            return []
+        return found
+
     def set_aliases(
         self, member_id: int, *, add: Iterable[str] = (), remove: Iterable[str] = (), allow_protected: bool = False
     ) -> Member:
@@ -266,10 +281,12 @@ class RemoteCatalog:
 
     # runs -------------------------------------------------------------------------------------------------------
     def create_run(
-        self, entity: str, project: str, *, name: str | None = None, job_type: str | None = None,
-        config: dict[str, Any] | None = None,
+        self, entity: str, project: str, *, run_id: str | None = None, name: str | None = None,
+        job_type: str | None = None, config: dict[str, Any] | None = None, group: str | None = None,
+        tags: Iterable[str] = (), notes: str | None = None,
     ) -> RunRecord:
-        body = bodies.NewRun(name, job_type, None if config is None else _plain(config))
+        plain = None if config is None else _plain(config)
+        body = bodies.NewRun(run_id, name, job_type, plain, group, _several(tags, "tags"), notes)
         made: RunRecord = self._call("create_run", _new_place(entity, project), body=body)
         return made
 
@@ -282,16 +299,18 @@ class RemoteCatalog:
         return found
 
     def page_of_runs(self, entity: str, project: str, request: PageRequest) -> Page[RunRecord]:
-        query = bodies.PageQuery(request.order, request.limit, request.after)
+        query = bodies.RunPageQuery(request.order, request.limit, request.after)
         page: Page[RunRecord] = self._call("page_of_runs", _place(entity, project), query)
         return page
 
     def update_run(
         self, run_id: str, *, state: str | None = None, history_steps: int | None = None,
-        summary: dict[str, Any] | None = None, config: dict[str, Any] | None = None,
+        summary: dict[str, Any] | None = None, config: dict[str, Any] | None = None, name: str | None = None,
+        tags: Iterable[str] | None = None, notes: str | None = None,
     ) -> RunRecord:
         body = bodies.RunChanges(
-            state, history_steps, None if summary is None else _plain(summary), None if config is None else _plain(config)
+            state, history_steps, None if summary is None else _plain(summary), None if config is None else _plain(config),
+            name, None if tags is None else _several(tags, "tags"), notes,
         )
         changed: RunRecord = self._call("update_run", _run(run_id), body=body)
         return changed
@@ -347,8 +366,8 @@ class RemoteCatalog:
         )
 
     def alias_history(self, collection_id: int) -> list[tuple[datetime, str, int | None]]:
-        found: list[tuple[datetime, str, int | None]] = self._call("alias_history", {"collection_id": collection_id})
-        return found
+        found: list[bodies.AliasEvent] = self._call("alias_history", {"collection_id": collection_id})
+        return [(event.at, event.alias, event.index) for event in found]
 
     def _call(
         self, name: str, arguments: dict[str, Any] | None = None, query: bodies.Query | None = None, body: Any = None
@@ -393,6 +412,7 @@ def _new_place(entity: str, project: str) -> dict[str, str]:
 
 def _run(run_id: str) -> dict[str, str]:
     if not run_id or run_id in (".", "..") or not _is_text(run_id):
+        # It could not stand in a path.
         raise NotFoundError(f"there is no run {run_id!r}")
     return {"run_id": run_id}
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import random
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
-import httpx
 import msgspec
 
 from artfs.client.http import Http
@@ -40,13 +41,14 @@ class EventThread:
     """Reads events until it is closed."""
 
     def __init__(self, http: Http, on_event: OnEvent, on_number: OnNumber) -> None:
-        self._http = http
+        # With a connection of its own, which can be shut down while the thread waits for it.
+        self._http = http.apart()
         self._on_event = on_event
         self._on_number = on_number
         self._after: int | None = None
         self._closed = threading.Event()
         self._connected = threading.Event()
-        self._response: httpx.Response | None = None
+        self._socket: socket.socket | None = None
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="artfs-events", daemon=True)
         self._thread.start()
@@ -63,13 +65,15 @@ class EventThread:
         """Ends the thread, and waits for it unless it is the caller. Idempotent."""
         self._closed.set()
         with self._lock:
-            if self._response is not None:
-                abort(self._response)
+            if self._socket is not None:
+                _shut(self._socket)
         if threading.current_thread() is not self._thread:
-            self._thread.join(SILENCE_S)
+            self._thread.join()
+        self._http.close()
 
     def _run(self) -> None:
         tried = 0
+        backoff = Backoff(float("inf"), 0.2, LONGEST_WAIT_S, tries=2**60)
         while not self._closed.is_set():
             try:
                 self._read()
@@ -78,29 +82,27 @@ class EventThread:
                 log.warning("no events from %s: %s", self._http.base_url, error)
                 tried = max(tried, 6)
             except ArtfsError as error:
-                log.log(logging.INFO if tried else logging.WARNING, "no events: %s", error)
-            finally:
-                if self._connected.is_set():
-                    tried = 0
-                self._connected.clear()
+                if not self._closed.is_set():
+                    log.info("no events: %s", error)
+            if self._connected.is_set():
+                tried = 0
+            self._connected.clear()
             tried += 1
-            wait_s = Backoff(float("inf"), 0.2, LONGEST_WAIT_S, tries=2**60).wait_s(tried, 0.0, random.random())  # noqa: S311
-            self._closed.wait(wait_s)
+            self._closed.wait(backoff.wait_s(tried, 0.0, random.random()))  # noqa: S311
 
     def _read(self) -> None:
-        with self._http.stream(_ROUTE, None, EventsQuery(self._after), silence_s=SILENCE_S) as response:
-            with self._lock:
+        query = EventsQuery(self._after)
+        with self._http.stream(_ROUTE, None, query, silence_s=SILENCE_S, on_socket=self._connected_by) as response:
+            for kind, number, data in parse_events(response.iter_bytes()):
                 if self._closed.is_set():
                     return
-                self._response = response
-            try:
-                for kind, number, data in parse_events(response.iter_bytes()):
-                    if self._closed.is_set():
-                        return
-                    self._take(kind, number, data)
-            finally:
-                with self._lock:
-                    self._response = None
+                self._take(kind, number, data)
+
+    def _connected_by(self, connection: socket.socket) -> None:
+        with self._lock:
+            self._socket = connection
+            if self._closed.is_set():
+                _shut(connection)
 
     def _take(self, kind: str, number: int | None, data: bytes) -> None:
         try:
@@ -121,15 +123,10 @@ class EventThread:
             raise UnavailableError(f"{self._http.base_url} sends events that this artfs does not understand ({error})") from error
 
 
-def abort(response: httpx.Response) -> None:
-    """Wakes up the thread that reads it."""
-    stream = response.extensions.get("network_stream")
-    connection = stream.get_extra_info("socket") if stream is not None else None
-    if connection is not None:
-        try:
-            connection.shutdown(2)
-        except OSError:
-            log.debug("a stream had ended already")
+def _shut(connection: socket.socket) -> None:
+    """Wakes up whoever reads from it."""
+    with contextlib.suppress(OSError):  # it has ended
+        connection.shutdown(socket.SHUT_RDWR)
 
 
 def parse_events(pieces: Iterator[bytes]) -> Iterator[tuple[str, int | None, bytes]]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import random
+import socket
 import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -66,8 +67,16 @@ class Http:
         self.on_contact: Callable[[bool, str], None] = lambda reached, what: None
         self.gate: Callable[[], bool] = lambda: False
         self._closed = threading.Event()
+        self._patience = threading.local()
         self._headers = {"Accept": JSON, "User-Agent": "artfs", **({"Authorization": f"Bearer {token}"} if token else {})}
         self._client = make_client(self.base_url, ca_bundle, proxy)
+        self._again = partial(Http, base_url, token, timeout_s=timeout_s, ca_bundle=ca_bundle, proxy=proxy)
+
+    def apart(self) -> Http:
+        """Another one to the same server, with connections of its own."""
+        made = self._again()
+        made.on_contact = lambda reached, what: self.on_contact(reached, what)
+        return made
 
     @classmethod
     def of(cls, settings: Settings, token: str) -> Http:
@@ -80,6 +89,15 @@ class Http:
         """Ends calls that wait for another try, too. Idempotent."""
         self._closed.set()
         self._client.close()
+
+    @contextmanager
+    def within(self, limit_s: float) -> Iterator[None]:
+        """Calls of this thread in the body take at most so long, in seconds, with all tries."""
+        self._patience.limit_s = limit_s
+        try:
+            yield
+        finally:
+            del self._patience.limit_s
 
     def call(
         self, route: Route, arguments: Mapping[str, str | int] | None = None, query: Query | None = None, body: Any = None, *,
@@ -117,6 +135,7 @@ class Http:
     ) -> httpx.Response:
         """As `call`, with bodies as they are: returns a successful answer, read."""
         limit_s = self.timeout_s if timeout_s is None else timeout_s
+        limit_s = min(limit_s, getattr(self._patience, "limit_s", limit_s))
         if self.gate():
             limit_s = min(limit_s, PROBE_S)
         backoff = Backoff(limit_s)
@@ -155,14 +174,18 @@ class Http:
     def stream(
         self, route: Route, arguments: Mapping[str, str | int] | None = None, query: Query | None = None, *,
         content: Any = None, headers: Mapping[str, str] | None = None, silence_s: float,
+        on_socket: Callable[[socket.socket], None] | None = None,
     ) -> Iterator[httpx.Response]:
         """One try, whose answer is read by the body of the `with`; there may be `silence_s` between two pieces of it. Raises as
-        `call`; what goes wrong in the body comes out as UnavailableError."""
+        `call`; what goes wrong in the body comes out as UnavailableError. `on_socket`: told each connection that is made for it
+        as soon as there is one; to shut it down is to end the wait."""
         self._check_open()
         if route.name != "events":
             self.gate()
         timeout = httpx.Timeout(silence_s, connect=min(CONNECT_S, silence_s))
         request = self._request(route, arguments, query, content, headers, timeout)
+        if on_socket is not None:
+            request.extensions = {**request.extensions, "trace": _socket_teller(on_socket)}
         with self._translated():
             response = self._client.send(request, stream=True)
         try:
@@ -273,6 +296,18 @@ def _reworded(url: str) -> Iterator[None]:
     except httpx.HTTPError as error:
         parts = urlsplit(url)
         raise UnavailableError(f"{parts.scheme}://{parts.netloc} does not answer: {_words(error)}") from None
+
+
+def _socket_teller(on_socket: Callable[[socket.socket], None]) -> Callable[[str, dict[str, Any]], None]:
+    """For httpcore's extension "trace"."""
+
+    def trace(name: str, info: dict[str, Any]) -> None:
+        if name in ("connection.connect_tcp.complete", "connection.start_tls.complete"):
+            found = info["return_value"].get_extra_info("socket")
+            if found is not None:
+                on_socket(found)
+
+    return trace
 
 
 def make_client(base_url: str, ca_bundle: Path | None, proxy: str) -> httpx.Client:

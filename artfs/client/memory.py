@@ -22,13 +22,16 @@ from typing import Any
 import msgspec
 
 from artfs.client.catalog import RemoteCatalog
+from artfs.client.http import PROBE_S
 from artfs.client.reach import Reach
 from artfs.errors import StorageError, UnavailableError
 from artfs.model.records import Collection, Member, Project
 from artfs.wire.bodies import EventData
+from artfs.wire.routes import ROUTES, by_name
 
 log = logging.getLogger(__name__)
 
+_PING = by_name(ROUTES)["change_token"]
 _VERSION = 1
 _KEPT = 100_000
 """Answers that the file keeps at the most; the oldest go."""
@@ -57,6 +60,7 @@ class RememberingCatalog(RemoteCatalog):
 
     def __init__(self, http: Any, path: Path, reach: Reach, *, poll_s: float) -> None:
         super().__init__(http)
+        http.on_change = self._own_change
         self.reach = reach
         self._poll_s = poll_s
         self._memory_lock = threading.Lock()
@@ -73,7 +77,13 @@ class RememberingCatalog(RemoteCatalog):
         events = self.listen(self._changed)
         self.reach.is_listening = lambda: events.is_connected
 
+    def ping(self) -> int:
+        """A small call that asks the server, whatever is remembered."""
+        newest: int = self.http.call(_PING, timeout_s=PROBE_S).newest
+        return newest
+
     def close(self) -> None:
+        self.reach.close()
         super().close()
         self._file.close()
 
@@ -99,6 +109,12 @@ class RememberingCatalog(RemoteCatalog):
             self._polled = token
             self._changed(None)
 
+    def _own_change(self, number: int) -> None:
+        """A call of ours changed something, and its event may come later than whoever made the call looks."""
+        if number > self._token:
+            self._changed(None)
+        self._saw(number)
+
     def _changed(self, place: EventData | None) -> None:
         """Something changed there (None: anywhere)."""
         with self._memory_lock:
@@ -116,10 +132,23 @@ class RememberingCatalog(RemoteCatalog):
             self._is_listening() or time.monotonic() - self._polled_at < self._poll_s or self.reach.is_away
         ):
             return known.value
+        if known is None and self.reach.is_troubled:
+            known = self._remembered(key, method, place)
         try:
-            value = call()
+            if known is not None:
+                # There is something to go on with, so nobody need wait long.
+                with self.http.within(PROBE_S):
+                    value = call()
+            else:
+                value = call()
         except UnavailableError as error:
-            return self._recall(key, method, place, known, error)
+            known = known or self._remembered(key, method, place)
+            if known is None:
+                raise
+            if not self._told_offline:
+                self._told_offline = True
+                log.info("names are as they were last seen: %s", error)
+            return known.value
         with self._memory_lock:
             # What changed while the answer was on its way may not be in it.
             fresh = before == self._changes
@@ -127,20 +156,14 @@ class RememberingCatalog(RemoteCatalog):
         self._file.put(key, value)
         return value
 
-    def _recall(
-        self, key: bytes, method: str, place: Place, known: _Answer | None, error: UnavailableError
-    ) -> Any:
-        if known is None:
-            value = self._file.get(key, _TYPES[method])
-            if value is _UNKNOWN:
-                raise error
-            known = _Answer(value, place, fresh=False)
-            with self._memory_lock:
-                self._answers.setdefault(key, known)
-        if not self._told_offline:
-            self._told_offline = True
-            log.info("names are as they were last seen: %s", error)
-        return known.value
+    def _remembered(self, key: bytes, method: str, place: Place) -> _Answer | None:
+        """What an earlier process was told."""
+        value = self._file.get(key, _TYPES[method])
+        if value is _UNKNOWN:
+            return None
+        answer = _Answer(value, place, fresh=False)
+        with self._memory_lock:
+            return self._answers.setdefault(key, answer)
 
     # what is remembered -----------------------------------------------------------------------------------------
     def projects(self, entity: str) -> list[Project]:

@@ -2,59 +2,74 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Callable
 
-from artfs.errors import UnavailableError
-
-log = logging.getLogger(__name__)
+from artfs.errors import ArtfsError, OfflineError, UnavailableError
 
 RETRY_S = 5.0
-"""While it cannot be reached, somebody may try so often, in seconds; all others are told so at once."""
+"""While it is away, somebody may try so often, in seconds; all others are told so at once."""
 
 
 class Reach:
-    """Told of every try by `contact` (client.http.Http.on_contact), asked before each by `gate`. Thread-safe. `latency_s`: how
-    long the last small answer took; None: there was none.
+    """Told of every try by `contact` (client.http.Http.on_contact), asked before each call by `gate`. Thread-safe.
 
-    A server is away from a failed try until the next one that reaches it. While `is_listening` says that its events
-    come, it is not away: a single call was slow.
+    A server is away when no try has reached it for `patience_s` seconds: up to then it may be a short trouble, and calls try
+    again. While `is_listening` says that its events come, it is not away: a single call was slow.
+
+    Attributes:
+        latency_s: how long the last small answer took; None: there was none.
+        on_move: told when tries begin to fail (False, and why), and when one is through again (True).
     """
 
     def __init__(
-        self, base_url: str, *, is_listening: Callable[[], bool] = lambda: False,
+        self, base_url: str, *, patience_s: float = 0.0, is_listening: Callable[[], bool] = lambda: False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.is_listening = is_listening
-        self.on_move: Callable[[bool], None] = lambda is_online: None
-        self._base_url = base_url
-        self._clock = clock
-        self._lock = threading.Lock()
+        self.on_move: Callable[[bool, str], None] = lambda is_online, what: None
         self.latency_s: float | None = None
+        self._base_url = base_url
+        self._patience_s = patience_s
+        self._clock = clock
+        self._closed = False
+        self._lock = threading.Lock()
         self._reason = ""
         self._since: float | None = None
         self._tried_at = 0.0
 
     @property
-    def is_away(self) -> bool:
+    def is_troubled(self) -> bool:
+        """Whether the last try failed."""
         return self._since is not None and not self.is_listening()
 
     @property
+    def is_away(self) -> bool:
+        since = self._since
+        return since is not None and self._clock() - since >= self._patience_s and not self.is_listening()
+
+    @property
     def reason(self) -> str:
-        """Why, in words; "" when it is not away."""
-        return self._reason if self.is_away else ""
+        """Why the last try failed, in words; "" when it did not."""
+        return self._reason if self.is_troubled else ""
 
     @property
     def away_for_s(self) -> float:
+        """How long no try has reached it."""
         since = self._since
-        return 0.0 if since is None or not self.is_away else self._clock() - since
+        return 0.0 if since is None or not self.is_troubled else self._clock() - since
+
+    def close(self) -> None:
+        """From now on connections end because we end them."""
+        self._closed = True
 
     def contact(self, reached: bool, what: str) -> None:
         """A try reached the server, or did not (`what`: why)."""
         with self._lock:
-            was_away = self._since is not None
+            if self._closed:
+                return
+            was_troubled = self._since is not None
             if reached:
                 self._since = None
                 self._reason = ""
@@ -63,16 +78,24 @@ class Reach:
                 self._tried_at = self._clock()
                 if self._since is None:
                     self._since = self._tried_at
-            moved = was_away == reached
+            moved = was_troubled == reached
         if moved:
-            log.warning(
-                "%s %s", self._base_url, "can be reached again" if reached else f"cannot be reached: {what}"
-            )
-            self.on_move(reached)
+            self.on_move(reached, what)
+
+    def probe(self, ping: Callable[[], object]) -> None:
+        """Finds out with one small call, and how long it takes. Raises nothing: `is_troubled` tells."""
+        began = self._clock()
+        try:
+            ping()
+        except ArtfsError as error:
+            if isinstance(error, UnavailableError):
+                return
+            # It answers, even if it says no.
+        self.latency_s = self._clock() - began
 
     def gate(self) -> bool:
-        """Before a call. Raises UnavailableError at once while the server is away, except for one caller every few
-        seconds, who finds out whether it is back: True, and should not take long about it."""
+        """Before a call. Raises OfflineError at once while the server is away, except for one caller every few seconds,
+        who finds out whether it is back: True, and should not take long about it."""
         if not self.is_away:
             return False
         with self._lock:
@@ -83,7 +106,7 @@ class Reach:
             if now - self._tried_at >= RETRY_S:
                 self._tried_at = now
                 return True
-        raise UnavailableError(
+        raise OfflineError(
             f"{self._base_url} cannot be reached (for {now - since:.0f} s: {reason}); what was read before can be read, "
             f"and `artfs status` tells when it is back"
         )

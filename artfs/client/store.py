@@ -21,7 +21,14 @@ import msgspec
 
 from artfs.client.http import Http
 from artfs.client.upload import RemoteBatch
-from artfs.errors import BadBlobError, BlobMissingError, StorageError, UnavailableError, UsageError
+from artfs.errors import (
+    BadBlobError,
+    BlobMissingError,
+    OfflineError,
+    StorageError,
+    UnavailableError,
+    UsageError,
+)
 from artfs.model.digests import BLOCKS_ABOVE, digest_bytes
 from artfs.model.records import Content
 from artfs.store.base import Place
@@ -345,7 +352,9 @@ class _Tries:
         self._tried = 0
 
     def wait(self, error: UnavailableError) -> None:
-        """Raises `error` when there is no time for another try."""
+        """Raises `error` when there is no time for another try, or no use in one."""
+        if isinstance(error, OfflineError):
+            raise error
         self._tried += 1
         left = self._deadline - time.monotonic()
         wait_s = Backoff(max(left, 0.0)).wait_s(self._tried, 0.0, random.random())  # noqa: S311

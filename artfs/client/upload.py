@@ -13,7 +13,7 @@ import random
 import stat
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from types import TracebackType
@@ -42,6 +42,7 @@ from artfs.wire.bodies import NoQuery
 from artfs.wire.errors import error_from
 from artfs.wire.frames import MEDIA_TYPE, encode_frames
 from artfs.wire.messages import (
+    MAX_DIGESTS,
     BlobList,
     FinishLine,
     PartDone,
@@ -57,6 +58,9 @@ GROUP_COUNT = 2000
 
 AT_ONCE = 4
 """Requests under way at once; so many groups of small blobs are in memory at the most."""
+
+HELD = 64
+"""Large files that are open, and wait to be sent, at the most."""
 
 PARTS_AT_ONCE = 4
 CHUNK = 1024 * 1024
@@ -76,11 +80,12 @@ class RemoteBatch:
         self._http = http
         self._where = {"entity": place[0], "project": place[1]}
         self._lock = threading.Lock()
-        self._pending: dict[str, bytes] = {}
+        self._pending: dict[str, bytes | str] = {}  # bytes, or the path of a file that has them
         self._pending_nbytes = 0
         self._told: set[str] = set()
         self._futures: set[Future[None]] = set()
         self._room = threading.BoundedSemaphore(AT_ONCE)
+        self._held = threading.BoundedSemaphore(HELD)
         self._pool: ThreadPoolExecutor | None = None
         self._parts_pool: ThreadPoolExecutor | None = None
         self._stopped = threading.Event()
@@ -124,6 +129,7 @@ class RemoteBatch:
                 data = None
                 content = hash_file(fd, before.st_size, on_bytes=on_bytes).content
             _check_same(name, before, os.fstat(fd))
+            large = None if data is not None else self._hold(name, content, fd, before)
         except SourceChangedError as error:
             raise SourceChangedError(f"{name}: {error}") from None
         except OSError as error:
@@ -131,13 +137,16 @@ class RemoteBatch:
         finally:
             os.close(fd)
         if expect is not None and content != expect:
+            if large is not None:
+                large.close()
             raise SourceChangedError(f"{name} changed since it was added")
-        if data is not None:
+        if large is not None:
+            self._add_large(large)
+        else:
+            assert data is not None
             self._add_small(content.digest, data)
             if on_bytes is not None:
                 on_bytes(len(data))
-        else:
-            self._add_large(_Large(name, content, _fingerprint(before)))
         return content
 
     def adopt_file(self, path: str | os.PathLike[str], content: Content, block_objects: tuple[bytes, ...]) -> None:
@@ -149,17 +158,29 @@ class RemoteBatch:
                 raise SourceChangedError(
                     f"{name} changed after it was hashed: {content.size} bytes became {status.st_size}"
                 )
-            if content.size > BLOCKS_ABOVE:
-                self._add_large(_Large(name, content, _fingerprint(status)))
-                return
-            data = read_small(fd, content.size)
+            large = self._hold(name, content, fd, status) if content.size > BLOCKS_ABOVE else None
         except OSError as error:
             raise StorageError.wrap(error, f"reading {name}") from error
         finally:
             os.close(fd)
-        if digest_bytes(data) != content.digest:
-            raise SourceChangedError(f"{name} changed after it was hashed")
-        self._add_small(content.digest, data)
+        if large is not None:
+            self._add_large(large)
+        else:
+            self._add_small(content.digest, name)
+
+    def lacks(self, digests: Sequence[str]) -> set[str]:
+        found: set[str] = set()
+        with self._lock:
+            wanted = [digest for digest in digests if digest not in self._told]
+        for start in range(0, len(wanted), MAX_DIGESTS):
+            missing: BlobList = self._http.call(
+                MISSING_BLOBS, self._where, body=BlobList(wanted[start : start + MAX_DIGESTS])
+            )
+            found.update(missing.digests)
+        return found
+
+    def keep(self, path: str | os.PathLike[str], content: Content) -> None:
+        """Nothing of it is kept on this machine."""
 
     def sync(self) -> None:
         """Waits until the server has everything, checked."""
@@ -172,14 +193,15 @@ class RemoteBatch:
         _raise_first(done)
 
     # small blobs ------------------------------------------------------------------------------------------------
-    def _add_small(self, digest: str, data: bytes) -> None:
+    def _add_small(self, digest: str, data: bytes | str) -> None:
+        """`data`: bytes, or the path of a file, which is read only if the server has not got the blob."""
         self._check_open()
         with self._lock:
             if digest in self._told:
                 return
             self._told.add(digest)
             self._pending[digest] = data
-            self._pending_nbytes += len(data)
+            self._pending_nbytes += len(data) if isinstance(data, bytes) else 0
             if self._pending_nbytes >= GROUP_NBYTES or len(self._pending) >= GROUP_COUNT:
                 self._flush()
 
@@ -192,25 +214,57 @@ class RemoteBatch:
         self._room.acquire()
         self._submit(self._send_group, group)
 
-    def _send_group(self, group: dict[str, bytes]) -> None:
+    def _send_group(self, group: dict[str, bytes | str]) -> None:
         try:
             missing: BlobList = self._http.call(MISSING_BLOBS, self._where, body=BlobList(list(group)))
-            wanted = [(digest, group[digest]) for digest in missing.digests if digest in group]
-            if wanted:
-                self._http.exchange(
-                    STORE_BLOBS, self._where, content=b"".join(encode_frames(wanted)), headers={"Content-Type": MEDIA_TYPE}
-                )
+            frames: list[tuple[str, bytes]] = []
+            nbytes = 0
+            for digest in missing.digests:
+                if digest not in group:
+                    continue
+                frames.append((digest, _bytes_of(digest, group[digest])))
+                nbytes += len(frames[-1][1])
+                if nbytes >= GROUP_NBYTES:
+                    self._send_frames(frames)
+                    frames, nbytes = [], 0
+            if frames:
+                self._send_frames(frames)
         finally:
             self._room.release()
 
+    def _send_frames(self, frames: list[tuple[str, bytes]]) -> None:
+        self._http.exchange(
+            STORE_BLOBS, self._where, content=b"".join(encode_frames(frames)), headers={"Content-Type": MEDIA_TYPE}
+        )
+
     # large blobs ------------------------------------------------------------------------------------------------
+    def _hold(self, name: str, content: Content, fd: int, status: os.stat_result) -> _Large:
+        """The open file, until it is sent: its name may go, or mean another one then."""
+        return _Large(name, content, os.dup(fd), _fingerprint(status))
+
     def _add_large(self, large: _Large) -> None:
-        self._check_open()
+        """Takes it over."""
+        try:
+            self._check_open()
+            with self._lock:
+                known = large.content.digest in self._told
+                self._told.add(large.content.digest)
+        except BaseException:
+            large.close()
+            raise
+        if known:
+            large.close()
+            return
+        self._held.acquire()
         with self._lock:
-            if large.content.digest in self._told:
-                return
-            self._told.add(large.content.digest)
-            self._submit(self._send_large, large)
+            self._submit(self._send_held, large)
+
+    def _send_held(self, large: _Large) -> None:
+        try:
+            self._send_large(large)
+        finally:
+            large.close()
+            self._held.release()
 
     def _send_large(self, large: _Large) -> None:
         content = large.content
@@ -225,11 +279,7 @@ class RemoteBatch:
         finishing = threading.Thread(target=self._finish, args=(upload.id, large, checked), name="artfs-finish", daemon=True)
         finishing.start()
         try:
-            fd = _open(large.path)
-            try:
-                self._send_parts(upload, large, fd, checked)
-            finally:
-                os.close(fd)
+            self._send_parts(upload, large, checked)
         except BaseException:
             checked.given_up.set()
             raise
@@ -237,8 +287,9 @@ class RemoteBatch:
         if checked.error is not None:
             raise checked.error
 
-    def _send_parts(self, upload: Upload, large: _Large, fd: int, checked: _Checked) -> None:
+    def _send_parts(self, upload: Upload, large: _Large, checked: _Checked) -> None:
         assert self._parts_pool is not None
+        fd = large.fd
         while upload.parts:
             todo = {part.number: part for part in upload.parts}
             if upload.checks:
@@ -261,7 +312,7 @@ class RemoteBatch:
                 for future in flying:
                     future.cancel()
                 wait(flying)
-            large.check(fd)
+            large.check()
 
     def _send_part(self, part: UploadPart, upload: Upload, fd: int, checked: _Checked) -> None:
         offset = part.number * upload.part_size
@@ -354,14 +405,20 @@ class RemoteBatch:
 
 @dataclass(frozen=True, slots=True)
 class _Large:
+    """A file on its way. `path`: for messages."""
+
     path: str
     content: Content
+    fd: int
     fingerprint: tuple[int, ...]
 
-    def check(self, fd: int) -> None:
+    def check(self) -> None:
         """Raises SourceChangedError when the file is not what was hashed."""
-        if _fingerprint(os.fstat(fd)) != self.fingerprint:
+        if _fingerprint(os.fstat(self.fd)) != self.fingerprint:
             raise SourceChangedError(f"{self.path} changed while it was sent")
+
+    def close(self) -> None:
+        os.close(self.fd)
 
 
 class _Checked:
@@ -398,6 +455,21 @@ def _open(name: str) -> int:
         raise NotFoundError(f"there is no file {name}") from None
     except OSError as error:
         raise StorageError.wrap(error, f"opening {name}") from error
+
+
+def _bytes_of(digest: str, data: bytes | str) -> bytes:
+    if isinstance(data, bytes):
+        return data
+    fd = _open(data)
+    try:
+        found = read_small(fd, os.fstat(fd).st_size)
+    except OSError as error:
+        raise StorageError.wrap(error, f"reading {data}") from error
+    finally:
+        os.close(fd)
+    if digest_bytes(found) != digest:
+        raise SourceChangedError(f"{data} changed after it was hashed")
+    return found
 
 
 def _fingerprint(status: os.stat_result) -> tuple[int, ...]:

@@ -24,6 +24,8 @@ class DraftInfo(msgspec.Struct, frozen=True, omit_defaults=True):
         type: of the next version; None: the collection's own.
         description, metadata: of the next version; None: not given.
         aliases, tags: that the next version gets besides `latest`.
+        pending: the options of a commit that waits for the server (wire.control.CommitOptions); None: none does.
+        problem: why such a commit was given up, for people; None: none was.
     """
 
     entity: str
@@ -39,6 +41,8 @@ class DraftInfo(msgspec.Struct, frozen=True, omit_defaults=True):
     metadata: dict[str, Any] | None = None
     aliases: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
+    pending: dict[str, Any] | None = None
+    problem: str | None = None
 
 
 _decoder = msgspec.json.Decoder(DraftInfo)

@@ -126,6 +126,10 @@ class NewVersion:
     "dataset" for a new collection). `expect_latest`: the member index that `latest` must still name (-1: none must
     exist); None does not check. `run_id`: the run that logs it. `ttl`: its policy. `allow_protected`: `aliases` may hold
     protected ones. `distributed_id`: it holds the parts (see NewPart) that were added under it, whose ids are `parts`.
+
+    `index`, `created_at`: of a version that comes from another catalog, as they were there. The index is kept when it is not
+    below what the collection would give, the time when nothing in the collection is younger; otherwise it is as for
+    any commit.
     """
 
     entity: str
@@ -146,6 +150,8 @@ class NewVersion:
     allow_protected: bool = False
     distributed_id: str | None = None
     parts: tuple[int, ...] = ()
+    index: int | None = None
+    created_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

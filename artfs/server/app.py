@@ -15,7 +15,6 @@ import anyio.to_thread
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Mount, Route
 
 from artfs.errors import ArtfsError
 from artfs.model.access import Token
@@ -23,7 +22,7 @@ from artfs.server.accesslog import AccessLog
 from artfs.server.admin import Admin
 from artfs.server.auth import Gate
 from artfs.server.calls import Call, Endpoint, ServerParts
-from artfs.server.dispatch import Dispatcher, Health, HttpOptions
+from artfs.server.dispatch import Dispatcher, Front, Health, HttpOptions
 from artfs.server.events import Events
 from artfs.server.failures import Failures
 from artfs.server.lifecycle import Lifecycle
@@ -32,6 +31,9 @@ from artfs.server.names import Names
 from artfs.server.openapi import describe
 from artfs.server.rights import Rights
 from artfs.wire.routes import JSON, SERVER_ROUTES, by_name
+
+NOTING_S = 5.0
+"""How long the end waits for the last uses of tokens to be written down, in seconds."""
 
 log = logging.getLogger(__name__)
 
@@ -122,13 +124,11 @@ def make_app(
         try:
             yield
         finally:
+            if noting:
+                await asyncio.wait(noting, timeout=NOTING_S)
             parts.close()
 
-    return Starlette(
-        routes=[
-            Route("/healthz", health.healthz, methods=["GET"]),
-            Route("/readyz", health.readyz, methods=["GET"]),
-            Mount("/", app=dispatcher),
-        ],
-        lifespan=lifespan,
-    )
+    app = Starlette(lifespan=lifespan)
+    # Not Starlette's routes: our paths are taken apart before they are decoded.
+    app.router.default = Front(health, dispatcher)
+    return app

@@ -7,22 +7,30 @@ import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from typing import NoReturn
+from typing import TypeVar
 
 from artfs.errors import ForbiddenError, RateLimitedError, UnauthorizedError
 from artfs.model.access import Token, is_secret
 from artfs.server.calls import Caller
 from artfs.server.failures import Failures
 
+T = TypeVar("T")
+
 KNOWN_S = 1.0
 """How long a token that was looked up is believed, in seconds: so much longer one works that was revoked."""
 
+BAD_S = 10.0
+"""How long one that is not valid is refused without another look, in seconds."""
+
 MAX_KNOWN = 10_000
-"""Most tokens that are remembered."""
+"""Most tokens that are remembered, of either kind."""
 
 
 class Gate:
     """Lets callers in.
+
+    What counts as a failure is a token that was not seen before: a daemon that goes on with a revoked one is refused from memory,
+    and does not lock out who else is at its address. One that was valid the last time is looked at again whatever others did.
 
     Arguments:
         look_up: the token of a secret; raises UnauthorizedError (Ledger.authenticate, in a thread).
@@ -30,61 +38,62 @@ class Gate:
     """
 
     def __init__(
-        self, look_up: Callable[[str], Awaitable[Token]], *, open_to_all: bool = False,
-        failures: Failures | None = None,
+        self, look_up: Callable[[str], Awaitable[Token]], *, open_to_all: bool = False, failures: Failures | None = None,
     ) -> None:
         self._look_up = look_up
         self._open_to_all = open_to_all
-        self._failures = failures or Failures()
-        # By the SHA-256 of the secret: (token, when it was looked up).
+        self._failures = Failures() if failures is None else failures
+        # By the SHA-256 of the secret: what it was found to be, and when.
         self._known: OrderedDict[bytes, tuple[Token, float]] = OrderedDict()
+        self._bad: OrderedDict[bytes, tuple[str, float]] = OrderedDict()
 
     async def caller(self, header: str | None, address: str) -> Caller:
         """Raises UnauthorizedError; RateLimitedError when too many came from that address with nothing that counts."""
         if self._open_to_all:
             return Caller(None)
-        scheme, _, secret = (header or "").partition(" ")
-        secret = secret.strip()
         if not header:
             # No guess, so it does not count as one.
             raise UnauthorizedError("this server wants a token: `artfs login`, or ARTFS_TOKEN")
-        if scheme.lower() != "bearer" or not is_secret(secret):
-            self._refuse(address)
-        key = hashlib.sha256(secret.encode()).digest()
-        token = self._remembered(key)
-        if token is None:
-            wait_s = self._failures.wait_s(address, time.monotonic())
-            if wait_s > 0:
-                raise RateLimitedError("too many tries with tokens that are not valid", wait_s)
-            try:
-                token = await self._look_up(secret)
-            except UnauthorizedError:
-                self._failures.note(address, time.monotonic())
-                raise
-            self._remember(key, token)
+        key = hashlib.sha256(header.encode("utf-8", "surrogateescape")).digest()
+        token = await self._token(header, key, address)
         if token.expires_at is not None and token.expires_at <= datetime.now(UTC):
             raise UnauthorizedError(f"the token {token.name!r} has expired; `artfs login` keeps a new one")
         return Caller(token)
 
-    def _refuse(self, address: str) -> NoReturn:
+    async def _token(self, header: str, key: bytes, address: str) -> Token:
         now = time.monotonic()
-        wait_s = self._failures.wait_s(address, now)
-        self._failures.note(address, now)
-        if wait_s > 0:
+        known = self._known.get(key)
+        if known is not None and now - known[1] <= KNOWN_S:
+            return known[0]
+        bad = self._bad.get(key)
+        if bad is not None and now - bad[1] <= BAD_S:
+            raise UnauthorizedError(bad[0])
+        if known is None and (wait_s := self._failures.wait_s(address, now)) > 0:
             raise RateLimitedError("too many tries with tokens that are not valid", wait_s)
+        try:
+            token = await self._look_up(_secret(header))
+        except UnauthorizedError as error:
+            self._known.pop(key, None)
+            self._failures.note(address, now)
+            _remember(self._bad, key, (str(error), now))
+            raise
+        _remember(self._known, key, (token, now))
+        return token
+
+
+def _secret(header: str) -> str:
+    scheme, _, secret = header.partition(" ")
+    secret = secret.strip()
+    if scheme.lower() != "bearer" or not is_secret(secret):
         raise UnauthorizedError("this is no token of artfs; `artfs login` keeps one")
+    return secret
 
-    def _remembered(self, key: bytes) -> Token | None:
-        found = self._known.get(key)
-        if found is None or time.monotonic() - found[1] > KNOWN_S:
-            return None
-        return found[0]
 
-    def _remember(self, key: bytes, token: Token) -> None:
-        self._known[key] = (token, time.monotonic())
-        self._known.move_to_end(key)
-        if len(self._known) > MAX_KNOWN:
-            self._known.popitem(last=False)
+def _remember(where: OrderedDict[bytes, T], key: bytes, what: T) -> None:
+    where[key] = what
+    where.move_to_end(key)
+    if len(where) > MAX_KNOWN:
+        where.popitem(last=False)
 
 
 def forbidden(caller: Caller, wanted: str, place: str) -> ForbiddenError:

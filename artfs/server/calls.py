@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from artfs.catalog.base import Catalog
 from artfs.catalog.ledger import Ledger
 from artfs.model.access import Actor, Role, Token
-from artfs.model.records import Member, NewVersion
+from artfs.model.records import Member, NewPart, NewVersion
 from artfs.wire.routes import Route
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class Endpoint:
     stream: Callable[[Call, Request], Awaitable[Response]] | None = None
 
 
-def _nothing_to_check(call: Call, new: NewVersion) -> None:
+def _nothing_to_check(call: Call, new: NewVersion | NewPart) -> None:
     return None
 
 
@@ -94,7 +94,8 @@ class ServerParts:
     Attributes:
         catalog, ledger: over the same database.
         endpoints: calls beside those about names (those about blobs).
-        before_commit: raises when the tree of a new version may not be committed by that caller (BlobMissingError).
+        before_commit: raises when the tree of a new version, or of a part of one, may not be committed there by that
+            caller (BlobMissingError).
         before_link: makes the blobs of a version (as a member that the caller may read) readable in the project (entity, name)
             that it is linked to.
         checks: what /readyz asks, by name: each returns when its part answers, and raises otherwise.
@@ -104,7 +105,7 @@ class ServerParts:
     catalog: Catalog
     ledger: Ledger
     endpoints: Sequence[Endpoint] = ()
-    before_commit: Callable[[Call, NewVersion], None] = _nothing_to_check
+    before_commit: Callable[[Call, NewVersion | NewPart], None] = _nothing_to_check
     before_link: Callable[[Call, Member, tuple[str, str]], None] = lambda call, member, place: None
     checks: Mapping[str, Callable[[], None]] = field(default_factory=dict)
     close: Callable[[], None] = lambda: None

@@ -6,7 +6,6 @@ The event loop reads and writes; whatever asks the database runs in a worker thr
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import math
 import re
@@ -347,14 +346,13 @@ class Health:
         self._last: tuple[float, dict[str, str]] | None = None
         self._lock = asyncio.Lock()
 
-    async def healthz(self, request: Request) -> Response:
-        return Response(b'{"status":"ok"}', 200, {"Cache-Control": "no-store"}, JSON)
+    async def healthz(self) -> tuple[int, dict[str, str]]:
+        return 200, {"status": "ok"}
 
-    async def readyz(self, request: Request) -> Response:
+    async def readyz(self) -> tuple[int, dict[str, str]]:
         found = {"process": "stopping"} if self._lifecycle.stopping.is_set() else await self._ask()
         is_ready = all(state == "ok" for state in found.values())
-        body = json.dumps({"status": "ok" if is_ready else "not ready", **found})
-        return Response(body, 200 if is_ready else 503, {"Cache-Control": "no-store"}, JSON)
+        return (200, {"status": "ok", **found}) if is_ready else (503, {"status": "not ready", **found})
 
     async def _ask(self) -> dict[str, str]:
         async with self._lock:
@@ -373,3 +371,25 @@ class Health:
             log.warning("/readyz: the %s does not answer: %s", name, str(error) or "too slow")
             return "does not answer"
         return "ok"
+
+
+class Front:
+    """Questions about the process's health are answered before all else, and neither counted nor logged."""
+
+    def __init__(self, health: Health, dispatcher: Dispatcher) -> None:
+        self._health = {"/healthz": health.healthz, "/readyz": health.readyz}
+        self._dispatcher = dispatcher
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        assert scope["type"] == "http"
+        ask = self._health.get(scope["path"])
+        if ask is None:
+            await self._dispatcher(scope, receive, send)
+            return
+        if scope["method"] == "GET":
+            status, body = await ask()
+            response = Response(_encode(body), status, {"Cache-Control": "no-store"}, JSON)
+        else:
+            error = {"kind": "usage", "message": f"{scope['path']} takes GET"}
+            response = Response(_encode(error), 405, {"Allow": "GET"}, JSON)
+        await response(scope, receive, send)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 from urllib.parse import parse_qsl, unquote_to_bytes
 
 import msgspec
@@ -92,15 +92,29 @@ def read_query(query_string: bytes, kind: type[bodies.Query]) -> bodies.Query:
     except ValueError:
         raise InvalidArgumentError("the query cannot be read") from None
     values: dict[str, Any] = {}
-    lists = {info.name for info in msgspec.structs.fields(kind) if isinstance(info.default_factory, type)}
-    for name, value in pairs:
-        if name in lists:
-            values.setdefault(name, []).append(value)
+    types = {info.name: info.type for info in msgspec.structs.fields(kind)}
+    for name, text in pairs:
+        wanted = types.get(name)
+        if wanted == list[str]:
+            values.setdefault(name, []).append(text)
         elif name in values:
             raise InvalidArgumentError(f"{name[:40]!r} stands in the query twice")
         else:
-            values[name] = value
+            values[name] = _read_value(name, text, wanted)
     try:
-        return msgspec.convert(values, kind, strict=False)
+        return msgspec.convert(values, kind)
     except msgspec.ValidationError as error:
         raise InvalidArgumentError(f"bad query: {error}") from None
+
+
+def _read_value(name: str, text: str, wanted: Any) -> Any:
+    if wanted is None or wanted is str or str in get_args(wanted) or get_origin(wanted) is Literal:
+        return text
+    # What is left out is null; the word is none.
+    if text.lower() == "null":
+        raise InvalidArgumentError(f"bad query: {name} cannot be 'null'; leave it out")
+    try:
+        # Not strict: a number may be written as a text. But no time is a number.
+        return msgspec.convert(text, wanted, strict=bodies.Time in (wanted, *get_args(wanted)))
+    except msgspec.ValidationError as error:
+        raise InvalidArgumentError(f"bad query: {name}: {error}") from None

@@ -17,7 +17,9 @@ from artfs.model.records import (
     Committed,
     HistoryRow,
     Member,
+    NewPart,
     NewVersion,
+    Part,
     Project,
     RunRecord,
     Version,
@@ -27,7 +29,7 @@ from artfs.server.auth import forbidden
 from artfs.server.calls import Call, Endpoint, ServerParts
 from artfs.server.rights import Rights
 from artfs.wire import bodies
-from artfs.wire.routes import ROUTES, AliasEvents, Place
+from artfs.wire.routes import ROUTES, Place
 
 
 class Names:
@@ -165,10 +167,23 @@ class Names:
     def commit(self, call: Call) -> Committed:
         new: NewVersion = call.body
         self._allow(call, new.allow_protected)
-        if new.run_id is not None:
-            self._rights.need(call.caller, "writer", *self._rights.place_of(Place.RUN, new.run_id, call.caller))
+        self._may_log(call, new.run_id)
         self._parts.before_commit(call, new)
         return self._acting(call).commit(new)
+
+    def add_part(self, call: Call) -> None:
+        new: NewPart = call.body
+        self._may_log(call, new.run_id)
+        self._parts.before_commit(call, new)
+        self._acting(call).add_part(new)
+
+    def parts(self, call: Call) -> list[Part]:
+        return self._catalog.parts(*_place(call), call.arguments["collection"], call.query.distributed_id)
+
+    def _may_log(self, call: Call, run_id: str | None) -> None:
+        """What a run logs changes the run."""
+        if run_id is not None:
+            self._rights.need(call.caller, "writer", *self._rights.place_of(Place.RUN, run_id, call.caller))
 
     def set_aliases(self, call: Call) -> Member:
         body: bodies.AliasChanges = call.body
@@ -224,8 +239,8 @@ class Names:
         found = self._catalog.memberships(call.arguments["version_id"])
         return [member for member in found if call.caller.reads_member(member)]
 
-    def alias_history(self, call: Call) -> AliasEvents:
-        return self._catalog.alias_history(call.arguments["collection_id"])
+    def alias_history(self, call: Call) -> list[bodies.AliasEvent]:
+        return [bodies.AliasEvent(*event) for event in self._catalog.alias_history(call.arguments["collection_id"])]
 
     # runs -------------------------------------------------------------------------------------------------------
     def runs(self, call: Call) -> list[RunRecord]:
@@ -236,7 +251,10 @@ class Names:
 
     def create_run(self, call: Call) -> RunRecord:
         body: bodies.NewRun = call.body
-        return self._acting(call).create_run(*_place(call), name=body.name, job_type=body.job_type, config=body.config)
+        return self._acting(call).create_run(
+            *_place(call), run_id=body.run_id, name=body.name, job_type=body.job_type, config=body.config, group=body.group,
+            tags=body.tags, notes=body.notes,
+        )
 
     def run(self, call: Call) -> RunRecord:
         return self._catalog.run(call.arguments["run_id"])
@@ -245,7 +263,7 @@ class Names:
         body: bodies.RunChanges = call.body
         return self._acting(call).update_run(
             call.arguments["run_id"], state=body.state, history_steps=body.history_steps, summary=body.summary,
-            config=body.config,
+            config=body.config, name=body.name, tags=body.tags, notes=body.notes,
         )
 
     def history(self, call: Call) -> list[HistoryRow]:

@@ -20,6 +20,7 @@ def describe(routes: Sequence[Route]) -> bytes:
     queries = [info.type for route in routes for info in msgspec.structs.fields(route.query)]
     types = [kind for route in routes for kind in (route.body, route.result) if kind is not None]
     schemas, components = msgspec.json.schema_components([ErrorBody, *types, *queries], ref_template=_REFS)
+    _give_times_their_format(components)
     error, *rest = schemas
     of_types = iter(rest[: len(types)])
     of_queries = iter(rest[len(types) :])
@@ -86,6 +87,16 @@ def _operation(
     if route.right == "public":
         operation["security"] = []
     return operation
+
+
+def _give_times_their_format(components: dict[str, Any]) -> None:
+    """msgspec tells nothing of times that may come without a zone; the catalog wants one. Times are called `at` or `…_at`."""
+    for schema in components.values():
+        for name, of_name in schema.get("properties", {}).items():
+            if name == "at" or name.endswith("_at"):
+                for one in (of_name, *of_name.get("anyOf", ())):
+                    if one.get("type") == "string":
+                        one["format"] = "date-time"
 
 
 def _argument(name: str) -> dict[str, Any]:

@@ -10,6 +10,7 @@ STATUS_BY_KIND: dict[str, int] = {
     "invalid-name": 400,
     "invalid-metadata": 400,
     "invalid-argument": 400,
+    "metadata-type": 400,
     "reference-unsupported": 400,
     "missing-extra": 500,
     "mountpoint": 400,
@@ -45,6 +46,7 @@ STATUS_BY_KIND: dict[str, int] = {
     "unauthorized": 401,
     "forbidden": 403,
     "unavailable": 503,
+    "offline": 503,
     "rate-limited": 429,
     "wait-timeout": 504,
 }

@@ -60,6 +60,15 @@ class StoreBatch(Protocol):
         """
         ...
 
+    def lacks(self, digests: Sequence[str]) -> set[str]:
+        """Those that the store (or the project) has not, and that were not put. Raises StorageError."""
+        ...
+
+    def keep(self, path: str | os.PathLike[str], content: Content) -> None:
+        """After the catalog row is durable: the staged file at `path`, which was adopted, is not needed any more, and may be
+        moved to where it will be read from. Best effort; what could not be moved is still there."""
+        ...
+
     def sync(self) -> None:
         """Makes everything put so far durable (data, names, directories). Raises StorageError; then nothing counts."""
         ...

@@ -6,7 +6,7 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -105,6 +105,12 @@ class FolderBatch:
             self.put_file(path, expect=content)
         for data in block_objects:
             self.put_bytes(data)
+
+    def lacks(self, digests: Sequence[str]) -> set[str]:
+        return {digest for digest in digests if not os.path.exists(self._layout.blob_path(digest))}
+
+    def keep(self, path: str | os.PathLike[str], content: Content) -> None:
+        """It has a name in the store already."""
 
     def sync(self) -> None:
         folder = self._open_folder()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -159,6 +159,12 @@ class MemoryBatch:
         if os.path.islink(path):
             raise UsageError(f"{os.fspath(path)} is not a regular file")
         self.put_file(path, expect=content)
+
+    def lacks(self, digests: Sequence[str]) -> set[str]:
+        return {digest for digest in digests if self._store.try_size(digest) is None}
+
+    def keep(self, path: str | os.PathLike[str], content: Content) -> None:
+        """It has its bytes already."""
 
     def sync(self) -> None:
         self._check_entered()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -189,6 +189,14 @@ class _CachingBatch:
 
     def adopt_file(self, path: str | os.PathLike[str], content: Content, block_objects: tuple[bytes, ...]) -> None:
         self._batch.adopt_file(path, content, block_objects)
+        for data in block_objects:
+            self._store.keep(data)
+
+    def lacks(self, digests: Sequence[str]) -> set[str]:
+        return self._batch.lacks(digests)
+
+    def keep(self, path: str | os.PathLike[str], content: Content) -> None:
+        self._store.fetcher.cache.take_file(path, content.digest)
 
     def sync(self) -> None:
         self._batch.sync()

@@ -617,6 +617,11 @@ class Fetcher:
         if unused:
             self._settle(blob)
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether transfers are under way."""
+        return len(self._threads) > self._idle
+
     # the whole --------------------------------------------------------------------------------------------------
     def status(self) -> dict[str, Any]:
         """For `artfs status`."""

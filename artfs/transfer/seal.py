@@ -29,7 +29,7 @@ from artfs.store.base import LocalStore, StoreBatch
 from artfs.store.staging import StagedDraft
 from artfs.transfer.journal import Row, append_rows, latest_of, moved_since, recover
 from artfs.transfer.progress import Meter, OnProgress
-from artfs.transfer.staged import SHOWN, StagedScan, page_source, some_of
+from artfs.transfer.staged import SHOWN, OwnFile, StagedScan, page_source, some_of
 from artfs.wire.control import CommitOptions, CommitReply, Progress
 
 log = logging.getLogger(__name__)
@@ -67,12 +67,15 @@ def commit_draft(
             raise NotFoundError(f"the draft {draft.label} had been committed already; there is nothing to commit")
         with store.begin((draft.info.entity, draft.info.project)) as batch:
             try:
-                reply = _commit(catalog, store, batch, draft, options, on_progress, workers, run_id)
+                reply, taken = _commit(catalog, store, batch, draft, options, on_progress, workers, run_id)
             except BaseException:
                 # A full disk may refuse this, too; the journal stays then, and whoever comes next tries again.
                 with contextlib.suppress(StorageError):
                     recover(store, draft)
                 raise
+            for own in taken:
+                if own.content is not None:
+                    batch.keep(os.fsdecode(own.path), own.content)
         try:
             draft.remove()
         except OSError as error:
@@ -89,7 +92,8 @@ def _commit(
     on_progress: OnProgress | None,
     workers: int,
     run_id: str | None,
-) -> CommitReply:
+) -> tuple[CommitReply, list[OwnFile]]:
+    """What to answer, and the files that were taken over."""
     info = draft.info
     _say(on_progress, "scanning")
     latest = latest_of(catalog, draft)
@@ -138,7 +142,7 @@ def _commit(
         groups = "; ".join(scan.collisions[:SHOWN])
         warnings.append(f"names that are one name where case or Unicode form do not count: {groups}")
     member = committed.member
-    return CommitReply(
+    reply = CommitReply(
         entity=member.entity,
         project=member.project,
         collection=member.collection,
@@ -151,6 +155,7 @@ def _commit(
         warnings=tuple(warnings),
         moved_from=(info.base_version or "") if moved else None,
     )
+    return reply, scan.files
 
 
 def _take_files(

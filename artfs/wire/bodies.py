@@ -20,6 +20,7 @@ from artfs.model.ttl import Ttl
 Role = Literal["reader", "writer", "admin"]
 
 Limit = Annotated[int, msgspec.Meta(ge=1, le=MAX_LIMIT)]
+Time = Annotated[datetime, msgspec.Meta(tz=True)]
 Id = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 
 
@@ -44,23 +45,27 @@ class AliasQuery(Query, frozen=True):
     alias: str
 
 
-class PageQuery(Query, frozen=True):
-    """See model.paging.PageRequest."""
+class PartsQuery(Query, frozen=True):
+    distributed_id: str
 
-    order: str
+
+class RunPageQuery(Query, frozen=True):
+    """For all pages, see model.paging.PageRequest."""
+
+    order: Annotated[str, msgspec.Meta(pattern="^[+-]?(created_at|name)$")]
     limit: int = 50
     after: str | None = None
 
 
 class CollectionPageQuery(Query, frozen=True):
-    order: str
+    order: Annotated[str, msgspec.Meta(pattern="^[+-]?(name|created_at|updated_at)$")]
     limit: int = 50
     after: str | None = None
     type: str | None = None
 
 
 class MemberPageQuery(Query, frozen=True):
-    order: str
+    order: Annotated[str, msgspec.Meta(pattern="^[+-]?(index|created_at|updated_at|size)$")]
     limit: int = 50
     after: str | None = None
     tags: list[str] = []
@@ -71,7 +76,7 @@ class RunVersionsQuery(Query, frozen=True):
 
 
 class RunVersionPageQuery(Query, frozen=True):
-    order: str
+    order: Annotated[str, msgspec.Meta(pattern="^[+-]?created_at$")]
     used: bool
     limit: int = 50
     after: str | None = None
@@ -112,8 +117,8 @@ class AuditQuery(Query, frozen=True):
     action: str | None = None
     entity: str | None = None
     project: str | None = None
-    since: datetime | None = None
-    until: datetime | None = None
+    since: Time | None = None
+    until: Time | None = None
 
 
 # bodies -----------------------------------------------------------------------------------------------------------
@@ -172,9 +177,15 @@ class ExpireBody(Body, frozen=True):
 
 
 class NewRun(Body, frozen=True):
+    """`run_id`: without, a new one."""
+
+    run_id: str | None = None
     name: str | None = None
     job_type: str | None = None
     config: dict[str, Any] | None = None
+    group: str | None = None
+    tags: list[str] = []
+    notes: str | None = None
 
 
 class RunChanges(Body, frozen=True):
@@ -184,6 +195,9 @@ class RunChanges(Body, frozen=True):
     history_steps: int | None = None
     summary: dict[str, Any] | None = None
     config: dict[str, Any] | None = None
+    name: str | None = None
+    tags: list[str] | None = None
+    notes: str | None = None
 
 
 # tokens -----------------------------------------------------------------------------------------------------------
@@ -201,7 +215,7 @@ class NewToken(Body, frozen=True):
     name: str
     is_admin: bool = False
     grants: list[GrantBody] = []
-    expires_at: datetime | None = None
+    expires_at: Time | None = None
 
 
 class GrantChange(Body, frozen=True):
@@ -251,6 +265,14 @@ class AuditShape(msgspec.Struct, frozen=True):
     project: str | None
     target: str
     detail: dict[str, Any]
+
+
+class AliasEvent(msgspec.Struct, frozen=True):
+    """From `at` on the alias names the member `index` of the collection; null: none, it was removed."""
+
+    at: datetime
+    alias: str
+    index: int | None
 
 
 class ChangeToken(msgspec.Struct, frozen=True):

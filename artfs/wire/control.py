@@ -19,7 +19,9 @@ class Request(msgspec.Struct, frozen=True, omit_defaults=True):
 
     ping                                    -> {"pid": int, "mountpoint": str}
     status                                  -> what MOUNT/.artfs/status shows
-    commit  {project, draft, options}       -> CommitReply as a dict; progress lines while it works
+    commit  {project, draft, options, when_online}
+                                            -> CommitReply as a dict; progress lines while it works. With `when_online`, when
+                                               the server cannot be reached: {"pending": why}, and the daemon commits later
     abandon {project, draft}                -> {}
     refresh                                 -> {}      look at the catalog now
     umount                                  -> {}      then the daemon ends

@@ -22,7 +22,9 @@ from artfs.model.records import (
     Committed,
     HistoryRow,
     Member,
+    NewPart,
     NewVersion,
+    Part,
     Project,
     RunRecord,
     Version,
@@ -137,8 +139,6 @@ _C = "/v1/collections/{collection_id}"
 _V = "/v1/versions/{version_id}"
 _R = "/v1/runs/{run_id}"
 
-AliasEvents = list[tuple[datetime, str, int | None]]
-
 ROUTES: tuple[Route, ...] = (
     # projects and collections
     Route("entities", "GET", "/v1/entities", "Entities with projects that the token may read.", "token", result=list[str]),
@@ -227,6 +227,14 @@ ROUTES: tuple[Route, ...] = (
         "writer", Place.BODY, body=NewVersion, result=Committed, audited=True,
     ),
     Route(
+        "add_part", "POST", "/v1/parts", "Keeps what a run contributes to a version that several make together.", "writer",
+        Place.BODY, body=NewPart, audited=True,
+    ),
+    Route(
+        "parts", "GET", f"{_P}/collections/{{collection}}/parts", "Parts that wait for their version.", place=Place.PROJECT,
+        query=bodies.PartsQuery, result=list[Part],
+    ),
+    Route(
         "set_aliases", "PATCH", "/v1/members/{member_id}/aliases", "Gives and takes aliases.", "writer", Place.MEMBER,
         body=bodies.AliasChanges, result=Member, audited=True,
     ),
@@ -252,13 +260,13 @@ ROUTES: tuple[Route, ...] = (
     ),
     Route(
         "alias_history", "GET", f"{_C}/alias-history", "What aliases named, and when.", place=Place.COLLECTION,
-        result=AliasEvents,
+        result=list[bodies.AliasEvent],
     ),
     # runs
     Route("runs", "GET", f"{_P}/runs", "Runs in the order in which they began.", place=Place.PROJECT, result=list[RunRecord]),
     Route(
         "page_of_runs", "GET", f"{_P}/pages/runs", "Runs in pages, by created_at or name.", place=Place.PROJECT,
-        query=bodies.PageQuery, result=Page[RunRecord],
+        query=bodies.RunPageQuery, result=Page[RunRecord],
     ),
     Route(
         "create_run", "POST", f"{_P}/runs", "Begins a run.", "writer", Place.PROJECT, body=bodies.NewRun, result=RunRecord,

@@ -36,6 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
     logging.basicConfig(level=args.log_level.upper(), format=FORMAT, stream=sys.stderr)
     logging.getLogger("alembic").setLevel(logging.WARNING)
+    logging.getLogger("httpx").setLevel(logging.WARNING)
     logging.getLogger("pyfuse3").setLevel(logging.INFO)
     try:
         settings = load_settings(home=args.home, entity=args.entity)

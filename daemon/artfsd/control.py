@@ -103,7 +103,18 @@ class ControlServer:
         if request.op == "abandon":
             return await self._abandon(drafts, draft)
         options = msgspec.convert(request.args.get("options", {}), CommitOptions)
-        return await self._commit(drafts, draft, options, stream)
+        try:
+            return await self.commit(drafts, draft, options, stream)
+        except UnavailableError as error:
+            if not request.args.get("when_online"):
+                raise UnavailableError(
+                    f"{error}. The draft is as it was: commit it again later, or with --when-online"
+                ) from error
+            pending = msgspec.to_builtins(options)
+            await trio.to_thread.run_sync(
+                draft.staged.save_info, msgspec.structs.replace(draft.staged.info, pending=pending, problem=None)
+            )
+            return {"pending": str(error)}
 
     def _draft(self, args: dict[str, Any]) -> tuple[Drafts, LiveDraft]:
         drafts = self._vfs.drafts
@@ -129,9 +140,11 @@ class ControlServer:
             )
         drafts.seal(draft)
 
-    async def _commit(
-        self, drafts: Drafts, draft: LiveDraft, options: CommitOptions, stream: trio.SocketStream
+    async def commit(
+        self, drafts: Drafts, draft: LiveDraft, options: CommitOptions, stream: trio.SocketStream | None
     ) -> dict[str, Any]:
+        """Commits, and returns the CommitReply as a dict. `stream`: gets progress lines. Raises ArtfsError; the draft goes on
+        then."""
         self._seal(drafts, draft)
         send, receive = trio.open_memory_channel[Progress](64)
         token = trio.lowlevel.current_trio_token()
@@ -152,7 +165,8 @@ class ControlServer:
 
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._tell_progress, receive, stream)
+                if stream is not None:
+                    nursery.start_soon(self._tell_progress, receive, stream)
                 with trio.CancelScope(shield=True):
                     reply = await trio.to_thread.run_sync(drafts.commit_call, draft, options, tell)
                 nursery.cancel_scope.cancel()

@@ -23,10 +23,13 @@ from artfsd.hashing import HashPool
 from artfsd.inodes import Attr, DirHandle, FileHandle, Later, ListHandle, Node, refuse
 from artfsd.names import ProjectDir
 from artfsd.naming import Invalidation, NamesContext, decode
+from artfsd.sending import DraftSender
 from artfsd.versions import time_ns
 
 if TYPE_CHECKING:
+    from artfs.model.records import Content
     from artfs.store.base import LocalStore
+    from artfs.store.staging import HashLog
 
 log = logging.getLogger(__name__)
 
@@ -47,15 +50,37 @@ class Drafts:
     """The drafts of one mount: staged ones that were looked at are live."""
 
     def __init__(
-        self, area: DraftArea, ctx: NamesContext, store: LocalStore, pool: HashPool, notify: Callable[[list[Invalidation]], None]
+        self, area: DraftArea, ctx: NamesContext, store: LocalStore, pool: HashPool,
+        notify: Callable[[list[Invalidation]], None], *, sends: bool = False,
     ) -> None:
+        """`sends`: the store is a server's, so what is closed is sent at once."""
         self.area = area
         self.ctx = ctx
         self.store = store
         self.pool = pool
         self.notify = notify
         self.live: dict[tuple[str, str, str], LiveDraft] = {}
+        self._senders: dict[tuple[str, str], DraftSender] = {}
+        self._sender_of: dict[int, DraftSender] = {}  # by the id of a draft's HashLog
+        if sends:
+            pool.on_hashed = self._hashed
         self.root = DraftsDir(self)
+
+    def close(self) -> None:
+        for sender in self._senders.values():
+            sender.close()
+
+    def _hashed(self, owner: HashLog, content: Content, data: bytes | int) -> None:
+        sender = self._sender_of.get(id(owner))
+        if sender is not None:
+            sender.offer(content, data)
+
+    def _sender(self, staged: StagedDraft) -> DraftSender:
+        place = (staged.info.entity, staged.info.project)
+        sender = self._senders.get(place)
+        if sender is None:
+            sender = self._senders[place] = DraftSender(lambda: self.store.begin(place), "/".join(place))
+        return sender
 
     def recover_all(self) -> None:
         """At start: finishes or takes back commits that a killed process left, and removes its leftovers."""
@@ -86,7 +111,10 @@ class Drafts:
 
     def _make_live(self, staged: StagedDraft) -> LiveDraft:
         base_ns = time_ns(datetime.fromisoformat(staged.info.began_at))
-        return LiveDraft(staged, self.ctx.trees, self.store, self.pool, base_ns)
+        draft = LiveDraft(staged, self.ctx.trees, self.store, self.pool, base_ns)
+        if self.pool.on_hashed is not None:
+            self._sender_of[id(draft.hashes)] = self._sender(staged)
+        return draft
 
     def begin(self, project: str, name: str) -> Callable[[], StagedDraft]:
         """What to run in a thread to begin the draft `c` (empty) or `c:ALIAS` (that version's content)."""
@@ -118,6 +146,7 @@ class Drafts:
         """On the loop, after a commit or when it was abandoned: the draft is gone."""
         draft.dead = True
         draft.sealed = False
+        self._sender_of.pop(id(draft.hashes), None)
         self.ctx.table.forget([(draft.root.ino, 0)])  # lasting no more
         key = draft.staged.key
         if self.live.get(key) is draft:

@@ -47,6 +47,7 @@ ERRNO_BY_KIND: dict[str, int] = {
     "unauthorized": errno.EACCES,
     "forbidden": errno.EACCES,
     "unavailable": errno.EHOSTUNREACH,
+    "offline": errno.EHOSTUNREACH,
     "rate-limited": errno.EHOSTUNREACH,
     "wait-timeout": errno.ETIMEDOUT,
 }

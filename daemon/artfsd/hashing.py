@@ -117,7 +117,11 @@ class _Closed(NamedTuple):
 
 
 class HashPool:
-    """Threads that hash, and what the loop's thread hashes itself. All but `wait_idle` is for that thread alone."""
+    """Threads that hash, and what the loop's thread hashes itself. All but `wait_idle` is for that thread alone.
+
+    `on_hashed`: told of each digest that was recorded, with the bytes, or a descriptor that is valid during the call; from any
+    thread, must not block.
+    """
 
     def __init__(self, threads: int) -> None:
         self._queue: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
@@ -126,6 +130,7 @@ class HashPool:
             tuple[int, int], FileHash
         ] = {}  # by (draft, inode): closed, and its digest not known yet
         self._pending: dict[int, int] = {}
+        self.on_hashed: Callable[[HashLog, Content, bytes | int], None] | None = None
         self._lock = threading.Lock()
         self._idle = threading.Condition(self._lock)
         self._threads = [threading.Thread(target=self._work, name=f"hash-{n}", daemon=True) for n in range(threads)]
@@ -248,8 +253,11 @@ class HashPool:
         except OSError as error:
             log.info(NOT_HASHED, error)
         else:
-            content = Content(digest_bytes(b"".join(state.parts)), state.end)
+            data = b"".join(state.parts)
+            content = Content(digest_bytes(data), state.end)
             closed.owner.add(record_for(status, content, ()))
+            if self.on_hashed is not None:
+                self.on_hashed(closed.owner, content, data)
         self._finished(closed)
         return True
 
@@ -292,3 +300,5 @@ class HashPool:
         same = (before.st_size, before.st_mtime_ns) == (after.st_size, after.st_mtime_ns)
         if same and not state.superseded and content.size == after.st_size:
             owner.add(record_for(after, content, objects))
+            if self.on_hashed is not None:
+                self.on_hashed(owner, content, fd)

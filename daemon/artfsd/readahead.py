@@ -85,7 +85,10 @@ class Pattern:
             # One block less than the stream before, whose ends may have been shared by neighbours.
             until = min(stream.start + self._length - 1, stream.next + MOST)
         else:
-            until = stream.next + min(run // SHARE, MOST)
+            window = min(run // SHARE, MOST)
+            if stream.asked - stream.next > window // 2:
+                return None  # half of it is still before us; the other half then comes in one range
+            until = stream.next + window
         first = max(stream.asked, stream.next)
         until = min(until, self._count)
         if until <= first:

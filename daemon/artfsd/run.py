@@ -36,6 +36,7 @@ from artfsd.operations import Operations
 from artfsd.serverside import ServerSide
 from artfsd.shim import LoopShim
 from artfsd.vfs import Vfs
+from artfsd.waiting import WaitingCommits
 
 log = logging.getLogger(__name__)
 
@@ -133,6 +134,9 @@ def serve(settings: Settings, options: MountOptions) -> None:
         operations = Operations(vfs, shim, settings.deadline_s, limiter)
         shim.idle = vfs.pool.hash_small
         shim.busy = vfs.pool.has_threads_at_work
+        if session.remote is not None:
+            fetcher, pool = session.remote.fetcher, vfs.pool
+            shim.busy = lambda: fetcher.is_busy or pool.has_threads_at_work()
         vars(pyfuse3)["trio"] = shim
         _mount(operations, mountpoint, options)
         # What was made up to here lives as long as the process; the collector need not look at it again.
@@ -209,6 +213,10 @@ async def _main(
             nursery.start_soon(_signals)
             await nursery.start(control.serve, str(socket_path))
             watcher.start()
+            if server_side is not None and vfs.drafts is not None:
+                waiting = WaitingCommits(control, vfs.drafts, trio.lowlevel.current_trio_token())
+                server_side.on_online = waiting.came_back
+                nursery.start_soon(waiting.run)
             read_ahead_kb = place.READ_AHEAD_KB if session.remote is None else place.REMOTE_READ_AHEAD_KB
             nursery.start_soon(
                 _announce, settings, options, mountpoint, identity, str(socket_path), record_path, tuned, read_ahead_kb

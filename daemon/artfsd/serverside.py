@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 from artfs.api.session import Session
@@ -19,7 +20,8 @@ STATUS_FOR_S = 2.0
 
 
 class ServerSide:
-    """`close` it before the session. Methods are called on the loop's thread, and do not wait."""
+    """`close` it before the session. Methods are called on the loop's thread, and do not wait. `on_online`: told, on any
+    thread, that the server can be reached again."""
 
     def __init__(self, session: Session) -> None:
         assert session.remote is not None
@@ -28,11 +30,20 @@ class ServerSide:
         self._pinning = Pinning(
             self._remote.server, self._remote.fetcher, session.pages, session.settings.network_timeout_s
         )
+        self._remote.reach.on_move = self._told
+        self.on_online: Callable[[], None] = lambda: None
         self._moved = threading.Event()
         self._closed = False
         self._cache: tuple[float, dict[str, Any]] = (-STATUS_FOR_S, {})
         self._thread = threading.Thread(target=self._run, name="artfs-pins", daemon=True)
         self._thread.start()
+
+    def _told(self, is_online: bool, what: str) -> None:
+        if is_online:
+            self.on_online()
+            log.warning("%s can be reached again", self._remote.server)
+        else:
+            log.warning("%s cannot be reached: %s", self._remote.server, what)
 
     def names_moved(self) -> None:
         """Aliases may name other versions now."""
@@ -48,7 +59,7 @@ class ServerSide:
         return {
             "server": {
                 "url": self._remote.server,
-                "online": not reach.is_away,
+                "online": not reach.is_troubled,
                 "events": reach.is_listening(),
                 "away_for_s": round(reach.away_for_s, 1),
                 "reason": reach.reason,

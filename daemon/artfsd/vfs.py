@@ -93,7 +93,7 @@ class Vfs:
         self.control = ControlDir(self)
         self.drafts: Drafts | None = None
         if area is not None:
-            self.drafts = Drafts(area, self.ctx, store, self.pool, notify)
+            self.drafts = Drafts(area, self.ctx, store, self.pool, notify, sends=fetcher is not None)
         self.files: dict[int, FileHandle] = {}
         self.blobs.on_drop = self._forget_number
         self._dirs: dict[int, DirHandle] = {}
@@ -207,6 +207,7 @@ class Vfs:
             for draft in self.drafts.live.values():
                 self.pool.wait_idle(draft.hashes, 5.0)
                 draft.hashes.flush()
+            self.drafts.close()
         self.pool.close()
         self.references.close()
         self.blobs.drop_idle()

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, bindparam, delete, func, insert, select
+from functools import cache
+
+from sqlalchemy import Insert, bindparam, delete, insert, select
 
 from artfs.catalog import schema
-from artfs.catalog.sql import queries
 from artfs.catalog.sql.engine import Writing
-from artfs.model.access import Change, Changes
 
 KEPT = 100_000
 """How many of the newest rows stay. Up to a thousand more do, since rows are removed that many at a time."""
@@ -18,19 +18,17 @@ _AT_ONCE = 10_000
 
 _p, _c, _m, _changes = schema.projects, schema.collections, schema.memberships, schema.changes
 
-# Those that the transaction deleted as well: their rows are still there.
-_TOUCHED = (
-    insert(_changes)
-    .from_select(
-        ["at", "entity", "project", "collection"],
+
+@cache
+def _touched() -> Insert:
+    """Rows of collections. Those that the transaction deleted as well: their rows are still there."""
+    places = (
         select(bindparam("now", type_=_changes.c.at.type), _p.c.entity, _p.c.name, _c.c.name)
         .join(_p, _c.c.project_id == _p.c.id)
         .where(_c.c.id.in_(bindparam("ids", expanding=True)))
-        .order_by(_c.c.id),
+        .order_by(_c.c.id)
     )
-    .returning(_changes.c.id)
-)
-_NOTED = insert(_changes).returning(_changes.c.id)
+    return insert(_changes).from_select(["at", "entity", "project", "collection"], places).returning(_changes.c.id)
 
 
 def record(tx: Writing) -> None:
@@ -43,7 +41,7 @@ def record(tx: Writing) -> None:
             {"at": tx.now, "entity": entity, "project": project, "collection": collection}
             for entity, project, collection in tx.places
         ]
-        added += tx.conn.execute(_NOTED, rows).scalars()
+        added += tx.conn.execute(insert(_changes).returning(_changes.c.id), rows).scalars()
     touched = set(tx.stamps)
     if tx.versions:
         holders = select(_m.c.collection_id).where(_m.c.version_id.in_(tx.versions)).distinct()
@@ -51,25 +49,7 @@ def record(tx: Writing) -> None:
     ids = sorted(touched)
     for start in range(0, len(ids), _AT_ONCE):
         given = {"now": tx.now, "ids": ids[start : start + _AT_ONCE]}
-        added += tx.conn.execute(_TOUCHED, given).scalars()
+        added += tx.conn.execute(_touched(), given).scalars()
     newest = max(added)
     if newest // _STEP != (newest - len(added)) // _STEP:
         tx.conn.execute(delete(_changes).where(_changes.c.id <= newest - KEPT))
-
-
-def newest(conn: Connection) -> int:
-    """The largest number so far; 0: there was no change yet."""
-    return int(conn.execute(select(func.max(_changes.c.id))).scalar() or 0)
-
-
-def after(conn: Connection, number: int, limit: int) -> Changes:
-    """See Ledger.changes_after."""
-    last = newest(conn)
-    oldest = conn.execute(select(func.min(_changes.c.id))).scalar()
-    if number > last or (oldest is not None and number < oldest - 1):
-        return Changes(last, (), is_gap=True)
-    found = conn.execute(select(_changes).where(_changes.c.id > number).order_by(_changes.c.id).limit(limit)).all()
-    return Changes(
-        found[-1].id if found else number,
-        tuple(Change(row.id, queries.to_time(row.at), row.entity, row.project, row.collection) for row in found),
-    )

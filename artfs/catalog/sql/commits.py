@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from sqlalchemy import insert, update
+from sqlalchemy import func, insert, select, update
 
 from artfs.catalog import schema
 from artfs.catalog.sql import labels, names, parts, queries, rows, runs
@@ -29,6 +29,8 @@ def commit(tx: Writing, new: NewVersion) -> Committed:
     nothing, and a commit whose answer got lost may be sent again.
     """
     check_digest(new.digest)
+    if new.index is not None and not 0 <= new.index < 2**31 - 1:
+        raise UsageError(f"v{new.index} is no version")
     if not (0 <= new.size <= MAX_SIZE and 0 <= new.file_count <= MAX_SIZE):
         raise UsageError(f"impossible totals of a version: {new.size} bytes, {new.file_count} files")
     metadata = check_metadata(new.metadata)
@@ -44,13 +46,14 @@ def commit(tx: Writing, new: NewVersion) -> Committed:
         return Committed(_same_again(tx, latest, aliases, tags, loggers, new), created=False)
     _check_latest(collection, latest, new.expect_latest)
     labels.check_protected(tx, collection.id, aliases, new.allow_protected)
-    index, stamp = labels.take_index(tx, collection.id)
+    index, stamp = labels.take_index(tx, collection.id, new.index)
+    created = _time_kept(tx, collection.id, new) or stamp
     version_id = tx.conn.execute(
         insert(_v)
         .values(
             collection_id=collection.id, source_index=index, state="COMMITTED", digest=new.digest, size=new.size,
             file_count=new.file_count, description=new.description, metadata=queries.to_json(metadata),
-            run_id=new.run_id, history_step=new.history_step, created_at=stamp, updated_at=stamp, ttl_s=ttl,
+            run_id=new.run_id, history_step=new.history_step, created_at=created, updated_at=stamp, ttl_s=ttl,
         )
         .returning(_v.c.id)
     ).scalar_one()
@@ -58,9 +61,26 @@ def commit(tx: Writing, new: NewVersion) -> Committed:
         labels.tag_version(tx, version_id, tags)
     for run_id in loggers:
         runs.relate(tx, run_id, version_id, "logged")
-    made = _join(tx, collection.id, version_id, index, stamp, aliases)
+    made = _join(tx, collection.id, version_id, index, created, aliases)
     tx.did("commit", made.entity, made.project, made.name, digest=new.digest, aliases=list(aliases), tags=list(tags))
     return Committed(made, created=True)
+
+
+def _time_kept(tx: Writing, collection_id: int, new: NewVersion) -> int | None:
+    """When it was committed in the catalog that it comes from, if it is younger than everything here."""
+    if new.created_at is None:
+        return None
+    if new.created_at.tzinfo is None:
+        raise UsageError(f"a time without a zone: {new.created_at}")
+    created = queries.to_stamp(new.created_at)
+    events = schema.alias_events
+    newest = tx.conn.execute(
+        select(func.coalesce(func.max(_v.c.created_at), -1)).where(_v.c.collection_id == collection_id)
+    ).scalar_one()
+    event = tx.conn.execute(
+        select(func.coalesce(func.max(events.c.at), -1)).where(events.c.collection_id == collection_id)
+    ).scalar_one()
+    return created if max(newest, event) < created <= tx.now else None
 
 
 def _sequence(tx: Writing, new: NewVersion) -> Collection:

@@ -49,13 +49,16 @@ def touch(tx: Writing, collection_id: int) -> int:
     return stamp
 
 
-def take_index(tx: Writing, collection_id: int) -> tuple[int, int]:
-    """N of the next vN of the collection, and the transaction's stamp there (see `touch`)."""
+def take_index(tx: Writing, collection_id: int, least: int | None = None) -> tuple[int, int]:
+    """N of the next vN of the collection (at least `least`), and the transaction's stamp there (see `touch`)."""
+    following_index = _c.c.next_index + 1
+    if least is not None:
+        following_index = case((_c.c.next_index < least, least), else_=_c.c.next_index) + 1
     known = tx.stamps.get(collection_id)
     query = (
         update(_c)
         .where(_c.c.id == collection_id)
-        .values(next_index=_c.c.next_index + 1, updated_at=_later(tx) if known is None else known)
+        .values(next_index=following_index, updated_at=_later(tx) if known is None else known)
         .returning(_c.c.next_index, _c.c.updated_at)
     )
     following, stamp = tx.conn.execute(query).one()

@@ -14,6 +14,7 @@ from artfs.cli.output import emit_json, escape, human_size, plural, say
 from artfs.cli.targets import find_draft
 from artfs.cli.version_options import read_version_options, version_options
 from artfs.client.control import DaemonClient
+from artfs.errors import UnavailableError
 from artfs.model.ttl import parse_ttl, ttl_text
 from artfs.store.staging import StagedDraft
 from artfs.wire.control import CommitOptions, CommitReply
@@ -24,11 +25,23 @@ from artfs.wire.control import CommitOptions, CommitReply
 @version_options
 @click.option("--ttl", metavar="POLICY", help="How long it lives, such as 30d (`artfs ttl`).")
 @protected_option
+@click.option(
+    "--when-online",
+    is_flag=True,
+    help="If the server cannot be reached: have the mount's daemon commit it when it can.",
+)
 @click.option("--force", is_flag=True, help="Commit even when latest moved since the draft began.")
 @json_option
 @pass_app
 def command(
-    app: App, /, draft: str, ttl: str | None, allow_protected: bool, force: bool, **version: Any
+    app: App,
+    /,
+    draft: str,
+    ttl: str | None,
+    allow_protected: bool,
+    when_online: bool,
+    force: bool,
+    **version: Any,
 ) -> None:
     """Turn a draft into the next version.
 
@@ -42,6 +55,7 @@ def command(
       artfs commit vega/cars
       artfs commit vega/cars --alias best -m rows=406 -m @card.json
       artfs commit ~/artfs/drafts/vega/cars --ttl 30d
+      artfs commit vega/cars --when-online
     """
     staged = find_draft(app.settings, draft)
     given = read_version_options(**version, collection=staged.info.collection)
@@ -55,7 +69,13 @@ def command(
         allow_protected=allow_protected or app.settings.allow_protected,
         force=force,
     )
-    reply = _commit(app, staged, options)
+    reply = _commit(app, staged, options, when_online)
+    if isinstance(reply, str):
+        if app.json:
+            emit_json({"pending": True, "why": reply})
+        else:
+            say(f"{escape(staged.label)} waits for the server, and is committed when it is back ({escape(reply)})")
+        return
     if app.json:
         emit_json(
             {**committed_shape(reply), "warnings": list(reply.warnings), "moved_from": reply.moved_from}
@@ -69,10 +89,13 @@ def command(
     say(committed_line(reply))
 
 
-def _commit(app: App, draft: StagedDraft, options: CommitOptions) -> CommitReply:
+def _commit(app: App, draft: StagedDraft, options: CommitOptions, when_online: bool) -> CommitReply | str:
+    """A text: why it waits for the server."""
     serving = try_serving(app.settings, draft.info.entity)
     with app.progress() as progress:
         if serving is None:
+            if when_online:
+                raise UnavailableError("--when-online needs a running mount, whose daemon waits; `artfs mount DIR` starts one")
             # Here and not above: the daemon's answer needs no catalog.
             from artfs.transfer.seal import commit_draft
 
@@ -84,8 +107,10 @@ def _commit(app: App, draft: StagedDraft, options: CommitOptions) -> CommitReply
             "project": draft.info.project,
             "draft": draft.info.name,
             "options": msgspec.to_builtins(options),
+            "when_online": when_online,
         }
-        return msgspec.convert(DaemonClient(serving.socket).call("commit", arguments, progress), CommitReply)
+        result = DaemonClient(serving.socket).call("commit", arguments, progress)
+        return str(result["pending"]) if "pending" in result else msgspec.convert(result, CommitReply)
 
 
 def committed_line(reply: CommitReply) -> str:

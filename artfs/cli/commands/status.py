@@ -3,79 +3,185 @@
 from __future__ import annotations
 
 import os
-from datetime import datetime
+import time
+from datetime import UTC, datetime
 from typing import Any
 
+import click
+
 from artfs.cli.common import App, artfs_command, json_option, pass_app
-from artfs.cli.output import emit_json, fields, human_size, local_time, plural, say, table
+from artfs.cli.output import (
+    emit_json,
+    escape,
+    fields,
+    human_size,
+    local_time,
+    on_terminal,
+    plural,
+    say,
+    table,
+)
 from artfs.client.control import DaemonClient, running_mounts
 from artfs.errors import ArtfsError
 from artfs.store.staging import DraftArea
 from artfs.wire.control import MountRecord
 
 STATUS_TIMEOUT_S = 5.0
+WATCH_S = 2.0
 
 
 @artfs_command("status")
+@click.option("-w", "--watch", is_flag=True, help="Show it again every two seconds, until Ctrl-C.")
 @json_option
 @pass_app
-def command(app: App) -> None:
-    """Show running mounts, drafts and sizes.
+def command(app: App, watch: bool) -> None:
+    """Show running mounts, drafts, sizes and transfers.
 
-    What this state folder holds, which daemons serve it, and what drafts wait for a commit. With --json, each
-    mount has the daemon's own counters under "daemon".
+    What this state folder holds, or the server that is used and what the cache has of it; which daemons serve it, what they
+    are fetching and what went wrong lately; and what drafts wait for a commit. With --json, each mount has the daemon's own
+    counters under "daemon".
 
     \b
     Examples:
       artfs status
+      artfs status --watch
       artfs status --json
     """
+    while True:
+        shape = _shape(app)
+        if app.json:
+            emit_json(shape)
+        else:
+            if watch and on_terminal():
+                click.clear()
+            _show(app, shape)
+        if not watch:
+            return
+        time.sleep(WATCH_S)
+
+
+def _shape(app: App) -> dict[str, Any]:
     mounts = [_mount_shape(record) for record in running_mounts(app.settings.run_path)]
     drafts = [
-        {"entity": d.info.entity, "project": d.info.project, "name": d.info.name, "base": d.info.base_version}
+        {"entity": d.info.entity, "project": d.info.project, "name": d.info.name, "base": d.info.base_version,
+         "waits": d.info.pending is not None, "problem": d.info.problem}
         for d in DraftArea(app.settings.drafts_path).drafts()
     ]
-    totals = _totals(app)
-    if app.json:
-        emit_json({"home": str(app.settings.home), "mounts": mounts, "drafts": drafts, **totals})
-        return
-    fields(
-        [
-            ("state folder", str(app.settings.home)),
+    shape: dict[str, Any] = {"home": str(app.settings.home), "mounts": mounts, "drafts": drafts}
+    if app.settings.server:
+        return {**shape, "server": _server_shape(app), "cache": _cache_shape(app)}
+    return {**shape, **_totals(app)}
+
+
+def _show(app: App, shape: dict[str, Any]) -> None:
+    pairs = [("state folder", shape["home"])]
+    if app.settings.server:
+        server, cache = shape["server"], shape["cache"]
+        state = "answers" if server["online"] else f"cannot be reached: {server['reason']}"
+        if server["latency_s"] is not None:
+            state += f" in {server['latency_s'] * 1000:.0f} ms"
+        pairs += [
+            ("server", f"{server['url']} {state}"),
+            (
+                "cache",
+                f"{plural(cache['blobs'], 'blob')}, {human_size(cache['size'])} of {human_size(cache['limit'])}; "
+                f"{human_size(cache['free'])} free on its disk ({cache['path']})",
+            ),
+        ]
+    else:
+        pairs += [
             (
                 "catalog",
-                f"{plural(totals['projects'], 'project')}, {plural(totals['collections'], 'collection')}, "
-                f"{plural(totals['versions'], 'version')} of {human_size(totals['versions_size'])} in all",
+                f"{plural(shape['projects'], 'project')}, {plural(shape['collections'], 'collection')}, "
+                f"{plural(shape['versions'], 'version')} of {human_size(shape['versions_size'])} in all",
             ),
             (
                 "store",
-                f"{plural(totals['blobs'], 'blob')}, {human_size(totals['blobs_size'])}; "
-                f"{human_size(totals['free'])} free on its disk",
+                f"{plural(shape['blobs'], 'blob')}, {human_size(shape['blobs_size'])}; "
+                f"{human_size(shape['free'])} free on its disk",
             ),
         ]
-    )
+    fields([(name, escape(text)) for name, text in pairs])
     say()
+    mounts, drafts = shape["mounts"], shape["drafts"]
     if not mounts:
         say("no mount is running; `artfs mount DIR` starts one")
     table(
         ["MOUNT", "PID", "SINCE", "ENTITY", "STATE"],
-        [
-            [
-                m["mountpoint"],
-                str(m["pid"]),
-                local_time(m["started_at"]),
-                m["entity"],
-                m["error"] or "answers",
-            ]
-            for m in mounts
-        ],
+        [[m["mountpoint"], str(m["pid"]), local_time(m["started_at"]), m["entity"], _state(m)] for m in mounts],
     )
+    for mount in mounts:
+        _show_errors(mount)
     if drafts:
         say()
         table(
-            ["DRAFT", "BASE"],
-            [[f"{d['entity']}/{d['project']}/{d['name']}", d["base"] or "empty"] for d in drafts],
+            ["DRAFT", "BASE", "STATE"],
+            [
+                [f"{d['entity']}/{d['project']}/{d['name']}", d["base"] or "empty", _draft_state(d, mounts)]
+                for d in drafts
+            ],
         )
+
+
+def _state(mount: dict[str, Any]) -> str:
+    if mount["error"]:
+        return str(mount["error"])
+    daemon = mount["daemon"]
+    if "server" not in daemon:
+        return "answers"
+    if not daemon["server"]["online"]:
+        return f"offline for {daemon['server']['away_for_s']:.0f} s: {daemon['server']['reason']}"
+    moving = daemon["transfers"]["waiting"] + daemon["transfers"]["under_way"]
+    came = human_size(daemon["transfers"]["nbytes"])
+    return f"online; {came} fetched" + (f", {plural(moving, 'piece')} coming" if moving else "")
+
+
+def _show_errors(mount: dict[str, Any]) -> None:
+    errors = ((mount["daemon"] or {}).get("transfers") or {}).get("errors") or []
+    for error in errors[-5:]:
+        when = datetime.fromtimestamp(error["at"], UTC)
+        say(f"  {local_time(when)}  {escape(error['message'])}")
+
+
+def _draft_state(draft: dict[str, Any], mounts: list[dict[str, Any]]) -> str:
+    if draft["waits"]:
+        return "waits for the server"
+    if draft["problem"]:
+        return f"was not committed: {escape(draft['problem'])}"
+    label = f"{draft['project']}/{draft['name']}"
+    for mount in mounts:
+        told = ((mount["daemon"] or {}).get("drafts") or {}).get(label)
+        if told is not None and mount["entity"] == draft["entity"]:
+            if told["sealed"]:
+                return "is being committed"
+            if told["writers"]:
+                return f"{plural(told['writers'], 'file')} open for writing"
+    return ""
+
+
+def _server_shape(app: App) -> dict[str, Any]:
+    remote = app.session.remote
+    assert remote is not None
+    remote.reach.probe(remote.ping)
+    return {
+        "url": remote.server,
+        "online": not remote.reach.is_troubled,
+        "reason": remote.reach.reason,
+        "latency_s": remote.reach.latency_s,
+    }
+
+
+def _cache_shape(app: App) -> dict[str, Any]:
+    remote = app.session.remote
+    assert remote is not None
+    status = remote.fetcher.cache.status()
+    return {
+        "path": status.path,
+        "size": status.nbytes,
+        "blobs": status.count,
+        "limit": status.limit,
+        "free": status.free,
+    }
 
 
 def _mount_shape(record: MountRecord) -> dict[str, Any]:

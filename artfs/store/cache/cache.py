@@ -169,6 +169,25 @@ class Cache:
         self._note(digest, True)
         return True
 
+    def take_file(self, path: str | os.PathLike[str], digest: str) -> bool:
+        """Moves a file, whose bytes the caller says are the blob, into the cache without copying it. False: it stayed where it is
+        (another file system, no room). Readers check it as everything else."""
+        target = self._path(digest)
+        try:
+            size = os.stat(path).st_size
+            if self.has(digest) or not self.make_room(size):
+                return False
+            os.chmod(path, _WHOLE)
+            try:
+                os.rename(path, target)
+            except FileNotFoundError:
+                os.mkdir(os.path.dirname(target), 0o700)
+                os.rename(path, target)
+        except OSError:
+            return False
+        self._note(digest, True)
+        return True
+
     def _create(self, path: str) -> int | None:
         """None: somebody else has it, or is at it."""
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW

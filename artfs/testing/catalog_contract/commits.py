@@ -168,3 +168,31 @@ class CommitContract:
         catalog.set_aliases(member.id, add=["latest"])
         with pytest.raises(NotFoundError, match="no version of vision/cars had the alias 'latest'"):
             catalog.resolve(E, P, C, at(removed))
+
+    def test_a_version_of_another_catalog_keeps_its_index_and_time(self, catalog: Catalog) -> None:
+        then = datetime(2024, 5, 6, 7, 8, 9, 123456, tzinfo=UTC)
+        first = log(catalog, "1", index=3, created_at=then)
+        assert (first.index, first.created_at, first.version.created_at) == (3, then, then)
+        later = then + timedelta(days=1)
+        second = log(catalog, "2", index=4, created_at=later)
+        assert (second.index, second.version.created_at) == (4, later)
+        assert catalog.resolve(E, P, C, "@2024-05-06").id == first.id
+        assert catalog.resolve(E, P, C, "@2024-05-07T07:08:09").id == first.id
+        assert catalog.resolve(E, P, C, "@2024-05-08").id == second.id
+        assert log(catalog, "3").index == 5
+
+    def test_a_version_of_another_catalog_does_not_come_before_others(self, catalog: Catalog) -> None:
+        here = log(catalog, "1")
+        then = here.created_at - timedelta(days=1)
+        moved = log(catalog, "2", index=0, created_at=then)
+        assert moved.index == 1
+        assert moved.created_at > here.created_at
+        future = datetime.now(UTC) + timedelta(days=9)
+        assert log(catalog, "3", created_at=future).created_at < future
+
+    def test_a_version_of_another_catalog_that_makes_no_sense(self, catalog: Catalog) -> None:
+        with pytest.raises(UsageError):
+            log(catalog, "1", index=-1)
+        with pytest.raises(UsageError):
+            log(catalog, "1", created_at=datetime(2024, 1, 1))
+        assert catalog.projects(E) == []

@@ -77,7 +77,7 @@ def test_opening_a_catalog_imports_neither_alembic_nor_the_orm_nor_what_servers_
         "assert 'sqlalchemy' not in sys.modules\n"
         "open_catalog(sys.argv[1]).projects('local')\n"
         "print([name for name in ('alembic', 'mako', 'sqlalchemy.orm', 'psycopg', 'sqlalchemy.dialects.postgresql',"
-        " 'artfs.catalog.sql.ledger.schema') if name in sys.modules])"
+        " 'artfs.catalog.sql.ledger.schema', 'artfs.model.access') if name in sys.modules])"
     )
     out, err = python(code, empty_catalog).communicate()
     assert (out, err) == ("[]\n", "")

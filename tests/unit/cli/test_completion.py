@@ -52,7 +52,7 @@ def bash(artfs: Artfs, two_versions: Path, tmp_path: Path) -> list[str]:
 
 def test_bash(bash: list[str], tmp_path: Path) -> None:
     lines = {
-        "artfs un": "",
+        "artfs xy": "",
         "artfs ls -l vega/c": "vega/cars ",
         "artfs ls vega/cars:": "old latest v1 v0 ",
         "artfs diff vega/cars:v0 vega/cars:l": "latest ",

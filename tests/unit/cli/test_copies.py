@@ -252,5 +252,6 @@ def test_status(artfs: Artfs, two_versions: Path, settings: Settings) -> None:
     found = artfs("status", "--json").json
     assert found["home"] == str(settings.home)
     assert (found["mounts"], found["versions"], found["projects"]) == ([], 2, 1)
-    assert found["drafts"] == [{"entity": "local", "project": "vega", "name": "cars:latest", "base": "v1"}]
+    draft = {"entity": "local", "project": "vega", "name": "cars:latest", "base": "v1", "waits": False, "problem": None}
+    assert found["drafts"] == [draft]
     assert 0 < found["blobs_size"] < found["versions_size"]

@@ -2,15 +2,17 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from artfs.client.http import PROBE_S
 from artfs.client.memory import RememberingCatalog
 from artfs.client.reach import RETRY_S, Reach
-from artfs.errors import NotFoundError, UnavailableError
+from artfs.errors import NotFoundError, OfflineError, UnavailableError
 from artfs.model.records import Collection, Member, Project, Version
 from artfs.wire.bodies import EventData
 from artfs.wire.routes import Route
@@ -36,6 +38,7 @@ class FakeHttp:
         self.members = [MEMBER]
         self.during: Callable[[], None] = lambda: None
         self.on_change: Callable[[int], None] = lambda number: None
+        self.limits: list[float] = []
 
     def call(
         self, route: Route, arguments: Mapping[str, Any] | None = None, query: Any = None, body: Any = None
@@ -61,6 +64,11 @@ class FakeHttp:
                     raise NotFoundError("no such alias")
                 return MEMBER
         raise AssertionError(route.name)
+
+    @contextmanager
+    def within(self, limit_s: float) -> Iterator[None]:
+        self.limits.append(limit_s)
+        yield
 
     def close(self) -> None:
         """Nothing is open."""
@@ -151,6 +159,7 @@ def test_away_it_gives_what_was_seen(catalog: RememberingCatalog, http: FakeHttp
     http.away = True
     assert catalog.resolve("e", "p", "c", "latest") == MEMBER
     assert catalog.members(7) == [MEMBER]
+    assert http.limits == [PROBE_S, PROBE_S]  # nobody waits long when there is something to go on with
     with pytest.raises(UnavailableError):
         catalog.members(8)
     with pytest.raises(UnavailableError):
@@ -193,30 +202,62 @@ def test_without_events_the_token_is_polled(http: FakeHttp, tmp_path: Path) -> N
 
 
 # whether it can be reached
-def test_reach(expect_log: Callable[..., None]) -> None:
-    expect_log("https://server cannot be reached: refused", count=2)
-    expect_log("https://server can be reached again", count=1)
+def test_reach() -> None:
     now = [100.0]
-    moves: list[bool] = []
-    reach = Reach("https://server", clock=lambda: now[0])
-    reach.on_move = moves.append
+    moves: list[tuple[bool, str]] = []
+    reach = Reach("https://server", patience_s=10.0, clock=lambda: now[0])
+    reach.on_move = lambda is_online, what: moves.append((is_online, what))
     reach.contact(True, "")
     assert not reach.gate()
     reach.contact(False, "refused")
-    assert reach.is_away and reach.reason == "refused"
-    with pytest.raises(UnavailableError, match=r"for 0 s: refused"):
+    assert reach.is_troubled and not reach.is_away
+    assert not reach.gate()  # it may be a short trouble
+    now[0] += 9
+    reach.contact(False, "refused")
+    now[0] += 1
+    assert reach.is_away and reach.reason == "refused" and reach.away_for_s == 10.0
+    with pytest.raises(OfflineError, match=r"for 10 s: refused"):
         reach.gate()
     now[0] += RETRY_S
-    assert reach.away_for_s == RETRY_S
     assert reach.gate()  # this one may try
-    with pytest.raises(UnavailableError):
+    with pytest.raises(OfflineError):
         reach.gate()
     reach.contact(False, "refused")
     reach.contact(True, "")
-    assert not reach.is_away and reach.away_for_s == 0.0
+    assert not reach.is_away and not reach.is_troubled and reach.away_for_s == 0.0
     assert not reach.gate()
-    assert moves == [False, True]
+    assert moves == [(False, "refused"), (True, "")]
     reach.is_listening = lambda: True
     reach.contact(False, "refused")
+    now[0] += 100
     assert not reach.is_away  # events come, so one call was slow
     assert not reach.gate()
+
+
+def test_reach_after_the_end() -> None:
+    reach = Reach("https://server")
+    reach.close()
+    reach.contact(False, "we ended it")
+    assert not reach.is_troubled
+
+
+def test_a_probe_measures() -> None:
+    now = [0.0]
+    reach = Reach("https://server", clock=lambda: now[0])
+
+    def answer() -> None:
+        now[0] += 0.25
+
+    def refuse() -> None:
+        answer()
+        raise NotFoundError("no")
+
+    def fail() -> None:
+        raise UnavailableError("no answer")
+
+    reach.probe(fail)
+    assert reach.latency_s is None
+    for ping in (answer, refuse):
+        reach.latency_s = None
+        reach.probe(ping)
+        assert reach.latency_s == 0.25

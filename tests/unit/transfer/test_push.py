@@ -187,10 +187,12 @@ def test_an_error_of_the_listener_ends_the_push(store: FolderStore, push: Push, 
         if progress.phase == "push" and progress.nbytes:
             raise KeyboardInterrupt
 
+    # Libraries that other tests use (dask, tqdm) keep threads for as long as the process lives.
+    before = threading.active_count()
     with pytest.raises(KeyboardInterrupt):
         push(folder, on_progress=end)
     assert all(store.read(digest) is not None for digest, _ in store.blobs())
-    assert threading.active_count() < 10
+    assert threading.active_count() <= before
 
 
 def test_a_file_that_goes_meanwhile(store: FolderStore, push: Push, folder: Path) -> None:

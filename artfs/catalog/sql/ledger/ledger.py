@@ -9,11 +9,10 @@ from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Any
 
-from artfs.catalog.sql import changes
 from artfs.catalog.sql.catalog import SqlCatalog
 from artfs.catalog.sql.engine import Database
 from artfs.catalog.sql.ledger import audit as audit_rows
-from artfs.catalog.sql.ledger import places
+from artfs.catalog.sql.ledger import changes, places
 from artfs.catalog.sql.ledger import tokens as token_rows
 from artfs.model.access import Actor, AuditFilter, AuditRow, Changes, Grant, Token
 from artfs.model.records import Project
