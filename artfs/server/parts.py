@@ -12,6 +12,7 @@ from artfs.errors import UsageError
 from artfs.server.blobs import Blobs
 from artfs.server.blobservice import BlobService
 from artfs.server.calls import ServerParts
+from artfs.server.commitgate import CommitGate
 from artfs.store.bucket import open_bucket
 
 
@@ -46,6 +47,8 @@ def open_parts(places: Places) -> ServerParts:
     ledger = SqlLedger(catalog.database)
     service = BlobService(SqlBlobLedger(catalog.database), bucket)
 
+    gate = CommitGate(service)
+
     def ask_database() -> None:
         ledger.newest_change()
 
@@ -57,6 +60,6 @@ def open_parts(places: Places) -> ServerParts:
         catalog.close()
 
     return ServerParts(
-        catalog, ledger, endpoints=Blobs(service, ledger).endpoints(), checks={"database": ask_database, "bucket": ask_bucket},
-        close=close,
+        catalog, ledger, endpoints=Blobs(service, ledger).endpoints(), before_commit=gate.before_commit,
+        before_link=gate.before_link, checks={"database": ask_database, "bucket": ask_bucket}, close=close,
     )
