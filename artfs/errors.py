@@ -202,13 +202,15 @@ class VerificationError(CorruptError, ValueError):
 
 
 class BlobMissingError(ArtfsError):
-    """`digest`: the blob that is not there (64 hex digits)."""
+    """`digest`: the blob that is not there (64 hex digits). `digests`: all of which that was found out, where several were
+    looked for at once; a thousand at most."""
 
     kind = "blob-missing"
 
-    def __init__(self, message: str, digest: str = "") -> None:
+    def __init__(self, message: str, digest: str = "", digests: tuple[str, ...] = ()) -> None:
         super().__init__(message)
         self.digest = digest
+        self.digests = digests or ((digest,) if digest else ())
 
 
 class SourceChangedError(ArtfsError, ValueError):

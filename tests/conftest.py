@@ -17,7 +17,7 @@ from artfs.testing.postgres import Postgres
 from artfs.testing.postgres import postgres as postgres_server
 
 # For the details of a failed assert. Here, because tests of several folders import them.
-pytest.register_assert_rewrite("artfs.testing.catalog_contract", "artfs.testing.store_contract")
+pytest.register_assert_rewrite("artfs.testing.catalog_contract", "artfs.testing.store_contract", "artfs.testing.bucket_contract")
 
 
 @pytest.fixture(autouse=True)

@@ -206,15 +206,22 @@ def link_stays_inside(dir_path_parts: Sequence[str] | Sequence[bytes], target: b
     something else when `x` is itself a link, and a chain of such links could climb out although each one,
     read as text, stays inside. That the target exists is not asked.
     """
+    climbs = link_climbs(target)
+    return climbs is not None and climbs <= len(dir_path_parts)
+
+
+def link_climbs(target: bytes) -> int | None:
+    """How many directories a symbolic link with this target climbs before it descends; None for one that no directory of an
+    artifact may hold (see `link_stays_inside`)."""
     if not target or target[:1] == b"/" or b"\0" in target or len(target) > MAX_TARGET:
-        return False
+        return None
     climbs = 0
     below = False
     for part in target.split(b"/"):
         if part == b"..":
             if below:
-                return False
+                return None
             climbs += 1
         elif part not in (b"", b"."):
             below = True
-    return climbs <= len(dir_path_parts)
+    return climbs

@@ -21,7 +21,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from operator import attrgetter
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, NamedTuple
 
 import msgspec
 from xxhash import xxh3_64_intdigest
@@ -211,6 +211,25 @@ def decode_page(digest: Digest, data: bytes) -> Page:
         if not xxh3_64_intdigest(name, level) & 0xFF:
             raise bad(f"it should end after {name!r}")
     return page
+
+
+class Below(NamedTuple):
+    """Digests of pages that a page names: of its own directory, and of directories in it."""
+
+    pages: tuple[Digest, ...]
+    directories: tuple[Digest, ...]
+
+
+def try_below(data: bytes | memoryview) -> Below | None:
+    """What the page whose bytes are `data` names, hardly checked; None when it is no page. For who sends pages on to others
+    who will check them, in a tenth of the time of decode_page."""
+    try:
+        if data[:3] == _LEAF_PREFIX:
+            trees = [entry.digest for entry in _leaf_decoder.decode(data)[2] if type(entry) is DirEntry]
+            return Below((), tuple(dict.fromkeys(trees)))
+        return Below(tuple(dict.fromkeys(item.digest for item in _index_decoder.decode(data)[2])), ())
+    except (msgspec.MsgspecError, UnicodeError, OverflowError, RecursionError):
+        return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from artfs.catalog import open_catalog
+from artfs.catalog.sql.ledger.blobledger import SqlBlobLedger
 from artfs.catalog.sql.ledger.ledger import SqlLedger
 from artfs.errors import UsageError
+from artfs.server.blobs import Blobs
+from artfs.server.blobservice import BlobService
 from artfs.server.calls import ServerParts
+from artfs.server.commitgate import CommitGate
+from artfs.store.bucket import open_bucket
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +42,24 @@ def prepare(places: Places, *, migrate: bool, is_exposed: bool) -> bool:
 
 def open_parts(places: Places) -> ServerParts:
     """For one process. The catalog's schema is this program's already (`prepare`)."""
+    bucket = open_bucket(str(places.blobs))
     catalog = open_catalog(places.database)
     ledger = SqlLedger(catalog.database)
+    service = BlobService(SqlBlobLedger(catalog.database), bucket)
+
+    gate = CommitGate(service)
 
     def ask_database() -> None:
         ledger.newest_change()
 
-    return ServerParts(catalog, ledger, checks={"database": ask_database}, close=catalog.close)
+    def ask_bucket() -> None:
+        bucket.try_size("probe/ready")
+
+    def close() -> None:
+        service.close()
+        catalog.close()
+
+    return ServerParts(
+        catalog, ledger, endpoints=Blobs(service, ledger).endpoints(), before_commit=gate.before_commit,
+        before_link=gate.before_link, checks={"database": ask_database, "bucket": ask_bucket}, close=close,
+    )

@@ -113,7 +113,7 @@ def _create_blob_tables() -> None:
         sa.Column("size", sa.BigInteger(), nullable=False),
         sa.Column("pack_id", _ID, nullable=True),
         sa.Column("pack_offset", sa.BigInteger(), nullable=True),
-        sa.Column("closed", sa.Integer(), _check("project_blobs", "closed", "closed IN (0, 1)"), nullable=False),
+        sa.Column("shape", sa.LargeBinary(), nullable=True),
         sa.Column("touched_at", sa.BigInteger(), nullable=False),
         _pk("project_blobs", "digest", "project_id"),
         _fk("project_blobs", "project_id", "projects.id"),
@@ -121,6 +121,14 @@ def _create_blob_tables() -> None:
     )
     op.create_index("ix_project_blobs_project_id", "project_blobs", ["project_id"])
     op.create_index("ix_project_blobs_pack_id", "project_blobs", ["pack_id"])
+    op.create_table(
+        "project_usage",
+        sa.Column("project_id", _ID, autoincrement=False, nullable=False),
+        sa.Column("blobs", sa.BigInteger(), nullable=False),
+        sa.Column("nbytes", sa.BigInteger(), nullable=False),
+        _pk("project_usage", "project_id"),
+        _fk("project_usage", "project_id", "projects.id"),
+    )
     op.create_table(
         "uploads",
         sa.Column("id", sa.String(32), nullable=False),
@@ -141,6 +149,7 @@ def _create_blob_tables() -> None:
         sa.Column("upload_id", sa.String(32), nullable=False),
         sa.Column("number", sa.Integer(), nullable=False),
         sa.Column("sha256", _RAW, nullable=True),
+        sa.Column("done", sa.Integer(), _check("upload_parts", "done", "done IN (0, 1)"), nullable=False),
         _pk("upload_parts", "upload_id", "number"),
         _fk("upload_parts", "upload_id", "uploads.id"),
     )
@@ -148,7 +157,7 @@ def _create_blob_tables() -> None:
 
 def downgrade() -> None:
     for table in (
-        "upload_parts", "uploads", "project_blobs", "blobs", "packs", "audit", "grants", "tokens", "changes",
+        "upload_parts", "uploads", "project_usage", "project_blobs", "blobs", "packs", "audit", "grants", "tokens", "changes",
     ):
         op.drop_table(table)
     op.drop_column("projects", "quota")

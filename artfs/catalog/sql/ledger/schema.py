@@ -122,12 +122,24 @@ project_blobs = Table(
     # NULL: it is in `blobs`. The pack may be another project's (after a link); then only its own range may be handed out.
     ref_column("pack_id", "packs.id", nullable=True),
     Column("pack_offset", BigInteger, nullable=True),
-    # 1: a tree with everything below it in this project, as a commit has found.
-    Column("closed", Integer, CheckConstraint("closed IN (0, 1)", name="closed"), nullable=False),
+    # Of a page of a tree with everything below it in this project, as a commit has found: what the page above it must say of it
+    # (model.shape), so that the next commit need not read it. NULL: not known to be such a page.
+    Column("shape", LargeBinary, nullable=True),
     # When it was sent, asked for as "missing?", or committed. A sweep leaves alone what was touched in the grace period.
     time_column("touched_at"),
+    # No index on (project_id, digest): each index in the order of digests doubles what a million new rows cost.
     Index("ix_project_blobs_project_id", "project_id"),
     Index("ix_project_blobs_pack_id", "pack_id"),
+)
+
+project_usage = Table(
+    "project_usage",
+    metadata,
+    # The sums over a project's rows of project_blobs, kept by whatever adds or removes one. No row: nothing yet.
+    ref_column("project_id", "projects.id", primary_key=True),
+    Column("blobs", BigInteger, nullable=False),
+    # What projects.quota limits.
+    Column("nbytes", BigInteger, nullable=False),
 )
 
 uploads = Table(
@@ -154,7 +166,9 @@ upload_parts = Table(
     Column("upload_id", String(32), ForeignKey("uploads.id"), primary_key=True),
     # 0 is the first.
     Column("number", Integer, primary_key=True),
-    # What the sender says, NULL when it does not; the store enforces it where it can. The blob counts only after its own
-    # digest was found right.
+    # What the sender says; the store enforces it where it can, and no URL is signed for other bytes of this part. The blob counts
+    # only after its own digest was found right. NULL: nobody said.
     _digest("sha256", nullable=True),
+    # 0: a URL was signed for it. 1: it was sent.
+    Column("done", Integer, CheckConstraint("done IN (0, 1)", name="done"), nullable=False),
 )

@@ -1,0 +1,37 @@
+"""Thousands of digests in one statement, whichever database it is.
+
+A statement with a parameter for each would be compiled anew for every number of them, and both databases have a limit; so they
+come as one parameter, which the database takes apart: `rows` gives the SQL for a table `given` with a column `digest` and
+columns of whole numbers.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from sqlalchemy import Connection
+
+from artfs.model.digests import to_raw
+
+
+def is_postgresql(conn: Connection) -> bool:
+    return conn.dialect.name == "postgresql"
+
+
+def rows(
+    conn: Connection, digests: Collection[str], **columns: Sequence[int | None]
+) -> tuple[str, dict[str, Any]]:
+    """(`(SELECT …) AS given`, its parameters). Digests must differ from each other where the statement needs that; the columns
+    are as long as they are."""
+    raw = [to_raw(digest) for digest in digests]
+    if is_postgresql(conn):
+        arrays = ["CAST(:given_digests AS bytea[])", *(f"CAST(:given_{name} AS bigint[])" for name in columns)]
+        sql = f"unnest({', '.join(arrays)}) AS given({', '.join(('digest', *columns))})"
+        return sql, {"given_digests": raw, **{f"given_{name}": list(values) for name, values in columns.items()}}
+    # SQLite has no arrays, and its JSON no bytes: the digests are one blob, and JSON numbers the pieces of it.
+    picked = "".join(f", json_extract(value, '$[{at}]') AS {name}" for at, name in enumerate(columns))
+    numbers = list(zip(*columns.values(), strict=True)) if columns else [0] * len(raw)
+    sql = f"(SELECT substr(:given_digests, 32 * key + 1, 32) AS digest{picked} FROM json_each(:given_numbers)) AS given"
+    return sql, {"given_digests": b"".join(raw), "given_numbers": json.dumps(numbers, separators=(",", ":"))}

@@ -1,0 +1,284 @@
+"""The endpoints of the calls about blobs: who may, bodies in and out as they come, and everything that blocks in threads."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import nullcontext
+from functools import partial
+from typing import Any, TypeVar
+
+import anyio
+import anyio.to_thread
+import msgspec
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response, StreamingResponse
+
+from artfs.catalog.blobledger import Upload as UploadRow
+from artfs.catalog.ledger import Ledger
+from artfs.errors import BlobMissingError, NotFoundError, UnavailableError, UsageError
+from artfs.model.access import Token, is_enough
+from artfs.model.records import Project
+from artfs.server.auth import forbidden
+from artfs.server.blobservice import BlobService, ObjectRange
+from artfs.server.calls import Call, Caller, Endpoint
+from artfs.server.uploads import Uploads, no_upload
+from artfs.wire import blobroutes as routes
+from artfs.wire.frames import HEAD_NBYTES, MEDIA_TYPE
+from artfs.wire.messages import (
+    BlobList,
+    Located,
+    LocateRequest,
+    TreesRequest,
+    Upload,
+    UploadRequest,
+)
+from artfs.wire.routes import JSON
+
+THREADS = 32
+"""Reads and writes of the bucket that run at once in a process, for all callers."""
+
+STORES_AT_ONCE = 6
+"""Bodies of frames (32 MiB) and parts that a bucket keeps in memory until they are whole (64 MiB), at once."""
+
+PIECE_NBYTES = 1024 * 1024
+BODY_SILENCE_S = 30.0
+"""How long a caller may send nothing of a body."""
+
+_T = TypeVar("_T")
+_S = TypeVar("_S", bound=msgspec.Struct)
+_RANGE = re.compile(r"bytes=(\d{1,19})-(\d{0,19})")
+_SUFFIX = re.compile(r"bytes=-(\d{1,19})")
+_encode = msgspec.json.Encoder().encode
+
+
+class Blobs:
+    """For one event loop. `ledger`: writes down who makes a project."""
+
+    def __init__(self, service: BlobService, ledger: Ledger) -> None:
+        self._service = service
+        self._uploads = Uploads(service)
+        self._ledger = ledger
+        # Both are bound to the event loop when they are first used.
+        self._bodies = asyncio.Semaphore(STORES_AT_ONCE)
+        self._limiter: anyio.CapacityLimiter | None = None
+
+    def endpoints(self) -> list[Endpoint]:
+        return [
+            Endpoint(routes.READ_BLOBS, stream=self.read_blobs),
+            Endpoint(routes.LOCATE_BLOBS, run=self.locate_blobs),
+            Endpoint(routes.READ_OBJECT, stream=self.read_object),
+            Endpoint(routes.READ_TREES, stream=self.read_trees),
+            Endpoint(routes.MISSING_BLOBS, run=self.missing_blobs),
+            Endpoint(routes.STORE_BLOBS, stream=self.store_blobs),
+            Endpoint(routes.BEGIN_UPLOAD, run=self.begin_upload),
+            Endpoint(routes.PUT_PART, stream=self.put_part),
+            Endpoint(routes.PARTS_DONE, run=self.parts_done),
+            Endpoint(routes.FINISH_UPLOAD, stream=self.finish_upload),
+        ]
+
+    # reading ----------------------------------------------------------------------------------------------------
+    async def read_blobs(self, call: Call, request: Request) -> Response:
+        asked = await _read_json(request, BlobList, call.route.max_body)
+        planned, more = await self._thread(self._service.plan_read, _token(call), asked.digests)
+        nbytes = sum(found.size + HEAD_NBYTES for found in planned)
+        return self._frames(self._service.frames(planned), nbytes, more)
+
+    async def read_trees(self, call: Call, request: Request) -> Response:
+        asked = await _read_json(request, TreesRequest, call.route.max_body)
+        pages, more = await self._thread(self._service.trees, _token(call), asked)
+        nbytes = sum(len(data) + HEAD_NBYTES for _, data in pages)
+        return self._frames(self._service.encoded(pages), nbytes, more)
+
+    def locate_blobs(self, call: Call) -> Located:
+        asked: LocateRequest = call.body
+        return self._service.locate(_token(call), asked)
+
+    async def read_object(self, call: Call, request: Request) -> Response:
+        place = await self._thread(self._service.open_object, _token(call), call.arguments["token"])
+        asked = request.headers.get("range")
+        span = _span(asked, place.size)
+        if span is None:
+            return Response(None, 416, {"Content-Range": f"bytes */{place.size}"})
+        offset, nbytes = span
+        headers = {"Accept-Ranges": "bytes", "Content-Length": str(nbytes), "Cache-Control": "no-store"}
+        status = 200
+        if asked is not None:
+            status = 206
+            headers["Content-Range"] = f"bytes {offset}-{offset + nbytes - 1}/{place.size}"
+        # The first piece before the answer begins, so that an object that is gone is a 404.
+        first = await self._thread(self._piece, place, offset, min(nbytes, PIECE_NBYTES))
+        if len(first) == nbytes:
+            return Response(first, status, headers, routes.OCTETS)
+        body = self._object_pieces(place, offset, nbytes, first)
+        return StreamingResponse(body, status, headers, routes.OCTETS)
+
+    async def _object_pieces(
+        self, place: ObjectRange, offset: int, nbytes: int, first: bytes
+    ) -> AsyncIterator[bytes]:
+        yield first
+        for at in range(offset + len(first), offset + nbytes, PIECE_NBYTES):
+            yield await self._thread(self._piece, place, at, min(PIECE_NBYTES, offset + nbytes - at))
+
+    def _piece(self, place: ObjectRange, offset: int, nbytes: int) -> bytes:
+        try:
+            return self._service.read_object(place, offset, nbytes)
+        except BlobMissingError:
+            raise NotFoundError("this object is not there any more: ask where the blob is") from None
+
+    def _frames(self, pieces: Iterator[bytes], nbytes: int, more: bool) -> Response:
+        headers = {"Content-Length": str(nbytes), "Cache-Control": "no-store", **({routes.MORE_HEADER: "1"} if more else {})}
+        return StreamingResponse(self._iterate(pieces), 200, headers, MEDIA_TYPE)
+
+    async def _iterate(self, pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
+        while (piece := await self._thread(next, pieces, None)) is not None:
+            yield piece
+
+    # writing ----------------------------------------------------------------------------------------------------
+    def missing_blobs(self, call: Call) -> BlobList:
+        asked: BlobList = call.body
+        project = self._find_project(call)
+        return self._service.missing(None if project is None else project.id, asked.digests)
+
+    async def store_blobs(self, call: Call, request: Request) -> Response:
+        _check_media(request, MEDIA_TYPE)
+        async with self._bodies:
+            body = await _read_body(request, call.route.max_body)
+            project = await self._thread(self._need_project, call)
+            stored = await self._thread(self._service.store, project.id, body)
+        return Response(_encode(stored), 200, {"Cache-Control": "no-store"}, JSON)
+
+    def begin_upload(self, call: Call) -> Upload:
+        asked: UploadRequest = call.body
+        return self._uploads.begin(self._need_project(call), asked.digest, asked.size)
+
+    def parts_done(self, call: Call) -> Upload:
+        return self._uploads.parts_done(self._upload(call.caller, call.arguments["upload_id"]), call.body)
+
+    async def put_part(self, call: Call, request: Request) -> Response:
+        upload = await self._thread(self._upload, call.caller, call.arguments["upload_id"])
+        number: int = call.arguments["number"]
+        length = request.headers.get("content-length")
+        async with nullcontext() if self._service.bucket.is_near else self._bodies:
+            opened = self._uploads.part_writer(upload, number, int(length) if length and length.isdigit() else None)
+            writer = await self._thread(opened.__enter__)
+            try:
+                async for data in _pieces(request):
+                    await self._thread(writer.write, data)
+                await self._thread(writer.commit)
+            finally:
+                with anyio.CancelScope(shield=True):
+                    await self._thread(opened.__exit__, None, None, None)
+        await self._thread(self._uploads.part_came, upload, number)
+        return Response(None, 204)
+
+    async def finish_upload(self, call: Call, request: Request) -> Response:
+        upload = await self._thread(self._upload, call.caller, call.arguments["upload_id"])
+
+        async def lines() -> AsyncIterator[bytes]:
+            async for line in self._uploads.finish(upload):
+                yield _encode(line) + b"\n"
+
+        return StreamingResponse(lines(), 200, {"Cache-Control": "no-store"}, routes.NDJSON)
+
+    # who, and where ---------------------------------------------------------------------------------------------
+    def _find_project(self, call: Call) -> Project | None:
+        assert call.place is not None
+        return self._service.ledger.project(*call.place)
+
+    def _need_project(self, call: Call) -> Project:
+        """Of a caller who may make it, if it is not there."""
+        assert call.place is not None
+        found = self._find_project(call)
+        return found or self._ledger.acting(call.caller.actor).create_project(*call.place)
+
+    def _upload(self, caller: Caller, upload_id: str) -> UploadRow:
+        """Raises NotFoundError, also for uploads to projects that the caller may not read; ForbiddenError."""
+        upload = self._uploads.upload(upload_id)
+        role = caller.role_in(upload.project.entity, upload.project.name)
+        if role is None:
+            raise no_upload()
+        if not is_enough(role, "writer"):
+            raise forbidden(caller, "writer", f"{upload.project.entity}/{upload.project.name}")
+        return upload
+
+    # threads ----------------------------------------------------------------------------------------------------
+    async def _thread(self, call: Callable[..., _T], *given: Any) -> _T:
+        self._limiter = self._limiter or anyio.CapacityLimiter(THREADS)
+        return await anyio.to_thread.run_sync(partial(call, *given), limiter=self._limiter)
+
+
+def _token(call: Call) -> Token | None:
+    return call.caller.token
+
+
+def _span(asked: str | None, size: int) -> tuple[int, int] | None:
+    """(offset, nbytes) of a Range header; None when nothing of it is there. Several ranges, and what is no range, are all of it,
+    as RFC 9110 14.2 allows."""
+    if asked is None:
+        return 0, size
+    if found := _RANGE.fullmatch(asked.strip()):
+        first, last = int(found[1]), int(found[2] or size - 1)
+        if first >= size or last < first:
+            return None
+        return first, min(last + 1, size) - first
+    if found := _SUFFIX.fullmatch(asked.strip()):
+        nbytes = min(int(found[1]), size)
+        return (size - nbytes, nbytes) if nbytes else None
+    raise UsageError(f"this server understands one range of bytes, not {asked[:100]!r}")
+
+
+# bodies -----------------------------------------------------------------------------------------------------------------
+def _check_media(request: Request, wanted: str) -> None:
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != wanted:
+        raise UsageError(f"the body must be {wanted}, not {kind[:100] or 'nothing'}")
+
+
+async def _read_json(request: Request, type_: type[_S], limit: int) -> _S:
+    _check_media(request, JSON)
+    try:
+        return msgspec.json.decode(await _read_body(request, limit), type=type_)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise UsageError(f"bad body: {error}") from None
+
+
+async def _read_body(request: Request, limit: int) -> bytes:
+    pieces: list[bytes] = []
+    size = 0
+    async for piece in _messages(request):
+        size += len(piece)
+        if size > limit:
+            raise UsageError(f"the body is too large; at most {limit:,} bytes")
+        pieces.append(piece)
+    return b"".join(pieces)
+
+
+async def _pieces(request: Request) -> AsyncIterator[bytes]:
+    """A body in pieces of a megabyte or more, so that few of them need a thread."""
+    pieces: list[bytes] = []
+    size = 0
+    async for piece in _messages(request):
+        pieces.append(piece)
+        size += len(piece)
+        if size >= PIECE_NBYTES:
+            yield b"".join(pieces)
+            pieces, size = [], 0
+    if pieces:
+        yield b"".join(pieces)
+
+
+async def _messages(request: Request) -> AsyncIterator[bytes]:
+    while True:
+        try:
+            async with asyncio.timeout(BODY_SILENCE_S):
+                message = await request.receive()
+        except TimeoutError:
+            raise UnavailableError("the body did not come") from None
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        if body := message.get("body", b""):
+            yield body
+        if not message.get("more_body", False):
+            return
