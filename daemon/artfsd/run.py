@@ -207,7 +207,8 @@ async def _main(
         # A server expires its versions itself.
         tick=Expiry(session.catalog).tick if session.remote is None else lambda: None,
     )
-    control = ControlServer(vfs, mountpoint, watcher, notifier)
+    catch_up = session.remote.catch_up if session.remote is not None else lambda: None
+    control = ControlServer(vfs, mountpoint, watcher, notifier, catch_up)
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_signals)
