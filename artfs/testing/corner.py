@@ -106,3 +106,7 @@ class Corner:
     def artfs(self, *arguments: str | os.PathLike[str], check: bool = True) -> Any:
         """The command line, as Workspace.artfs."""
         return self.daemon.workspace.artfs(*arguments, check=check)
+
+    def verify_store(self) -> None:
+        """Every blob that is a whole file of this machine is what its name says."""
+        self.artfs(*(["verify", "--store"] if self.daemon.workspace.server is None else ["cache", "verify"]))

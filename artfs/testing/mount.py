@@ -63,7 +63,7 @@ class Workspace:
     def __post_init__(self) -> None:
         self.path = Path(tempfile.mkdtemp(prefix="artfs-", dir="/tmp"))
         self.path.chmod(0o755)
-        for folder in (self.home, self.mountpoint):
+        for folder in (self.home, self.mountpoint, self.path / "cache"):
             folder.mkdir()
             self.account.own(folder)
         self.config.touch()
@@ -93,6 +93,16 @@ class Workspace:
         if self.server is not None:
             own["ARTFS_SERVER"] = self.server.url
         return {**inherited, **paths, **own, **self.account.environ}
+
+    @property
+    def catalog_path(self) -> Path:
+        """The database's file."""
+        return self.home / "catalog.db" if self.server is None else self.path / "server" / "server" / "catalog.db"
+
+    @property
+    def blobs_path(self) -> Path:
+        """Where whole blobs are files of their digests' names on this machine: the store, or a server's cache."""
+        return self.path / "cache" / "blobs" if self.server is not None else self.home / "store" / "blobs"
 
     @property
     def settings(self) -> Settings:
