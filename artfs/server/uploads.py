@@ -66,10 +66,11 @@ log = logging.getLogger(__name__)
 class Uploads:
     """What is done about large blobs. Calls block and are thread-safe, but for `finish`, which is for one event loop."""
 
-    def __init__(self, service: BlobService) -> None:
+    def __init__(self, service: BlobService, *, part_size: int = MAX_PART) -> None:
         self._service = service
         self._ledger = service.ledger
         self._bucket = service.bucket
+        self._part_size = part_size
         self._checks: dict[str, _Check] = {}
         self._limiter: anyio.CapacityLimiter | None = None
 
@@ -81,7 +82,7 @@ class Uploads:
         if self._has(project.id, digest, size):
             return Upload("")
         self._ledger.check_quota(project.id, size)
-        return self._told(self._ledger.begin_upload(project.id, digest, size, MAX_PART, self._new_key(digest)))
+        return self._told(self._ledger.begin_upload(project.id, digest, size, self._part_size, self._new_key(digest)))
 
     def upload(self, upload_id: str) -> UploadRow:
         """Raises NotFoundError."""
@@ -95,7 +96,7 @@ class Uploads:
         if any(number >= upload.part_count for number in numbers):
             raise UsageError(f"this upload has {upload.part_count} parts, from 0 on")
         if upload.is_done:
-            return Upload(upload.id, MAX_PART, done=list(range(upload.part_count)))
+            return Upload(upload.id, upload.part_size, done=list(range(upload.part_count)))
         if said.parts:
             self._ledger.add_parts(upload.id, {part.number: part.sha256 for part in said.parts})
             self._notify(upload.id)
