@@ -134,7 +134,7 @@ class Root(NamedTuple):
 
 
 class PackUse(NamedTuple):
-    """`project_id`: whose pack it is. `used`: bytes of blobs in it that some project has."""
+    """`project_id`: whose pack it is. `used`: bytes of blobs in it that some project has, with their heads."""
 
     id: int
     project_id: int
@@ -278,8 +278,8 @@ class BlobLedger(Protocol):
         """What versions need: living ones, those deleted at that time or later, and parts of versions to come."""
         ...
 
-    def rows(self, fan: int, *, closed: bool = False) -> list[Row]:
-        """Of all projects, for digests with that first byte, in their order. `closed`: trees with all below them only."""
+    def rows(self, after: Row | None, limit: int, *, closed: bool = False) -> list[Row]:
+        """Of all projects, by digest and project, those behind `after`. `closed`: trees with all below them only."""
         ...
 
     def open_trees(self, project_id: int, digests: Collection[str], before: int) -> None:
@@ -299,8 +299,9 @@ class BlobLedger(Protocol):
         """Likewise packs that were made, or emptied by `move_packs`, before that time: their keys."""
         ...
 
-    def packs_to_move(self, small: int, before: int) -> list[PackUse]:
-        """Packs made before that time of which less than half is used, or that are smaller than `small` bytes; by project."""
+    def packs_to_move(self, small: int, before: int, head: int) -> list[PackUse]:
+        """Packs made before that time of which less than half is used, or that are smaller than `small` bytes; by project.
+        `head`: bytes in a pack beside each blob."""
         ...
 
     def pack_blobs(self, pack_id: int) -> list[Packed]:

@@ -52,6 +52,8 @@ MIN_GRACE_S = 3600.0
 ROWS_AT_ONCE = 2000
 """Rows that one transaction changes: commits wait for it."""
 
+ROWS_READ = 20_000
+
 OBJECTS_AT_ONCE = 1000
 PACK_NBYTES = 64 * 1024 * 1024
 SMALL_PACK = 4 * 1024 * 1024
@@ -261,7 +263,7 @@ class _Run:
 
     # packs ------------------------------------------------------------------------------------------------------
     def move_packs(self) -> None:
-        packs = self._ledger.packs_to_move(SMALL_PACK, self._before)
+        packs = self._ledger.packs_to_move(SMALL_PACK, self._before, HEAD_NBYTES)
         for _, some in groupby(packs, key=lambda pack: pack.project_id):
             for group in _groups(list(some)):
                 try:
@@ -293,8 +295,10 @@ class _Run:
 
     # ------------------------------------------------------------------------------------------------------------
     def _rows(self, *, closed: bool = False) -> Iterator[Row]:
-        for fan in range(256):
-            yield from self._ledger.rows(fan, closed=closed)
+        after: Row | None = None
+        while rows := self._ledger.rows(after, ROWS_READ, closed=closed):
+            yield from rows
+            after = rows[-1]
 
     def _is_marked(self, row: Row) -> bool:
         if row.project_id in self._unread:

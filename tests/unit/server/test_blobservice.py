@@ -115,11 +115,11 @@ def test_bodies_that_are_none(blobs: BlobWorld) -> None:
     one = bytes(32)
     for body in (
         good[:-1], good[:50], good + b"x", b"x", one + (MAX_SMALL + 1).to_bytes(8, "big") + bytes(MAX_SMALL + 1),
-        one + (2**63).to_bytes(8, "big"), (EMPTY_FRAME := frames(b"")) * 10_001, frames(*[some_data(MAX_SMALL, n) for n in range(33)]),
+        one + (2**63).to_bytes(8, "big"), frames(b"") * 10_001, frames(*[some_data(MAX_SMALL, n) for n in range(33)]),
     ):  # fmt: skip
         with pytest.raises(UsageError):
             blobs.service.store(blobs.project().id, body)
-    assert len(split_frames(EMPTY_FRAME * 10_000)) == 10_000
+    assert len(split_frames(frames(b"") * 10_000)) == 10_000
     assert blobs.keys() == []
 
 

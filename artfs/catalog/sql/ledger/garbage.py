@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from sqlalchemy import Connection, bindparam, delete, exists, func, insert, or_, select, text, update
+from sqlalchemy import Connection, bindparam, delete, exists, func, insert, or_, select, text, tuple_, update
 
 from artfs.catalog import schema
 from artfs.catalog.blobledger import NewPack, Packed, PackUse, Root, Row, digest_of_key
@@ -30,14 +30,14 @@ def roots(conn: Connection, deleted_since: int) -> list[Root]:
     return [Root(row.project_id, row.digest) for row in conn.execute(versions.union(parts))]
 
 
-def rows(conn: Connection, fan: int, closed: bool) -> list[Row]:
+def rows(conn: Connection, after: Row | None, limit: int, closed: bool) -> list[Row]:
     query = (
         select(_pb.project_id, _pb.digest, _pb.size, _pb.shape.is_not(None).label("is_closed"), _pb.touched_at)
-        .where(_pb.digest >= bytes([fan]))
         .order_by(_pb.digest, _pb.project_id)
+        .limit(limit)
     )
-    if fan < 255:
-        query = query.where(_pb.digest < bytes([fan + 1]))
+    if after is not None:
+        query = query.where(tuple_(_pb.digest, _pb.project_id) > (to_raw(after.digest), after.project_id))
     if closed:
         query = query.where(_pb.shape.is_not(None))
     return [
@@ -90,10 +90,10 @@ def remove_packs(tx: Writing, limit: int, before: int) -> list[str]:
     return list(tx.conn.execute(delete(_packs).where(_packs.c.id.in_(found)).returning(_packs.c.key)).scalars())
 
 
-def packs_to_move(conn: Connection, small: int, before: int) -> list[PackUse]:
+def packs_to_move(conn: Connection, small: int, before: int, head: int) -> list[PackUse]:
     # A blob that several projects have from one pack is in it once.
     once = select(_pb.pack_id, _pb.digest, _pb.size).where(_pb.pack_id.is_not(None)).distinct().subquery()
-    used = func.sum(once.c.size)
+    used = func.sum(once.c.size + head)
     k = _packs.c
     query = (
         select(k.id, k.project_id, k.key, k.size, used.label("used"))
