@@ -12,6 +12,8 @@ the database cannot be asked.
 
 from __future__ import annotations
 
+import re
+import secrets
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
@@ -132,9 +134,10 @@ class Root(NamedTuple):
 
 
 class PackUse(NamedTuple):
-    """`used`: bytes of blobs in it that some project has."""
+    """`project_id`: whose pack it is. `used`: bytes of blobs in it that some project has, with their heads."""
 
     id: int
+    project_id: int
     key: str
     size: int
     used: int
@@ -156,6 +159,30 @@ def part_keys(key: str, size: int, part_size: int) -> list[str]:
     """The objects of a blob that has objects to itself: `key`, or `key.0`, `key.1` … when it is larger than a part."""
     count = part_count(size, part_size)
     return [key] if count == 1 else [f"{key}.{number}" for number in range(count)]
+
+
+# Keys. All are random, so that none is used twice; that of a blob also tells people what it is.
+_BLOB_KEY = re.compile(r"blobs/[0-9a-f]{2}/([0-9a-f]{64})-[0-9a-f]+(?:\.\d+)?")
+
+
+def new_pack_key() -> str:
+    name = secrets.token_hex(16)
+    return f"packs/{name[:2]}/{name}"
+
+
+def new_blob_key(digest: str) -> str:
+    return f"blobs/{digest[:2]}/{digest}-{secrets.token_hex(8)}"
+
+
+def new_upload_key() -> str:
+    """For parts that are copied to a blob's key when they are checked."""
+    return f"uploads/{secrets.token_hex(16)}"
+
+
+def digest_of_key(key: str) -> str | None:
+    """Of the blob whose object, or part, has that key; None for other keys."""
+    found = _BLOB_KEY.fullmatch(key)
+    return found[1] if found else None
 
 
 class BlobLedger(Protocol):
@@ -251,8 +278,8 @@ class BlobLedger(Protocol):
         """What versions need: living ones, those deleted at that time or later, and parts of versions to come."""
         ...
 
-    def rows(self, fan: int, *, closed: bool = False) -> list[Row]:
-        """Of all projects, for digests with that first byte, in their order. `closed`: trees with all below them only."""
+    def rows(self, after: Row | None, limit: int, *, closed: bool = False) -> list[Row]:
+        """Of all projects, by digest and project, those behind `after`. `closed`: trees with all below them only."""
         ...
 
     def open_trees(self, project_id: int, digests: Collection[str], before: int) -> None:
@@ -269,20 +296,22 @@ class BlobLedger(Protocol):
         ...
 
     def remove_packs(self, limit: int, before: int) -> list[str]:
-        """Likewise packs that were made before that time: their keys."""
+        """Likewise packs that were made, or emptied by `move_packs`, before that time: their keys."""
         ...
 
-    def sparse_packs(self, limit: int, before: int) -> list[PackUse]:
-        """Packs made before that time of which less than half is used, the emptiest first."""
+    def packs_to_move(self, small: int, before: int, head: int) -> list[PackUse]:
+        """Packs made before that time of which less than half is used, or that are smaller than `small` bytes; by project.
+        `head`: bytes in a pack beside each blob."""
         ...
 
     def pack_blobs(self, pack_id: int) -> list[Packed]:
         """What is in a pack and some project has, by offset."""
         ...
 
-    def move_pack(self, pack_id: int, new: NewPack) -> bool:
-        """Everything that is in the pack is in the new one from now on (all of pack_blobs must be in it). False: there was
-        nothing, or something that is not in the new one; nothing was changed then."""
+    def move_packs(self, pack_ids: Collection[int], new: NewPack) -> bool:
+        """Everything that is in these packs of one project is in the new one from now on, all of their `pack_blobs`. They are
+        empty then, and count as made now. False: there was nothing, or something that is not in the new one; nothing was
+        changed then."""
         ...
 
     def stale_uploads(self, before: int, limit: int) -> list[Upload]:
@@ -290,5 +319,6 @@ class BlobLedger(Protocol):
         ...
 
     def unknown_keys(self, keys: Collection[str]) -> set[str]:
-        """Those of these objects that belong to no blob, pack or upload."""
+        """Those of these objects that belong to no blob, pack or upload, and may not become one: objects of a blob that somebody
+        uploads stay, whichever they are."""
         ...

@@ -54,11 +54,11 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Blobs:
-    """For one event loop. `ledger`: writes down who makes a project."""
+    """For one event loop. `ledger`: writes down who makes a project. `part_size`: of new uploads, in bytes."""
 
-    def __init__(self, service: BlobService, ledger: Ledger) -> None:
+    def __init__(self, service: BlobService, ledger: Ledger, *, part_size: int = routes.MAX_PART) -> None:
         self._service = service
-        self._uploads = Uploads(service)
+        self._uploads = Uploads(service, part_size=part_size)
         self._ledger = ledger
         # Both are bound to the event loop when they are first used.
         self._bodies = asyncio.Semaphore(STORES_AT_ONCE)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import secrets
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,7 +19,16 @@ from dataclasses import dataclass
 import msgspec
 from cachetools import LRUCache
 
-from artfs.catalog.blobledger import BlobLedger, Found, NewObject, NewPack, Packed, part_keys
+from artfs.catalog.blobledger import (
+    BlobLedger,
+    Found,
+    NewObject,
+    NewPack,
+    Packed,
+    new_blob_key,
+    new_pack_key,
+    part_keys,
+)
 from artfs.errors import (
     ArtfsError,
     BadBlobError,
@@ -359,16 +367,6 @@ def _read_ticket(token: str) -> _Ticket | None:
 
 def missing(digest: str) -> BlobMissingError:
     return BlobMissingError(f"there is no blob {digest}, or you may not read it", digest)
-
-
-def new_pack_key() -> str:
-    name = secrets.token_hex(16)
-    return f"packs/{name[:2]}/{name}"
-
-
-def new_blob_key(digest: str) -> str:
-    """Named by the digest, so that people find it; and unlike any other before."""
-    return f"blobs/{digest[:2]}/{digest}-{secrets.token_hex(8)}"
 
 
 def check_frames(body: Buffer, frames: Iterable[Frame]) -> None:

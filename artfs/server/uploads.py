@@ -11,7 +11,6 @@ import asyncio
 import hashlib
 import logging
 import os
-import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractContextManager
@@ -20,7 +19,7 @@ from functools import partial
 import anyio
 import anyio.to_thread
 
-from artfs.catalog.blobledger import NewObject
+from artfs.catalog.blobledger import NewObject, new_blob_key, new_upload_key
 from artfs.catalog.blobledger import Upload as UploadRow
 from artfs.errors import (
     ArtfsError,
@@ -35,7 +34,7 @@ from artfs.errors import (
 from artfs.model.blocklist import encode_block_list, has_lower_list
 from artfs.model.digests import digest_bytes
 from artfs.model.records import Project
-from artfs.server.blobservice import URL_S, BlobService, lower_list, new_blob_key
+from artfs.server.blobservice import URL_S, BlobService, lower_list
 from artfs.store.bucket import ObjectWriter
 from artfs.store.verify import BlockHasher
 from artfs.wire.blobroutes import MAX_PART
@@ -55,6 +54,9 @@ PATIENCE_S = 900.0
 DESERTED_S = 60.0
 """How long to wait for the next part, in seconds, while somebody listens, and when nobody does any more."""
 
+TOUCH_S = 300.0
+"""How often a check says that it still goes on, in seconds: an upload that nobody touches is given up."""
+
 CHECKS_AT_ONCE = max(2, os.cpu_count() or 1)
 """Parts that are read and hashed at once in a process."""
 
@@ -64,10 +66,11 @@ log = logging.getLogger(__name__)
 class Uploads:
     """What is done about large blobs. Calls block and are thread-safe, but for `finish`, which is for one event loop."""
 
-    def __init__(self, service: BlobService) -> None:
+    def __init__(self, service: BlobService, *, part_size: int = MAX_PART) -> None:
         self._service = service
         self._ledger = service.ledger
         self._bucket = service.bucket
+        self._part_size = part_size
         self._checks: dict[str, _Check] = {}
         self._limiter: anyio.CapacityLimiter | None = None
 
@@ -79,7 +82,7 @@ class Uploads:
         if self._has(project.id, digest, size):
             return Upload("")
         self._ledger.check_quota(project.id, size)
-        return self._told(self._ledger.begin_upload(project.id, digest, size, MAX_PART, self._new_key(digest)))
+        return self._told(self._ledger.begin_upload(project.id, digest, size, self._part_size, self._new_key(digest)))
 
     def upload(self, upload_id: str) -> UploadRow:
         """Raises NotFoundError."""
@@ -93,7 +96,7 @@ class Uploads:
         if any(number >= upload.part_count for number in numbers):
             raise UsageError(f"this upload has {upload.part_count} parts, from 0 on")
         if upload.is_done:
-            return Upload(upload.id, MAX_PART, done=list(range(upload.part_count)))
+            return Upload(upload.id, upload.part_size, done=list(range(upload.part_count)))
         if said.parts:
             self._ledger.add_parts(upload.id, {part.number: part.sha256 for part in said.parts})
             self._notify(upload.id)
@@ -130,7 +133,7 @@ class Uploads:
         return self._bucket.signs and self._bucket.keeps_what_was_put()
 
     def _new_key(self, digest: str) -> str:
-        return new_blob_key(digest) if self._is_final else f"uploads/{secrets.token_hex(16)}"
+        return new_blob_key(digest) if self._is_final else new_upload_key()
 
     def _told(self, upload: UploadRow, wanted: dict[int, str] | None = None) -> Upload:
         """`wanted`: the SHA-256 of parts that the sender wants to send next."""
@@ -259,8 +262,12 @@ class _Check:
         if upload.is_done:
             return await self._in_thread(self._blocks_of_done)
         try:
+            touched = time.monotonic()
             for number in range(upload.part_count):
                 await self._wait_for(number)
+                if time.monotonic() - touched > TOUCH_S:
+                    touched = time.monotonic()
+                    await anyio.to_thread.run_sync(partial(self._service.ledger.add_parts, upload.id, {}))
                 await anyio.to_thread.run_sync(partial(self._read, number), limiter=self._limiter)
         except BaseException:
             self._drop_copies()

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 
-from artfs.catalog.blobledger import Held, NewObject, NewPack, Packed, Row, part_keys
+from artfs.catalog.blobledger import Held, NewObject, NewPack, Packed, Row, new_blob_key, part_keys
 from artfs.catalog.sql.catalog import SqlCatalog
 from artfs.catalog.sql.ledger import schema as tables
 from artfs.catalog.sql.ledger.blobledger import SqlBlobLedger
@@ -55,8 +55,7 @@ def pack_of(key: str, *names: object, size: int = 10) -> NewPack:
 
 
 def all_rows(ledger: SqlBlobLedger, project_id: int, *, closed: bool = False) -> list[Row]:
-    rows = [row for fan in range(256) for row in ledger.rows(fan, closed=closed)]
-    return [row for row in rows if row.project_id == project_id]
+    return [row for row in ledger.rows(None, 1_000_000, closed=closed) if row.project_id == project_id]
 
 
 def age(ledger: SqlBlobLedger, by_us: int = 48 * HOUR_US) -> None:
@@ -170,7 +169,12 @@ def test_many_digests_at_once(ledger: SqlBlobLedger) -> None:
     rows = all_rows(ledger, p.id)
     assert [row.digest for row in rows] == sorted(d(number) for number in range(27_000))
     assert {(row.size, row.is_closed) for row in rows} == {(10, False)}
-    assert {row.digest[:2] for row in ledger.rows(255)} == {"ff"}
+    every = ledger.rows(None, 100_000)
+    assert every == sorted(every, key=lambda row: (row.digest, row.project_id))
+    assert len(every) == 48_000
+    for after in (0, 1, 2, 999):
+        assert ledger.rows(every[after], 5) == every[after + 1 : after + 6]
+    assert ledger.rows(every[-1], 5) == []
 
 
 def test_adding_again_changes_nothing_but_the_touch(ledger: SqlBlobLedger) -> None:
@@ -370,18 +374,21 @@ def test_sparse_packs_are_moved(ledger: SqlBlobLedger, make_token: Callable[...,
     ledger.share(p.id, q.id, [d(1), d(2)])
     age(ledger)
     before = ledger.now() - HOUR_US
-    assert ledger.sparse_packs(10, before) == []
+    assert ledger.packs_to_move(0, before, 0) == []
+    assert [each.key for each in ledger.packs_to_move(21, before, 0)] == ["packs/2"]
     ledger.remove(p.id, [d(number) for number in range(10) if number not in (2, 7)], before)
-    (sparse,) = ledger.sparse_packs(10, before)
-    assert (sparse.key, sparse.size, sparse.used) == ("packs/1", 100, 30)
-    assert ledger.sparse_packs(10, 0) == []
+    (sparse,) = ledger.packs_to_move(0, before, 0)
+    assert (sparse.project_id, sparse.key, sparse.size, sparse.used) == (p.id, "packs/1", 100, 30)
+    assert ledger.packs_to_move(0, 0, 0) == []
     kept = ledger.pack_blobs(sparse.id)
     assert kept == sorted([Packed(d(number), 10, 10 * number) for number in (1, 2, 7)], key=lambda each: each.offset)
     new = NewPack("packs/3", 30, [Packed(each.digest, 10, 20 - 10 * at) for at, each in enumerate(kept)])
-    assert not ledger.move_pack(sparse.id, new._replace(blobs=new.blobs[:2]))
-    assert ledger.move_pack(sparse.id, new)
-    assert not ledger.move_pack(sparse.id, new._replace(key="packs/4"))
-    assert ledger.remove_packs(10, before) == ["packs/1"]
+    assert not ledger.move_packs([sparse.id], new._replace(blobs=new.blobs[:2]))
+    assert ledger.move_packs([sparse.id], new)
+    assert not ledger.move_packs([sparse.id], new._replace(key="packs/4"))
+    # URLs of the old one may still be in use.
+    assert ledger.remove_packs(10, before) == []
+    assert ledger.remove_packs(10, ledger.now() + 1) == ["packs/1"]
     found = ledger.find(None, [d(1), d(2), d(7), d("x")])
     assert {digest: (each.key, each.offset) for digest, each in found.items()} == {
         d(1): ("packs/3", 20), d(2): ("packs/3", 10), d(7): ("packs/3", 0), d("x"): ("packs/2", 0),
@@ -390,14 +397,29 @@ def test_sparse_packs_are_moved(ledger: SqlBlobLedger, make_token: Callable[...,
     assert not ledger.find(make_token("e/q"), [d(1)])[d(1)].whole
 
 
+def test_packs_are_joined(ledger: SqlBlobLedger) -> None:
+    p, q = project(ledger, "p"), project(ledger, "q")
+    ledger.add(p.id, pack_of("packs/1", "a", "b"), [])
+    ledger.share(p.id, q.id, [d("a")])
+    age(ledger)
+    ledger.remove(p.id, [d("a")], ledger.now() - HOUR_US)
+    ledger.add(p.id, pack_of("packs/2", "c", "a"), [])  # q has it from the first, p from the second
+    ids = [each.id for each in ledger.packs_to_move(100, ledger.now() + 1, 0)]
+    new = NewPack("packs/3", 30, [Packed(d(name), 10, at * 10) for at, name in enumerate("abc")])
+    assert ledger.move_packs(ids, new)
+    for each in (p, q):
+        assert ledger.find(None, [d("a")], each.id)[d("a")][2:4] == ("packs/3", 0)
+    assert sorted(ledger.remove_packs(10, ledger.now() + 1)) == ["packs/1", "packs/2"]
+
+
 def test_a_pack_goes_to_whom_alone_it_serves(ledger: SqlBlobLedger, make_token: Callable[..., Token]) -> None:
     p, q = project(ledger, "p"), project(ledger, "q")
     ledger.add(p.id, pack_of("packs/1", *range(10)), [])
     ledger.share(p.id, q.id, [d(1)])
     age(ledger)
     ledger.remove(p.id, [d(number) for number in range(10)], ledger.now() - HOUR_US)
-    (sparse,) = ledger.sparse_packs(10, ledger.now())
-    assert ledger.move_pack(sparse.id, NewPack("packs/2", 10, [Packed(d(1), 10, 0)]))
+    (sparse,) = ledger.packs_to_move(0, ledger.now(), 0)
+    assert ledger.move_packs([sparse.id], NewPack("packs/2", 10, [Packed(d(1), 10, 0)]))
     assert ledger.find(make_token("e/q"), [d(1)])[d(1)].whole
 
 
@@ -426,5 +448,9 @@ def test_keys_that_belong_to_nothing(ledger: SqlBlobLedger) -> None:
     ledger.begin_upload(p.id, d("u"), 150 * MIB, 64 * MIB, "blobs/u")
     known = {"packs/1", "blobs/l.0", "blobs/l.2", "blobs/m", "blobs/u.1"}
     unknown = {"packs/2", "blobs/x", "blobs/x.0", "tmp/abc"}
+    # What a check copies belongs to nothing until the check is over.
+    coming, other = new_blob_key(d("u")), new_blob_key(d("v"))
+    known |= {coming, f"{coming}.17"}
+    unknown |= {other, f"{other}.17"}
     assert ledger.unknown_keys([*known, *unknown]) == unknown
     assert ledger.unknown_keys([]) == set()

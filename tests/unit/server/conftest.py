@@ -20,7 +20,9 @@ from artfs.server.accesslog import AccessLog
 from artfs.server.app import AppOptions, make_app
 from artfs.server.calls import ServerParts
 from artfs.server.failures import FailureRates, Failures
+from artfs.store.bucket import open_bucket
 from artfs.testing.asgi import Answer, Asgi
+from artfs.testing.blobworld import BlobWorld
 from artfs.testing.catalog_contract.making import digest, log, new
 
 E = "team"
@@ -85,6 +87,13 @@ def world(database: Path) -> Iterator[World]:
         made = World(catalog, ledger, asgi, written)
         made.token("root", is_admin=True)
         fill(made)
+        yield made
+
+
+@pytest.fixture
+def blobs(database: Path, tmp_path: Path) -> Iterator[BlobWorld]:
+    """A server's blobs, in a folder."""
+    with BlobWorld(database, open_bucket(str(tmp_path / "bucket"))) as made:
         yield made
 
 

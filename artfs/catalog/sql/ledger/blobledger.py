@@ -173,9 +173,9 @@ class SqlBlobLedger:
         with self._db.ask() as conn:
             return garbage.roots(conn, deleted_since)
 
-    def rows(self, fan: int, *, closed: bool = False) -> list[Row]:
+    def rows(self, after: Row | None, limit: int, *, closed: bool = False) -> list[Row]:
         with self._db.ask() as conn:
-            return garbage.rows(conn, fan, closed)
+            return garbage.rows(conn, after, limit, closed)
 
     def open_trees(self, project_id: int, digests: Collection[str], before: int) -> None:
         with self._db.write() as tx:
@@ -193,17 +193,17 @@ class SqlBlobLedger:
         with self._db.write() as tx:
             return garbage.remove_packs(tx, limit, before)
 
-    def sparse_packs(self, limit: int, before: int) -> list[PackUse]:
+    def packs_to_move(self, small: int, before: int, head: int) -> list[PackUse]:
         with self._db.ask() as conn:
-            return garbage.sparse_packs(conn, limit, before)
+            return garbage.packs_to_move(conn, small, before, head)
 
     def pack_blobs(self, pack_id: int) -> list[Packed]:
         with self._db.ask() as conn:
             return garbage.pack_blobs(conn, pack_id)
 
-    def move_pack(self, pack_id: int, new: NewPack) -> bool:
+    def move_packs(self, pack_ids: Collection[int], new: NewPack) -> bool:
         with self._db.write() as tx:
-            return garbage.move_pack(tx, pack_id, new)
+            return garbage.move_packs(tx, pack_ids, new)
 
     def stale_uploads(self, before: int, limit: int) -> list[Upload]:
         with self._db.write() as tx:

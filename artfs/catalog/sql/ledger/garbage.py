@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from sqlalchemy import Connection, delete, exists, func, insert, or_, select, text
+from sqlalchemy import Connection, bindparam, delete, exists, func, insert, or_, select, text, tuple_, update
 
 from artfs.catalog import schema
-from artfs.catalog.blobledger import NewPack, Packed, PackUse, Root, Row
+from artfs.catalog.blobledger import NewPack, Packed, PackUse, Root, Row, digest_of_key
 from artfs.catalog.sql.engine import Writing
 from artfs.catalog.sql.ledger import blobs, given
 from artfs.catalog.sql.ledger.schema import blobs as _blobs
 from artfs.catalog.sql.ledger.schema import packs as _packs
 from artfs.catalog.sql.ledger.schema import project_blobs as _project_blobs
 from artfs.catalog.sql.ledger.schema import uploads as _uploads
+from artfs.model.digests import to_raw
 
 _c, _m, _v, _pb = schema.collections.c, schema.memberships.c, schema.versions.c, _project_blobs.c
 
@@ -29,14 +30,14 @@ def roots(conn: Connection, deleted_since: int) -> list[Root]:
     return [Root(row.project_id, row.digest) for row in conn.execute(versions.union(parts))]
 
 
-def rows(conn: Connection, fan: int, closed: bool) -> list[Row]:
+def rows(conn: Connection, after: Row | None, limit: int, closed: bool) -> list[Row]:
     query = (
         select(_pb.project_id, _pb.digest, _pb.size, _pb.shape.is_not(None).label("is_closed"), _pb.touched_at)
-        .where(_pb.digest >= bytes([fan]))
         .order_by(_pb.digest, _pb.project_id)
+        .limit(limit)
     )
-    if fan < 255:
-        query = query.where(_pb.digest < bytes([fan + 1]))
+    if after is not None:
+        query = query.where(tuple_(_pb.digest, _pb.project_id) > (to_raw(after.digest), after.project_id))
     if closed:
         query = query.where(_pb.shape.is_not(None))
     return [
@@ -89,20 +90,20 @@ def remove_packs(tx: Writing, limit: int, before: int) -> list[str]:
     return list(tx.conn.execute(delete(_packs).where(_packs.c.id.in_(found)).returning(_packs.c.key)).scalars())
 
 
-def sparse_packs(conn: Connection, limit: int, before: int) -> list[PackUse]:
+def packs_to_move(conn: Connection, small: int, before: int, head: int) -> list[PackUse]:
     # A blob that several projects have from one pack is in it once.
     once = select(_pb.pack_id, _pb.digest, _pb.size).where(_pb.pack_id.is_not(None)).distinct().subquery()
-    used = func.sum(once.c.size)
+    used = func.sum(once.c.size + head)
+    k = _packs.c
     query = (
-        select(_packs.c.id, _packs.c.key, _packs.c.size, used.label("used"))
-        .join(once, once.c.pack_id == _packs.c.id)
-        .where(_packs.c.created_at < before)
-        .group_by(_packs.c.id, _packs.c.key, _packs.c.size)
-        .having(used * 2 < _packs.c.size)
-        .order_by(used / _packs.c.size, _packs.c.id)
-        .limit(limit)
+        select(k.id, k.project_id, k.key, k.size, used.label("used"))
+        .join(once, once.c.pack_id == k.id)
+        .where(k.created_at < before)
+        .group_by(k.id, k.project_id, k.key, k.size)
+        .having(or_(used * 2 < k.size, k.size < small))
+        .order_by(k.project_id, k.id)
     )
-    return [PackUse(row.id, row.key, row.size, int(row.used)) for row in conn.execute(query)]
+    return [PackUse(row.id, row.project_id, row.key, row.size, int(row.used)) for row in conn.execute(query)]
 
 
 def pack_blobs(conn: Connection, pack_id: int) -> list[Packed]:
@@ -115,25 +116,25 @@ def pack_blobs(conn: Connection, pack_id: int) -> list[Packed]:
     return [Packed(bytes(row.digest).hex(), row.size, row.pack_offset) for row in conn.execute(query)]
 
 
-def move_pack(tx: Writing, pack_id: int, new: NewPack) -> bool:
-    here = {each.digest for each in pack_blobs(tx.conn, pack_id)}
+def move_packs(tx: Writing, pack_ids: Collection[int], new: NewPack) -> bool:
+    here = {each.digest for pack_id in pack_ids for each in pack_blobs(tx.conn, pack_id)}
     moving = {each.digest: each.offset for each in new.blobs if each.digest in here}
     if not here or here != set(moving):
         return False
-    projects = tx.conn.execute(select(_pb.project_id).where(_pb.pack_id == pack_id).distinct()).scalars().all()
-    owner = tx.conn.execute(select(_packs.c.project_id).where(_packs.c.id == pack_id)).scalar_one()
+    old = _pb.pack_id.in_(pack_ids)
+    projects = tx.conn.execute(select(_pb.project_id).where(old).distinct()).scalars().all()
+    (owner,) = tx.conn.execute(select(_packs.c.project_id).where(_packs.c.id.in_(pack_ids)).distinct()).scalars()
     if owner not in projects and len(projects) == 1:
         owner = projects[0]  # its first owner has nothing in it any more
     values = {"key": new.key, "project_id": owner, "size": new.size, "created_at": tx.now}
     new_id = tx.conn.execute(insert(_packs).values(**values).returning(_packs.c.id)).scalar_one()
     source, parameters = given.rows(tx.conn, moving, pack_offset=list(moving.values()))
-    tx.conn.execute(
-        text(
-            "UPDATE project_blobs SET pack_id = :new_id, pack_offset = given.pack_offset"
-            f" FROM {source} WHERE project_blobs.digest = given.digest AND project_blobs.pack_id = :pack_id"
-        ),
-        {**parameters, "new_id": new_id, "pack_id": pack_id},
-    )
+    query = text(
+        "UPDATE project_blobs SET pack_id = :new_id, pack_offset = given.pack_offset"
+        f" FROM {source} WHERE project_blobs.digest = given.digest AND project_blobs.pack_id IN :pack_ids"
+    ).bindparams(bindparam("pack_ids", expanding=True))
+    tx.conn.execute(query, {**parameters, "new_id": new_id, "pack_ids": list(pack_ids)})
+    tx.conn.execute(update(_packs).where(_packs.c.id.in_(pack_ids)).values(created_at=tx.now))
     return True
 
 
@@ -144,5 +145,9 @@ def unknown_keys(conn: Connection, keys: Collection[str]) -> set[str]:
     known: set[str] = set()
     for column in (_packs.c.key, _blobs.c.key, _uploads.c.key):
         known.update(conn.execute(select(column).where(column.in_(names))).scalars())
-    return {key for key, name in whole.items() if key not in known and name not in known}
+    unknown = {key for key, name in whole.items() if key not in known and name not in known}
+    digests = {key: digest for key in unknown if (digest := digest_of_key(key)) is not None}
+    query = select(_uploads.c.digest).where(_uploads.c.digest.in_({to_raw(digest) for digest in digests.values()}))
+    coming = {bytes(raw).hex() for raw in conn.execute(query).scalars()}
+    return {key for key in unknown if digests.get(key) not in coming}
 

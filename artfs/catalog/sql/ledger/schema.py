@@ -90,6 +90,7 @@ packs = Table(
     # A pack has blobs of one project only: who may read the project may read the pack as a whole.
     ref_column("project_id", "projects.id"),
     Column("size", BigInteger, nullable=False),
+    # Or when it was emptied, what was in it being in another pack since: URLs that were told stay good for a while.
     time_column("created_at"),
     UniqueConstraint("key"),
     sqlite_autoincrement=True,
