@@ -410,7 +410,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--rtt", default="0,10", help="round trips in ms")
     parser.add_argument("--database", choices=("postgres", "sqlite"), default="postgres", help="of our server")
-    parser.add_argument("--patience", type=float, default=900.0, help="seconds for one reading or copy; what takes longer is ended")
+    parser.add_argument("--patience", type=float, default=900.0, help="seconds for one reading or copy, which is ended then")
     parser.add_argument("--work", type=Path)
     parser.add_argument("--json", type=Path, help="where all numbers go besides")
     args = parser.parse_args()
