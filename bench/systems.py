@@ -289,8 +289,8 @@ class Rclone(Peer):
 
 
 class S3fs(Peer):
-    """Its defaults, with a cache folder, and attributes of more files remembered than we have: with its 100,000 it sorts all of them
-    for each one that comes, and a walk takes forever. It sends a file before close() returns."""
+    """Its defaults, with a cache folder, and attributes of more files remembered than we have: above its 100,000 it sorts all of
+    them for each one that comes, and a walk does not end. It sends a file before close() returns."""
 
     name = "s3fs"
 
