@@ -30,6 +30,7 @@ from artfs.wire.control import MountRecord
 from artfsd import mountpoint as place
 from artfsd.control import ControlServer
 from artfsd.expiry import Expiry
+from artfsd.metrics import MetricsServer
 from artfsd.naming import Invalidation
 from artfsd.notify import Notifier, Watcher
 from artfsd.operations import Operations
@@ -214,6 +215,8 @@ async def _main(
             nursery.start_soon(_signals)
             await nursery.start(control.serve, str(socket_path))
             watcher.start()
+            if settings.metrics:
+                await nursery.start(MetricsServer(settings.metrics, vfs.status).serve)
             if server_side is not None and vfs.drafts is not None:
                 waiting = WaitingCommits(control, vfs.drafts, trio.lowlevel.current_trio_token())
                 server_side.on_online = waiting.came_back
