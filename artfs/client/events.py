@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import random
 import socket
@@ -12,7 +11,7 @@ from typing import Protocol
 
 import msgspec
 
-from artfs.client.http import Http
+from artfs.client.http import Http, shut
 from artfs.errors import AccessError, ArtfsError, UnavailableError
 from artfs.wire.backoff import Backoff
 from artfs.wire.bodies import EventData, EventsQuery, Hello
@@ -66,7 +65,7 @@ class EventThread:
         self._closed.set()
         with self._lock:
             if self._socket is not None:
-                _shut(self._socket)
+                shut(self._socket)
         if threading.current_thread() is not self._thread:
             self._thread.join()
         self._http.close()
@@ -102,7 +101,7 @@ class EventThread:
         with self._lock:
             self._socket = connection
             if self._closed.is_set():
-                _shut(connection)
+                shut(connection)
 
     def _take(self, kind: str, number: int | None, data: bytes) -> None:
         try:
@@ -121,12 +120,6 @@ class EventThread:
                 self._on_event(place)
         except msgspec.DecodeError as error:
             raise UnavailableError(f"{self._http.base_url} sends events that this artfs does not understand ({error})") from error
-
-
-def _shut(connection: socket.socket) -> None:
-    """Wakes up whoever reads from it."""
-    with contextlib.suppress(OSError):  # it has ended
-        connection.shutdown(socket.SHUT_RDWR)
 
 
 def parse_events(pieces: Iterator[bytes]) -> Iterator[tuple[str, int | None, bytes]]:

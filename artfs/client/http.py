@@ -7,8 +7,9 @@ import socket
 import ssl
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from functools import lru_cache, partial
 from pathlib import Path
@@ -68,6 +69,8 @@ class Http:
         self.gate: Callable[[], bool] = lambda: False
         self._closed = threading.Event()
         self._patience = threading.local()
+        self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
+        self._sockets_lock = threading.Lock()
         self._headers = {"Accept": JSON, "User-Agent": "artfs", **({"Authorization": f"Bearer {token}"} if token else {})}
         self._client = make_client(self.base_url, ca_bundle, proxy)
         self._again = partial(Http, base_url, token, timeout_s=timeout_s, ca_bundle=ca_bundle, proxy=proxy)
@@ -86,9 +89,17 @@ class Http:
         )
 
     def close(self) -> None:
-        """Ends calls that wait for another try, too. Idempotent."""
+        """Ends calls that are under way in other threads, too. Idempotent."""
         self._closed.set()
+        self.hang_up()
         self._client.close()
+
+    def hang_up(self) -> None:
+        """Cuts all that is under way; what may be tried again is tried again over other connections. From any thread."""
+        with self._sockets_lock:
+            open_now = list(self._sockets)
+        for connection in open_now:
+            shut(connection)
 
     @contextmanager
     def within(self, limit_s: float) -> Iterator[None]:
@@ -98,6 +109,15 @@ class Http:
             yield
         finally:
             del self._patience.limit_s
+
+    @contextmanager
+    def ending_with(self, end: threading.Event) -> Iterator[None]:
+        """Calls of this thread in the body are not tried again once `end` is set."""
+        self._patience.end = end
+        try:
+            yield
+        finally:
+            del self._patience.end
 
     def call(
         self, route: Route, arguments: Mapping[str, str | int] | None = None, query: Query | None = None, body: Any = None, *,
@@ -167,7 +187,7 @@ class Http:
             wait_s = backoff.wait_s(tried, time.monotonic() - began, random.random(), asked)  # noqa: S311
             if wait_s is None or not (route.idempotent or not_begun):
                 raise failure
-            if self._closed.wait(wait_s):
+            if getattr(self._patience, "end", self._closed).wait(wait_s):
                 raise failure
 
     @contextmanager
@@ -180,12 +200,12 @@ class Http:
         `call`; what goes wrong in the body comes out as UnavailableError. `on_socket`: told each connection that is made for it
         as soon as there is one; to shut it down is to end the wait."""
         self._check_open()
-        if route.name != "events":
-            self.gate()
+        if route.name != "events" and self.gate():
+            silence_s = min(silence_s, PROBE_S)
         timeout = httpx.Timeout(silence_s, connect=min(CONNECT_S, silence_s))
         request = self._request(route, arguments, query, content, headers, timeout)
         if on_socket is not None:
-            request.extensions = {**request.extensions, "trace": _socket_teller(on_socket)}
+            self._tell_socket(request, on_socket)
         with self._translated():
             response = self._client.send(request, stream=True)
         try:
@@ -205,11 +225,19 @@ class Http:
         silence_s: float,
     ) -> Iterator[httpx.Response]:
         """One request to a path that the server told, with our token; otherwise as `elsewhere`."""
-        with self.elsewhere(
-            method, self.base_url + path, headers={**self._headers, **(headers or {})}, content=content,
-            silence_s=silence_s,
-        ) as response:
-            yield response
+        self._check_open()
+        if self.gate():
+            silence_s = min(silence_s, PROBE_S)
+        timeout = httpx.Timeout(silence_s, connect=min(CONNECT_S, silence_s))
+        request = self._build(method, self.base_url + path, {**self._headers, **(headers or {})}, content, timeout)
+        with self._translated():
+            response = self._client.send(request, stream=True)
+        try:
+            self.on_contact(True, "")
+            with self._translated():
+                yield response
+        finally:
+            response.close()
 
     @contextmanager
     def elsewhere(
@@ -219,11 +247,10 @@ class Http:
         read. What goes wrong on the way comes out as UnavailableError."""
         self._check_open()
         timeout = httpx.Timeout(silence_s, connect=min(CONNECT_S, silence_s))
-        with _reworded(url):
-            request = self._client.build_request(method, url, headers=headers, content=content, timeout=timeout)
-            response = self._client.send(request, stream=True)
+        with self._reworded(url):
+            response = self._client.send(self._build(method, url, headers, content, timeout), stream=True)
         try:
-            with _reworded(url):
+            with self._reworded(url):
                 yield response
         finally:
             response.close()
@@ -249,22 +276,56 @@ class Http:
         path = route.url(arguments or {})
         behind = encode_query(query) if query is not None and not isinstance(query, NoQuery) else ""
         url = f"{self.base_url}{path}{'?' + behind if behind else ''}"
-        return self._client.build_request(
-            route.method, url, content=content, headers={**self._headers, **(headers or {})}, timeout=timeout
-        )
+        return self._build(route.method, url, {**self._headers, **(headers or {})}, content, timeout)
+
+    def _build(
+        self, method: str, url: str, headers: Mapping[str, str] | None, content: Any, timeout: httpx.Timeout
+    ) -> httpx.Request:
+        request = self._client.build_request(method, url, headers=headers, content=content, timeout=timeout)
+        self._tell_socket(request)
+        return request
+
+    def _tell_socket(self, request: httpx.Request, also: Callable[[socket.socket], None] = lambda connection: None) -> None:
+        """Has a connection that is made for `request` known as soon as there is one, so that it can be cut. (httpcore's
+        extension "trace".)"""
+
+        def trace(name: str, info: dict[str, Any]) -> None:
+            if name.endswith(("connect_tcp.complete", "start_tls.complete")):
+                connection = info["return_value"].get_extra_info("socket")
+                if connection is not None:
+                    with self._sockets_lock:
+                        self._sockets.add(connection)
+                    also(connection)
+                    if self._closed.is_set():
+                        shut(connection)  # `close` may not have seen it
+
+        request.extensions = {**request.extensions, "trace": trace}
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
         try:
             yield
         except httpx.HTTPError as error:
+            self._check_open()
             words = _words(error)
             self.on_contact(False, words)
             raise UnavailableError(f"the server {self.base_url} does not answer: {words}") from error
-        except RuntimeError as error:
-            if not self._closed.is_set():
-                raise
-            raise CatalogError(f"the connection to {self.base_url} was closed by this program") from error
+        except RuntimeError:
+            self._check_open()  # httpx says so of a client that is closed
+            raise
+
+    @contextmanager
+    def _reworded(self, url: str) -> Iterator[None]:
+        """Without the query, which is a presigned URL's secret."""
+        try:
+            yield
+        except httpx.HTTPError as error:
+            self._check_open()
+            parts = urlsplit(url)
+            raise UnavailableError(f"{parts.scheme}://{parts.netloc} does not answer: {_words(error)}") from None
+        except RuntimeError:
+            self._check_open()
+            raise
 
     def _check_open(self) -> None:
         if self._closed.is_set():
@@ -288,26 +349,10 @@ class Http:
         return UnavailableError(f"{self.base_url}, or a proxy before it, answers {status}: {first[:200]}")
 
 
-@contextmanager
-def _reworded(url: str) -> Iterator[None]:
-    """Without the query, which is a presigned URL's secret."""
-    try:
-        yield
-    except httpx.HTTPError as error:
-        parts = urlsplit(url)
-        raise UnavailableError(f"{parts.scheme}://{parts.netloc} does not answer: {_words(error)}") from None
-
-
-def _socket_teller(on_socket: Callable[[socket.socket], None]) -> Callable[[str, dict[str, Any]], None]:
-    """For httpcore's extension "trace"."""
-
-    def trace(name: str, info: dict[str, Any]) -> None:
-        if name in ("connection.connect_tcp.complete", "connection.start_tls.complete"):
-            found = info["return_value"].get_extra_info("socket")
-            if found is not None:
-                on_socket(found)
-
-    return trace
+def shut(connection: socket.socket) -> None:
+    """Wakes up whoever reads from it or writes to it, which closing it would not do."""
+    with suppress(OSError):  # it has ended
+        connection.shutdown(socket.SHUT_RDWR)
 
 
 def make_client(base_url: str, ca_bundle: Path | None, proxy: str) -> httpx.Client:

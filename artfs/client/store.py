@@ -94,6 +94,10 @@ class RemoteStore:
         self._lock = threading.Lock()
         self._is_direct = False  # objects are got from the bucket itself, as far as is known
 
+    def close(self) -> None:
+        """Of `http` as well."""
+        self._http.close()
+
     # where blobs are ----------------------------------------------------------------------------------------------
     def locate(self, digests: Sequence[str], lists: Sequence[str] = (), *, deadline: float) -> dict[str, bytes]:
         found: dict[str, bytes] = {}

@@ -49,6 +49,9 @@ TREES_NBYTES = 8 * 1024 * 1024
 RECENT_NBYTES = 16 * 1024 * 1024
 """What came lately and is kept in memory: its readers are about to come."""
 
+CLOSE_S = 2.0
+"""How long the end waits for threads, in seconds: one may be connecting to a server that does not answer."""
+
 FOR_READERS = 2
 """Threads that never fetch ahead."""
 
@@ -107,7 +110,7 @@ class Fetcher:
         self._aside = ThreadPoolExecutor(4, "artfs-aside")
 
     def close(self) -> None:
-        """Ends the threads after what they are at; who waits is told. Again is fine."""
+        """Closes the source and ends the threads; who waits is told. Again is fine."""
         with self._lock:
             self._closed = True
             told = [notify for waiting in self._small_waiters.values() for notify in waiting]
@@ -118,9 +121,11 @@ class Fetcher:
             self._work.notify_all()
         for notify in told:
             notify()
-        self._aside.shutdown(cancel_futures=True)
+        self._source.close()
+        self._aside.shutdown(wait=False, cancel_futures=True)
+        until = time.monotonic() + CLOSE_S
         for thread in self._threads:
-            thread.join(5.0)
+            thread.join(max(0.0, until - time.monotonic()))
 
     def _deadline(self) -> float:
         return self._clock() + self._limit_s
