@@ -132,7 +132,14 @@ class Http:
         content = None if route.body is None else encode_body(body)
         headers = {"Content-Type": JSON} if content is not None else {}
         response = self.exchange(route, arguments, query, content=content, headers=headers, timeout_s=timeout_s)
-        return self.result(route, response)
+        try:
+            return self.result(route, response)
+        except UnavailableError:
+            if not route.idempotent:
+                raise
+            # Once more: something on the way may have damaged it.
+            response = self.exchange(route, arguments, query, content=content, headers=headers, timeout_s=timeout_s)
+            return self.result(route, response)
 
     def result(self, route: Route, response: httpx.Response) -> Any:
         """What a successful answer says."""
@@ -171,7 +178,8 @@ class Http:
                 not_begun = isinstance(error.__cause__, _NOT_SENT)
                 asked: float | None = None
             else:
-                if response.is_success:
+                if _is_ours(route, response):
+                    self.on_contact(True, "")
                     return response
                 failure = self._failure(response)
                 if route.vanishes and is_open and failure.kind == "not-found":
@@ -209,11 +217,14 @@ class Http:
         with self._translated():
             response = self._client.send(request, stream=True)
         try:
-            self.on_contact(True, "")
-            if not response.is_success:
+            if not _is_ours(route, response):
                 with self._translated():
                     response.read()
-                raise self._failure(response)
+                failure = self._failure(response)
+                if response.status_code in AGAIN:
+                    raise to_be_tried_again(response, f"{self.base_url}: {failure}")
+                raise failure
+            self.on_contact(True, "")
             with self._translated():
                 yield response
         finally:
@@ -233,7 +244,8 @@ class Http:
         with self._translated():
             response = self._client.send(request, stream=True)
         try:
-            self.on_contact(True, "")
+            if response.is_success:
+                self.on_contact(True, "")
             with self._translated():
                 yield response
         finally:
@@ -262,12 +274,11 @@ class Http:
     ) -> httpx.Response:
         self._check_open()
         # A server that has gone silent is asked again while there is time; what changes something may take all of it.
-        silence_s = max(left_s / 2, 1.0) if route.method == "GET" else left_s
+        only_reads = route.method == "GET" or (route.right == "token" and not route.audited)
+        silence_s = max(left_s / 3, 1.0) if only_reads else left_s
         timeout = httpx.Timeout(left_s, connect=min(CONNECT_S, left_s), read=min(silence_s, left_s))
         with self._translated():
-            response = self._client.send(self._request(route, arguments, query, content, headers, timeout))
-        self.on_contact(True, "")
-        return response
+            return self._client.send(self._request(route, arguments, query, content, headers, timeout))
 
     def _request(
         self, route: Route, arguments: Mapping[str, str | int] | None, query: Query | None, content: Any,
@@ -332,21 +343,45 @@ class Http:
             raise CatalogError(f"the connection to {self.base_url} was closed by this program")
 
     def _failure(self, response: httpx.Response) -> ArtfsError:
+        """What an answer means that is not the one that was hoped for. Only our own words count as contact with the server."""
         try:
             fields = msgspec.json.decode(response.content)
         except (msgspec.DecodeError, UnicodeDecodeError):
             fields = None
-        if isinstance(fields, dict) and isinstance(fields.get("kind"), str):
+        if not response.is_success and isinstance(fields, dict) and isinstance(fields.get("kind"), str):
+            self.on_contact(True, "")
             error = error_from(fields)
             if isinstance(error, UnauthorizedError):
                 return UnauthorizedError(f"{self.base_url}: {error}")
             return error
-        status = response.status_code
+        words = self._words_of(response)
+        self.on_contact(False, words)
+        return UnavailableError(words)
+
+    def _words_of(self, response: httpx.Response) -> str:
         if response.is_redirect:
             where = response.headers.get("location", "")
-            return UnavailableError(f"{self.base_url} says that it is elsewhere ({where}); `artfs login` with that address")
+            return f"{self.base_url} says that it is elsewhere ({where}); `artfs login` with that address"
+        if response.is_success:
+            kind = response.headers.get("content-type", "") or "nothing known"
+            return f"{self.base_url}, or a proxy before it, answers with {kind}; does this network want a login first?"
         first = next((line.strip() for line in response.text.splitlines() if line.strip()), response.reason_phrase)
-        return UnavailableError(f"{self.base_url}, or a proxy before it, answers {status}: {first[:200]}")
+        return f"{self.base_url}, or a proxy before it, answers {response.status_code}: {first[:200]}"
+
+
+def to_be_tried_again(response: httpx.Response, words: str) -> UnavailableError:
+    """What to raise for an answer whose status is in AGAIN: it knows how long the server wants us to wait, if it does."""
+    asked = read_retry_after(response.headers.get("retry-after"), datetime.now(UTC))
+    return UnavailableError(words) if asked is None else RateLimitedError(words, asked)
+
+
+def _is_ours(route: Route, response: httpx.Response) -> bool:
+    """Whether an answer is a successful one of an artfs server, and no page of a proxy or a hotel."""
+    if not response.is_success:
+        return False
+    if route.result is None:
+        return response.status_code == 204
+    return bool(response.headers.get("content-type", "").startswith(route.result_media))
 
 
 def shut(connection: socket.socket) -> None:
