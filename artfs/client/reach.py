@@ -12,6 +12,10 @@ RETRY_S = 5.0
 """While it is away, somebody may try so often, in seconds; all others are told so at once."""
 
 
+TELL_S = 1.0
+"""Troubles that are over sooner are told to nobody, in seconds."""
+
+
 class Reach:
     """Told of every try by `contact` (client.http.Http.on_contact), asked before each call by `gate`. Thread-safe.
 
@@ -20,7 +24,8 @@ class Reach:
 
     Attributes:
         latency_s: how long the last small answer took; None: there was none.
-        on_move: told when tries begin to fail (False, and why), and when one is through again (True).
+        on_move: told when tries have failed for TELL_S (False, and why), and then when one is through again (True).
+        on_return: called when one is through again, also after a trouble that was too short to be told.
     """
 
     def __init__(
@@ -29,6 +34,7 @@ class Reach:
     ) -> None:
         self.is_listening = is_listening
         self.on_move: Callable[[bool, str], None] = lambda is_online, what: None
+        self.on_return: Callable[[], None] = lambda: None
         self.latency_s: float | None = None
         self._base_url = base_url
         self._patience_s = patience_s
@@ -37,6 +43,7 @@ class Reach:
         self._lock = threading.Lock()
         self._reason = ""
         self._since: float | None = None
+        self._was_told = False
         self._tried_at = 0.0
 
     @property
@@ -69,16 +76,21 @@ class Reach:
         with self._lock:
             if self._closed:
                 return
-            was_troubled = self._since is not None
+            returned = reached and self._since is not None
             if reached:
+                moved = self._was_told
                 self._since = None
                 self._reason = ""
+                self._was_told = False
             else:
                 self._reason = what
                 self._tried_at = self._clock()
                 if self._since is None:
                     self._since = self._tried_at
-            moved = was_troubled == reached
+                moved = not self._was_told and self._tried_at - self._since >= TELL_S
+                self._was_told = self._was_told or moved
+        if returned:
+            self.on_return()
         if moved:
             self.on_move(reached, what)
 
