@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from artfs.api.session import Session, open_session
+from artfs.store.cache import Cache
 from artfs.store.cache.check import CacheCheck, check_cache
 from artfs.testing.faultproxy import FaultProxy
 from artfs.testing.mount import Daemon, Workspace
@@ -108,21 +109,24 @@ class FarServer:
         self._stack.close()
 
 
-@dataclass
+@dataclass(kw_only=True)
 class FarWorkspace(Workspace):
-    """See Workspace; its server is a FarServer, whatever `--with-server` says, and what waits for it waits LIMIT_S.
+    """See Workspace; its server is `far`, whatever `--with-server` says, and what waits for it waits LIMIT_S.
 
     Attributes:
-        with_bucket: see FarServer.
+        far: may be shared with others; `remove` leaves it.
         extra: more of the environment of all that runs in it.
     """
 
-    with_bucket: bool = False
+    far: FarServer
     extra: dict[str, str] = field(default_factory=dict)
-    far: FarServer = field(init=False)
 
     def serve(self) -> None:
-        self.server = self.far = FarServer(self.path / "server", self.environ, with_bucket=self.with_bucket)
+        self.server = self.far
+
+    def remove(self) -> None:
+        self.server = None
+        super().remove()
 
     @property
     def environ(self) -> dict[str, str]:
@@ -133,35 +137,33 @@ class FarWorkspace(Workspace):
         """What another process of this workstation would have. A context manager."""
         return open_session(self.settings)
 
-    def problems(self) -> list[Problem]:
-        """What is wrong with versions of the server: each byte of each of them is read, through the cache and the proxy."""
+    def problems(self, project: str) -> list[Problem]:
+        """What is wrong with the project's versions: each byte of each of them is read, through the cache and the proxy."""
         found: list[Problem] = []
         with self.session() as session:
             for member in session.catalog.versions():
-                found += verify_version(session.store, member.version.digest, workers=1)
+                if member.project == project:
+                    found += verify_version(session.store, member.version.digest, workers=1)
         return found
 
     def check_cache(self) -> CacheCheck:
         """Every byte of the cache; what is wrong is gone afterwards."""
-        with self.session() as session:
-            assert session.remote is not None
-            return check_cache(session.remote.fetcher.cache)
+        settings = self.settings
+        with Cache(settings.cache_path, size=settings.cache_size, floor=settings.cache_floor) as cache:
+            return check_cache(cache)
 
 
-def check_sound(workspace: FarWorkspace, daemon: Daemon | None = None) -> None:
+def check_sound(workspace: FarWorkspace, project: str, daemon: Daemon | None = None) -> None:
     """What a test of faults ends with, once nothing goes wrong any more: the cache has no wrong byte, all versions verify, and
     the daemon waits for nothing and ends at once."""
     workspace.far.heal()
-    cache = workspace.check_cache()
-    assert cache.damaged == []
-    assert workspace.problems() == []
+    assert workspace.check_cache().damaged == []
+    assert workspace.problems(project) == []
     if daemon is not None:
-        status = daemon.status()
-        assert status["in_flight"] == 0
-        assert (status["transfers"]["waiting"], status["transfers"]["under_way"]) == (0, 0)
-        begun = time.monotonic()
-        assert daemon.terminate() == 0
-        assert time.monotonic() - begun < SPARE_S
+        until(lambda: not daemon.status()["in_flight"], "all requests are answered")
+        until(lambda: not daemon.status()["transfers"]["under_way"], "all transfers have ended")
+        with at_most(0):
+            assert daemon.terminate() == 0
 
 
 def open_files(pid: int) -> Counter[str]:

@@ -94,8 +94,8 @@ class RemoteSmall(RemoteBlob):
         held = fetcher.recent(digest)
         if held is not None:
             return memoryview(held)[offset:end]
-        if self.fd < 0:
-            self.fd = fetcher.cache.try_open(digest) or -1
+        if self.fd < 0 and (opened := fetcher.cache.try_open(digest)) is not None:
+            self.fd = opened
         if self.fd >= 0:
             return self._read_file(offset, end)
         if self.on_miss is not None:
@@ -107,7 +107,7 @@ class RemoteSmall(RemoteBlob):
                 self._raise_failure()
             return here
 
-        raise Wait(start)
+        raise Wait(start, lambda: fetcher.give_up_small(digest))
 
     def _raise_failure(self) -> None:
         try:
@@ -192,7 +192,7 @@ class RemoteLarge(RemoteBlob):
                         raise self.failed(error) from error
                 return here
 
-            raise Wait(start)
+            raise Wait(start, lambda: blob.give_up(first, stop))
         return self._read_file(blob, offset, end, first, stop)
 
     def _read_file(self, blob: LargeBlob, offset: int, end: int, first: int, stop: int) -> memoryview:

@@ -48,6 +48,9 @@ client that is killed at the wrong moment freezes the process until the next req
 THREADS = 16
 """Blocking operations at once; a cold disk gains nothing from more."""
 
+REMOTE_THREADS = 64
+"""With a server: some of them wait for it, for as long as they may, and must not keep the others from the disk."""
+
 WORKERS = 64
 REMOTE_WORKERS = 400
 """Requests in work at once (each may hold a buffer of 1 MiB, touched only when it is needed). With a server many wait for
@@ -131,7 +134,7 @@ def serve(settings: Settings, options: MountOptions) -> None:
         stack.callback(vfs.close)
         if vfs.drafts is not None:
             vfs.drafts.recover_all()
-        limiter = trio.CapacityLimiter(THREADS)
+        limiter = trio.CapacityLimiter(THREADS if session.remote is None else REMOTE_THREADS)
         operations = Operations(vfs, shim, settings.deadline_s, limiter)
         shim.idle = vfs.pool.hash_small
         shim.busy = vfs.pool.has_threads_at_work

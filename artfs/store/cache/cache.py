@@ -140,6 +140,14 @@ class Cache:
         except OSError as error:
             raise StorageError.wrap(error, f"looking for the cached blob {digest}") from error
 
+    def can_open(self, digest: str) -> bool:
+        """Whether `try_open` would find it. Unlike `has` it is sure: one that is being evicted is not here."""
+        fd = self.try_open(digest)
+        if fd is None:
+            return False
+        os.close(fd)
+        return True
+
     def put(self, digest: str, data: bytes | memoryview) -> bool:
         """The door for whole blobs: raises BadBlobError unless `data` has that digest. False: there is no room (or the
         disk refuses), nothing was kept."""
