@@ -6,6 +6,7 @@ import logging
 import random
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
@@ -37,13 +38,15 @@ class OnNumber(Protocol):
 
 
 class EventThread:
-    """Reads events until it is closed."""
+    """Reads events until it is closed. `heard_at`: when something came last, an event or a sign of life; a time of
+    time.monotonic()."""
 
     def __init__(self, http: Http, on_event: OnEvent, on_number: OnNumber) -> None:
         # With a connection of its own, which can be shut down while the thread waits for it.
         self._http = http.apart()
         self._on_event = on_event
         self._on_number = on_number
+        self.heard_at = float("-inf")
         self._after: int | None = None
         self._closed = threading.Event()
         self._connected = threading.Event()
@@ -92,10 +95,15 @@ class EventThread:
     def _read(self) -> None:
         query = EventsQuery(self._after)
         with self._http.stream(_ROUTE, None, query, silence_s=SILENCE_S, on_socket=self._connected_by) as response:
-            for kind, number, data in parse_events(response.iter_bytes()):
+            for kind, number, data in parse_events(self._heard(response.iter_bytes())):
                 if self._closed.is_set():
                     return
                 self._take(kind, number, data)
+
+    def _heard(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
+        for piece in pieces:
+            self.heard_at = time.monotonic()
+            yield piece
 
     def _connected_by(self, connection: socket.socket) -> None:
         with self._lock:

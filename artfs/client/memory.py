@@ -76,6 +76,7 @@ class RememberingCatalog(RemoteCatalog):
         """Has the server tell what changes, from now on. For a process that lives long."""
         events = self.listen(self._changed)
         self.reach.is_listening = lambda: events.is_connected
+        self.reach.heard_at = lambda: events.heard_at
         self._polled_at = time.monotonic()  # whoever starts must not wait for a server that is away
 
     def ping(self) -> int:

@@ -20,9 +20,10 @@ class Reach:
     """Told of every try by `contact` (client.http.Http.on_contact), asked before each call by `gate`. Thread-safe.
 
     A server is away when no try has reached it for `patience_s` seconds: up to then it may be a short trouble, and calls try
-    again. While `is_listening` says that its events come, it is not away: a single call was slow.
+    again. When it was heard of through its events since the first try that failed, it is not away: single calls are slow.
 
     Attributes:
+        is_listening: whether its events come, as far as is known. heard_at: when something came of them last, by `clock`.
         latency_s: how long the last small answer took; None: there was none.
         on_move: told when tries have failed for TELL_S (False, and why), and then when one is through again (True).
         on_return: called when one is through again, also after a trouble that was too short to be told.
@@ -33,6 +34,7 @@ class Reach:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.is_listening = is_listening
+        self.heard_at: Callable[[], float] = lambda: float("-inf")
         self.on_move: Callable[[bool, str], None] = lambda is_online, what: None
         self.on_return: Callable[[], None] = lambda: None
         self.latency_s: float | None = None
@@ -49,12 +51,16 @@ class Reach:
     @property
     def is_troubled(self) -> bool:
         """Whether the last try failed."""
-        return self._since is not None and not self.is_listening()
+        since = self._since
+        return since is not None and not self._was_heard_after(since)
 
     @property
     def is_away(self) -> bool:
         since = self._since
-        return since is not None and self._clock() - since >= self._patience_s and not self.is_listening()
+        return since is not None and self._clock() - since >= self._patience_s and not self._was_heard_after(since)
+
+    def _was_heard_after(self, when: float) -> bool:
+        return self.is_listening() and self.heard_at() >= when
 
     @property
     def reason(self) -> str:

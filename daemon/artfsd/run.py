@@ -58,6 +58,9 @@ transfers, and those who ask for what is here must not wait behind them."""
 
 READY_TIMEOUT_S = 30.0
 
+END_S = 1.0
+"""How long requests may still wait for a server after SIGTERM, in seconds."""
+
 
 @dataclass(frozen=True, slots=True)
 class MountOptions:
@@ -215,7 +218,7 @@ async def _main(
     control = ControlServer(vfs, mountpoint, watcher, notifier, catch_up)
     try:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_signals)
+            nursery.start_soon(_signals, session.remote.fetcher.close if session.remote is not None else None)
             await nursery.start(control.serve, str(socket_path))
             watcher.start()
             if settings.metrics:
@@ -239,11 +242,15 @@ async def _main(
                 path.unlink()
 
 
-async def _signals() -> None:
+async def _signals(hang_up: Callable[[], None] | None) -> None:
+    """`hang_up`: ends what requests may be waiting for; it may block."""
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as received:
         async for number in received:
             log.info("%s: unmounting", signal.Signals(number).name)
             pyfuse3.terminate()
+            if hang_up is not None:
+                await trio.sleep(END_S)  # less if all of them are answered before
+                await trio.to_thread.run_sync(hang_up)
             return
 
 

@@ -234,10 +234,14 @@ def test_reach() -> None:
     assert moves == [(False, "refused"), (True, "")]
     assert len(returns) == 2
     reach.is_listening = lambda: True
+    reach.heard_at = lambda: now[0] - 1
     reach.contact(False, "refused")
+    assert reach.is_troubled
     now[0] += 100
     assert not reach.is_away  # events come, so one call was slow
     assert not reach.gate()
+    reach.heard_at = lambda: 0.0
+    assert reach.is_away  # nothing has come since, only nobody has said that the connection is lost
 
 
 def test_reach_after_the_end() -> None:
