@@ -71,6 +71,7 @@ class App:
                 self._session = open_session(self.settings)
             if self._session.remote is not None:
                 self._session.remote.reach.on_move = self._network_moved
+                self._session.remote.reach.on_stale = lambda why: self.note(f"names are as they were last seen ({why})")
         return self._session
 
     def _network_moved(self, is_online: bool, what: str) -> None:

@@ -70,7 +70,7 @@ class RememberingCatalog(RemoteCatalog):
         self._polled: int | None = None
         self._file = _File(path)
         self._places: dict[int, Place] = {}  # of collections, by their ids
-        self._told_offline = False
+        self._told_stale = False
 
     def start_listening(self) -> None:
         """Has the server tell what changes, from now on. For a process that lives long."""
@@ -142,8 +142,11 @@ class RememberingCatalog(RemoteCatalog):
             self._is_listening() or time.monotonic() - self._polled_at < self._poll_s or self.reach.is_away
         ):
             return known.value
-        if known is None and self.reach.is_troubled:
+        if known is None:
             known = self._remembered(key, method, place)
+        if known is not None and self.reach.has_just_failed:
+            self._tell_stale(self.reach.reason)
+            return known.value
         try:
             if known is not None:
                 # There is something to go on with, so nobody need wait long.
@@ -152,19 +155,23 @@ class RememberingCatalog(RemoteCatalog):
             else:
                 value = call()
         except UnavailableError as error:
-            known = known or self._remembered(key, method, place)
             if known is None:
                 raise
-            if not self._told_offline:
-                self._told_offline = True
-                log.info("names are as they were last seen: %s", error)
+            self._tell_stale(str(error))
             return known.value
+        self._told_stale = False
         with self._memory_lock:
             # What changed while the answer was on its way may not be in it.
             fresh = before == self._changes
             self._answers[key] = _Answer(value, place, fresh)
         self._file.put(key, value)
         return value
+
+    def _tell_stale(self, why: str) -> None:
+        if not self._told_stale:
+            self._told_stale = True
+            log.info("names are as they were last seen: %s", why)
+            self.reach.on_stale(why)
 
     def _remembered(self, key: bytes, method: str, place: Place) -> _Answer | None:
         """What an earlier process was told."""
@@ -174,6 +181,26 @@ class RememberingCatalog(RemoteCatalog):
         answer = _Answer(value, place, fresh=False)
         with self._memory_lock:
             return self._answers.setdefault(key, answer)
+
+    def _recall(self, method: str, *given: object) -> Any:
+        """The answer to such a call, as it was last seen; None: there was none."""
+        key = msgspec.msgpack.encode((method, *given))
+        with self._memory_lock:
+            known = self._answers.get(key)
+        value = known.value if known is not None else self._file.get(key, _TYPES[method])
+        return None if value is _UNKNOWN else value
+
+    def _seen_collection(self, entity: str, project: str, name: str) -> Collection | None:
+        """From a listing."""
+        found: list[Collection] = self._recall("collections", entity, project, None) or []
+        return next((each for each in found if each.name == name), None)
+
+    def _seen_member(self, entity: str, project: str, collection: str, alias: str) -> Member | None:
+        """From what was seen of the collection's members."""
+        found: Collection | None = self._recall("try_collection", entity, project, collection)
+        found = found or self._seen_collection(entity, project, collection)
+        members: list[Member] = [] if found is None else self._recall("members", found.id) or []
+        return next((each for each in members if alias in each.aliases or alias == f"v{each.index}"), None)
 
     # what is remembered -----------------------------------------------------------------------------------------
     def projects(self, entity: str) -> list[Project]:
@@ -187,10 +214,16 @@ class RememberingCatalog(RemoteCatalog):
         return list(found)
 
     def try_project(self, entity: str, name: str) -> Project | None:
-        found: Project | None = self._ask(
-            "try_project", (entity, name), (entity, None, None),
-            lambda: super(RememberingCatalog, self).try_project(entity, name),
-        )
+        try:
+            found: Project | None = self._ask(
+                "try_project", (entity, name), (entity, None, None),
+                lambda: super(RememberingCatalog, self).try_project(entity, name),
+            )
+        except UnavailableError:
+            seen: list[Project] = self._recall("projects", entity) or []
+            found = next((each for each in seen if each.name == name), None)
+            if found is None:
+                raise
         return found
 
     def collections(self, entity: str, project: str, *, type: str | None = None) -> list[Collection]:
@@ -202,10 +235,15 @@ class RememberingCatalog(RemoteCatalog):
         return list(found)
 
     def try_collection(self, entity: str, project: str, name: str) -> Collection | None:
-        found: Collection | None = self._ask(
-            "try_collection", (entity, project, name), (entity, project, name),
-            lambda: super(RememberingCatalog, self).try_collection(entity, project, name),
-        )
+        try:
+            found: Collection | None = self._ask(
+                "try_collection", (entity, project, name), (entity, project, name),
+                lambda: super(RememberingCatalog, self).try_collection(entity, project, name),
+            )
+        except UnavailableError:
+            found = self._seen_collection(entity, project, name)
+            if found is None:
+                raise
         self._learn([] if found is None else [found])
         return found
 
@@ -221,10 +259,17 @@ class RememberingCatalog(RemoteCatalog):
         return list(found)
 
     def resolve(self, entity: str, project: str, collection: str, alias: str) -> Member:
-        found: Member = self._ask(
-            "resolve", (entity, project, collection, alias), (entity, project, collection),
-            lambda: super(RememberingCatalog, self).resolve(entity, project, collection, alias),
-        )
+        try:
+            found: Member = self._ask(
+                "resolve", (entity, project, collection, alias), (entity, project, collection),
+                lambda: super(RememberingCatalog, self).resolve(entity, project, collection, alias),
+            )
+        except UnavailableError:
+            seen = self._seen_member(entity, project, collection, alias)
+            if seen is None:
+                raise
+            self._tell_stale(self.reach.reason)
+            return seen
         return found
 
     def memberships(self, version_id: int) -> list[Member]:

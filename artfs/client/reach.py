@@ -26,6 +26,7 @@ class Reach:
         is_listening: whether its events come, as far as is known. heard_at: when something came of them last, by `clock`.
         latency_s: how long the last small answer took; None: there was none.
         on_move: told when tries have failed for TELL_S (False, and why), and then when one is through again (True).
+        on_stale: told, once each time, that names are given as they were last seen, because the server cannot be asked (and why).
         on_return: called when one is through again, also after a trouble that was too short to be told.
     """
 
@@ -36,6 +37,7 @@ class Reach:
         self.is_listening = is_listening
         self.heard_at: Callable[[], float] = lambda: float("-inf")
         self.on_move: Callable[[bool, str], None] = lambda is_online, what: None
+        self.on_stale: Callable[[str], None] = lambda why: None
         self.on_return: Callable[[], None] = lambda: None
         self.latency_s: float | None = None
         self._base_url = base_url
@@ -53,6 +55,11 @@ class Reach:
         """Whether the last try failed."""
         since = self._since
         return since is not None and not self._was_heard_after(since)
+
+    @property
+    def has_just_failed(self) -> bool:
+        """Whether the last try failed, and was a moment ago: whoever has something to go on with need not try."""
+        return self.is_troubled and self._clock() - self._tried_at < RETRY_S
 
     @property
     def is_away(self) -> bool:

@@ -201,6 +201,26 @@ def test_without_events_the_token_is_polled(http: FakeHttp, tmp_path: Path) -> N
         catalog.change_token()  # raises nothing
 
 
+def test_names_that_were_listed_can_be_looked_up_without_a_network(http: FakeHttp, tmp_path: Path) -> None:
+    """As a mount lists, and a command line looks up."""
+    path = tmp_path / "names.db"
+    with RememberingCatalog(http, path, Reach("https://server"), poll_s=1000.0) as catalog:
+        catalog.projects("e")
+        catalog.collections("e", "p")
+        catalog.members(7)
+    http.away = True
+    with RememberingCatalog(http, path, Reach("https://server"), poll_s=1000.0) as catalog:
+        assert catalog.try_project("e", "p") == PROJECT
+        assert catalog.try_collection("e", "p", "c") == COLLECTION
+        assert catalog.resolve("e", "p", "c", "latest") == catalog.resolve("e", "p", "c", "v0") == MEMBER
+        for look in (
+            lambda: catalog.try_project("e", "q"), lambda: catalog.try_collection("e", "p", "d"),
+            lambda: catalog.resolve("e", "p", "c", "best"), lambda: catalog.resolve("e", "p", "d", "latest"),
+        ):
+            with pytest.raises(UnavailableError):
+                look()
+
+
 # whether it can be reached
 def test_reach() -> None:
     now = [100.0]
