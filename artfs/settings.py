@@ -61,6 +61,8 @@ class Settings:
         cache_path: where blobs of servers are kept; made 0700 when missing. All processes of a user share it.
         cache_size: bytes that the cache may take, without what is pinned; None: a fifth of its file system.
         cache_floor: bytes that the cache leaves free on its file system; None: a twentieth of it, at most 10 GiB.
+        metrics: where a mount serves Prometheus's metrics: "unix:PATH", "PORT" or "HOST:PORT" of this machine (needs
+            `artfs[metrics]`); "": nowhere.
     """
 
     home: Path
@@ -89,6 +91,7 @@ class Settings:
     cache_path: Path = Path("~/.cache/artfs")
     cache_size: int | None = None
     cache_floor: int | None = None
+    metrics: str = ""
 
     @property
     def state_path(self) -> Path:

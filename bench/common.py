@@ -95,6 +95,11 @@ class Record:
             {"name": name, "ratio": value, "limit": limit, "ours": ours, "theirs": theirs, "unit": unit, "note": note}
         )
 
+    def series(self, name: str, values: list[float], unit: str, note: str = "") -> None:
+        """Several numbers that stand for themselves."""
+        print(f"{name}: {_series(values)} {unit}{f'   {note}' if note else ''}", flush=True)
+        self.results.append({"name": name, "values": values, "unit": unit, "note": note})
+
     def value(self, name: str, value: float, unit: str, *, least: float | None = None, most: float | None = None) -> None:
         """One number. `least`, `most`: what was asked for."""
         asked = ""

@@ -20,6 +20,24 @@ from artfs.testing.postgres import postgres as postgres_server
 pytest.register_assert_rewrite("artfs.testing.catalog_contract", "artfs.testing.store_contract", "artfs.testing.bucket_contract")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--with-server", action="store_true", help="Every workspace has a server of its own instead of the embedded catalog."
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "embedded(why): of the embedded catalog and its store only")
+    Workspace.with_server = bool(config.getoption("--with-server"))
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if Workspace.with_server:
+        left_out = [item for item in items if item.get_closest_marker("embedded")]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
+
+
 @pytest.fixture(autouse=True)
 def private_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing reads or writes the state folder or the config file of whoever runs the tests."""

@@ -36,4 +36,4 @@ def open_remote(settings: Settings, *, listen: bool) -> tuple[Catalog, LocalStor
     except BaseException:
         http.close()
         raise
-    return catalog, store, Remote(settings.server, fetcher, reach, catalog.ping)
+    return catalog, store, Remote(settings.server, fetcher, reach, catalog.ping, catalog.catch_up)

@@ -33,12 +33,14 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True)
 class Remote:
     """What a session has besides when its catalog is a server's. `fetcher`: brings blobs into `fetcher.cache`; `reach`: whether
-    the server can be reached, as far as is known; `ping`: a small call that finds out."""
+    the server can be reached, as far as is known; `ping`: a small call that finds out; `catch_up`: has the catalog know all
+    that changed until now (UnavailableError)."""
 
     server: str
     fetcher: Fetcher
     reach: Reach
     ping: Callable[[], object]
+    catch_up: Callable[[], None]
 
     def close(self) -> None:
         self.fetcher.close()

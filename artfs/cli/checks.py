@@ -23,7 +23,7 @@ from typing import Literal
 
 from artfs.cli.output import human_size
 from artfs.cli.procs import mounts, probe
-from artfs.errors import ArtfsError
+from artfs.errors import ArtfsError, UnauthorizedError, UnavailableError
 from artfs.settings import Settings
 from artfs.store.linux import try_reflink
 
@@ -51,8 +51,11 @@ def all_checks(settings: Settings | None, trouble: str = "") -> Iterator[Check]:
     if settings is None:
         yield Check("settings", "bad", trouble, "mend the setting that is named, or unset it")
         return
-    yield Check("settings", "ok", f"state folder {settings.home}, entity {settings.entity}")
+    used = f", server {settings.server}" if settings.server else ""
+    yield Check("settings", "ok", f"state folder {settings.home}, entity {settings.entity}{used}")
     yield from state_checks(settings)
+    if settings.server:
+        yield from server_checks(settings)
     yield from mount_checks()
 
 
@@ -190,7 +193,8 @@ def state_checks(settings: Settings) -> Iterator[Check]:
     if home.is_dir() and os.access(home, os.W_OK):
         yield check_reflink(home)
     yield Check("sqlite", *_sqlite(sqlite3.sqlite_version_info))
-    yield check_catalog(settings)
+    if not settings.server:
+        yield check_catalog(settings)
 
 
 def check_folder(home: Path, there: Path) -> Check:
@@ -295,6 +299,51 @@ def check_catalog(settings: Settings) -> Check:
     if found != "ok":
         return Check("catalog", "bad", f"{path} is damaged: {found}", restore)
     return Check("catalog", "ok", f"schema {schema}, {versions:,} versions, sound")
+
+
+# a server -------------------------------------------------------------------------------------------------
+def server_checks(settings: Settings) -> Iterator[Check]:
+    yield check_server(settings)
+    cache = settings.cache_path
+    yield check_file_system_of_cache(cache)
+
+
+def check_server(settings: Settings) -> Check:
+    """Asks it, once, who we are."""
+    from artfs.cli.commands.login import ask_who
+    from artfs.client.credentials import Credentials
+
+    name = "server"
+    try:
+        secret = Credentials().find(settings)
+        began = time.perf_counter()
+        me = ask_who(settings.with_changes(network_timeout_s=min(settings.network_timeout_s, PROBE_TIMEOUT_S)), secret)
+    except UnauthorizedError as error:
+        return Check(name, "bad", f"{settings.server} does not take the token: {error}", f"artfs login {settings.server}")
+    except UnavailableError as error:
+        return Check(
+            name, "bad", f"{settings.server} cannot be reached: {error}",
+            "look at the network, the proxy and the name of the server; without it, artfs works with what is in the cache",
+        )
+    except ArtfsError as error:
+        return Check(name, "bad", f"{settings.server}: {error}", f"artfs login {settings.server}")
+    took = f"{settings.server} answers in {(time.perf_counter() - began) * 1000:.0f} ms"
+    if me.name is not None and not me.is_admin and not me.grants:
+        return Check(
+            name, "warn", f"{took}; {me.name} may read no project yet",
+            f"an administrator grants it one: artfs token grant {me.name} ENTITY/PROJECT reader",
+        )
+    return Check(name, "ok", f"{took}; we are {me.name or 'anybody'}")
+
+
+def check_file_system_of_cache(cache: Path) -> Check:
+    there = next(path for path in (cache, *cache.parents) if path.exists())
+    if not os.access(there, os.W_OK | os.X_OK):
+        return Check("cache", "bad", f"{cache} is not writable for you", f"sudo chown -R $USER {there}")
+    found = check_file_system(there)
+    fix = found.fix.replace("ARTFS_HOME", "ARTFS_CACHE_PATH")
+    detail = found.detail if there == cache else f"{found.detail}; {cache} is made at first use"
+    return Check("cache", found.status, detail, fix)
 
 
 def mount_checks(probe_at: Callable[[Path, float], int | None] = probe) -> Iterator[Check]:

@@ -13,6 +13,7 @@ import click
 
 from artfs.cli.output import escape, note, on_terminal
 from artfs.cli.progress import ProgressView
+from artfs.errors import UsageError
 from artfs.model.names import check_entity_name, check_project_name
 from artfs.settings import Settings, load_settings
 
@@ -75,6 +76,14 @@ class App:
     def _network_moved(self, is_online: bool, what: str) -> None:
         server = self.settings.server
         self.note(f"{server} answers again" if is_online else f"{server} does not answer ({what}); trying again")
+
+    def need_own_catalog(self, instead: str) -> None:
+        """For what works on this machine's own catalog only. `instead`: what there is with a server. Raises UsageError."""
+        if self.settings.server:
+            raise UsageError(
+                f"this is for the catalog of this machine, and {self.settings.server} is used; {instead} "
+                "(with ARTFS_SERVER= before the command, set to nothing, it works on this machine's own)"
+            )
 
     def close(self) -> None:
         if self._session is not None:

@@ -82,6 +82,13 @@ class RememberingCatalog(RemoteCatalog):
         newest: int = self.http.call(_PING, timeout_s=PROBE_S).newest
         return newest
 
+    def catch_up(self) -> None:
+        """Asks the server whether anything changed of which no event has told yet. Raises UnavailableError."""
+        newest = self.ping()
+        if newest != self._token:
+            self._changed(None)
+            self._saw(newest)
+
     def close(self) -> None:
         self.reach.close()
         super().close()

@@ -8,10 +8,10 @@ re-checks the fingerprint of) every digest itself. What is behind the door may t
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol, Self, runtime_checkable
 
 from artfs.model.records import Content
 
@@ -104,6 +104,20 @@ class BlobStore(Protocol):
 
     def remove(self, digest: str) -> None:
         """Removes a blob; not there is fine. Only the sweep calls it, under the exclusive lock."""
+        ...
+
+
+@runtime_checkable
+class FarStore(BlobStore, Protocol):
+    """A store that fetches its blobs from elsewhere, and keeps some of them on this machine."""
+
+    def will_read(self, contents: Iterable[Content]) -> None:
+        """These will be opened soon, in this order: fetching them may begin. At most a few thousand at once."""
+        ...
+
+    def forget_damaged(self, digest: str) -> bool:
+        """What is kept of the blob here was found damaged. It is given up, and reading the blob again fetches it; False:
+        nothing of it was kept."""
         ...
 
 

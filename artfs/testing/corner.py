@@ -12,7 +12,6 @@ import msgspec
 
 from artfs.api.session import Session, open_session
 from artfs.model.records import Member, NewVersion
-from artfs.settings import load_settings
 from artfs.testing.mount import Daemon
 from artfs.transfer.push import push_directory
 from artfs.wire.control import CommitOptions, CommitReply
@@ -51,7 +50,7 @@ class Corner:
 
     def session(self) -> Session:
         """The state folder, opened as another process would. A context manager."""
-        return open_session(load_settings(self.daemon.workspace.environ))
+        return open_session(self.daemon.workspace.settings)
 
     def log(
         self,
@@ -64,7 +63,7 @@ class Corner:
     ) -> Member:
         """Logs a folder as `artfs log` does, then (`refresh`) waits until the mount shows it."""
         with self.session() as session:
-            with session.store.begin() as batch:
+            with session.store.begin((session.settings.entity, self.name)) as batch:
                 pushed = push_directory(batch, folder)
                 batch.sync()
                 member = session.catalog.commit(
@@ -107,3 +106,7 @@ class Corner:
     def artfs(self, *arguments: str | os.PathLike[str], check: bool = True) -> Any:
         """The command line, as Workspace.artfs."""
         return self.daemon.workspace.artfs(*arguments, check=check)
+
+    def verify_store(self) -> None:
+        """Every blob that is a whole file of this machine is what its name says."""
+        self.artfs(*(["verify", "--store"] if self.daemon.workspace.server is None else ["cache", "verify"]))

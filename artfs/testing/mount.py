@@ -22,10 +22,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from artfs.client.control import DaemonClient
+from artfs.settings import Settings, load_settings
 from artfs.testing.account import ROOT, Account
+from artfs.testing.serving import ServerProcess, artfs_serve
 
 START_TIMEOUT_S = 30.0
 """Far above what a start takes (under a second); only a daemon that hangs meets it."""
@@ -46,18 +48,28 @@ class Workspace:
     """A short-named folder for one test: state folder, mountpoint and log. Removed by `remove`.
 
     Short, because a Unix socket's path may have 107 bytes; not pytest's tmp_path, because only root may enter that.
+
+    Attributes:
+        with_server: of the class: whether each workspace has a server, which has its catalog; otherwise that is embedded.
+        server: that server.
     """
+
+    with_server: ClassVar[bool] = False
 
     account: Account = field(default_factory=Account)
     path: Path = field(init=False)
+    server: ServerProcess | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         self.path = Path(tempfile.mkdtemp(prefix="artfs-", dir="/tmp"))
         self.path.chmod(0o755)
-        for folder in (self.home, self.mountpoint):
+        for folder in (self.home, self.mountpoint, self.path / "cache"):
             folder.mkdir()
             self.account.own(folder)
         self.config.touch()
+        if self.with_server:
+            own = {"ARTFS_HOME": str(self.path / "server")}
+            self.server = artfs_serve("--no-auth", "--no-access-log", environ={**self.environ, **own})
 
     @property
     def home(self) -> Path:
@@ -77,8 +89,24 @@ class Workspace:
         inherited = {key: value for key, value in os.environ.items() if not key.startswith("ARTFS_")}
         inherited.pop("NOTIFY_SOCKET", None)
         paths = {"PYTHONPATH": f"{ROOT}:{ROOT / 'daemon'}", "LC_ALL": "C.UTF-8"}
-        own = {"ARTFS_HOME": str(self.home), "ARTFS_CONFIG": str(self.config)}
+        own = {"ARTFS_HOME": str(self.home), "ARTFS_CONFIG": str(self.config), "ARTFS_CACHE_PATH": str(self.path / "cache")}
+        if self.server is not None:
+            own["ARTFS_SERVER"] = self.server.url
         return {**inherited, **paths, **own, **self.account.environ}
+
+    @property
+    def catalog_path(self) -> Path:
+        """The database's file."""
+        return self.home / "catalog.db" if self.server is None else self.path / "server" / "server" / "catalog.db"
+
+    @property
+    def blobs_path(self) -> Path:
+        """Where whole blobs are files of their digests' names on this machine: the store, or a server's cache."""
+        return self.path / "cache" / "blobs" if self.server is not None else self.home / "store" / "blobs"
+
+    @property
+    def settings(self) -> Settings:
+        return load_settings(self.environ)
 
     def artfs(self, *arguments: str | os.PathLike[str], check: bool = True) -> subprocess.CompletedProcess[str]:
         """Runs the command line: `artfs ARGUMENTS`. With `check`, a failure raises AssertionError with what it said."""
@@ -92,7 +120,11 @@ class Workspace:
     def remove(self) -> None:
         """Detaches whatever is still mounted inside and removes the folder."""
         detach(self.mountpoint)
-        shutil.rmtree(self.path)
+        try:
+            if self.server is not None:
+                self.server.close()
+        finally:
+            shutil.rmtree(self.path)
 
 
 def is_mounted(path: Path) -> bool:
@@ -216,7 +248,7 @@ class Daemon:
     def client(self) -> DaemonClient:
         """Its control socket."""
         name = hashlib.sha256(os.fsencode(self.mountpoint)).hexdigest()[:16]
-        return DaemonClient(self.workspace.home / "run" / f"{name}.sock")
+        return DaemonClient(self.workspace.settings.run_path / f"{name}.sock")
 
     def status(self) -> dict[str, Any]:
         """What MOUNT/.artfs/status shows, asked over the control socket: asking counts no request of the mount."""

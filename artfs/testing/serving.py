@@ -82,7 +82,8 @@ class ServerProcess:
     def __enter__(self) -> ServerProcess:
         return self
 
-    def __exit__(self, *exc_info: object) -> None:
+    def close(self) -> None:
+        """Ends it. Raises AssertionError when it does not end."""
         if self._process.poll() is None:
             self.terminate()
         try:
@@ -91,6 +92,9 @@ class ServerProcess:
             self._process.kill()
             self.wait()
             raise AssertionError(f"the server did not end:\n{self.log}") from None
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
 
 
 def artfs_serve(*arguments: str | Path, environ: dict[str, str] | None = None) -> ServerProcess:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -16,10 +18,15 @@ from artfs.model.records import Content
 from artfs.store.base import BlobStore, Place, StoreBatch
 from artfs.store.verify import StreamHasher, write_all
 from artfs.transfer.fetch import Fetcher
+from artfs.transfer.largeblob import LargeBlob
 
 _AT_ONCE = 128
 """Blocks (32 MiB) that are waited for together when a whole blob is wanted."""
 _PIECE = 4 * 1024 * 1024
+_COMING = 256
+"""Large blobs that are fetched before anybody opens them, at the most."""
+_COMING_BELOW = 32 * 1024 * 1024
+"""Larger ones are many ranges anyway when somebody does."""
 
 
 class CachedStore:
@@ -37,6 +44,8 @@ class CachedStore:
         self.fetcher = fetcher
         self._cache = fetcher.cache
         self._limit_s = limit_s
+        self._lock = threading.Lock()
+        self._coming: OrderedDict[str, LargeBlob] = OrderedDict()  # what was announced
 
     @property
     def root(self) -> Path:
@@ -74,9 +83,38 @@ class CachedStore:
             write_all(target.fd, data, 0)
             return target.keep()
 
+    def will_read(self, contents: Iterable[Content]) -> None:
+        small: list[tuple[str, int]] = []
+        for content in contents:
+            if content.size <= BLOCKS_ABOVE:
+                small.append((content.digest, content.size))
+            elif content.blocks and content.size <= _COMING_BELOW and not self._cache.has(content.digest):
+                blob = self.fetcher.large(content.digest, content.size, content.blocks)
+                blob.prefetch(0, blob.count)
+                with self._lock:
+                    self._coming[content.digest] = blob
+                    given_up = [self._coming.popitem(last=False)[1] for _ in range(len(self._coming) - _COMING)]
+                for other in given_up:
+                    other.close()
+        if small:
+            self.fetcher.prefetch_small(small)
+
+    def forget_damaged(self, digest: str) -> bool:
+        if not self._cache.has(digest):
+            return False
+        self.fetcher.found_damaged(digest)
+        return True
+
+    def _came(self, digest: str) -> None:
+        with self._lock:
+            blob = self._coming.pop(digest, None)
+        if blob is not None:
+            blob.close()
+
     def _assemble(self, content: Content) -> int:
         """By blocks, many at once."""
         blob = self.fetcher.large(content.digest, content.size, content.blocks)
+        self._came(content.digest)
         try:
             for first in range(0, blob.count, _AT_ONCE):
                 stop = min(first + _AT_ONCE, blob.count)

@@ -19,6 +19,7 @@ from artfs.model.pages import IndexPage
 from artfs.model.records import Collection, Content, Member, NewVersion
 from artfs.model.tree import PageCache
 from artfs.store.base import LocalStore, StoreBatch
+from artfs.transfer.announce import announced
 from artfs.transfer.progress import Meter, OnProgress
 
 _GROUP = 2000
@@ -171,13 +172,16 @@ def _copy_blobs(
     version = member.version
     with Meter(on_progress, f"copy {member.name}", version.file_count, version.size) as meter:
         for group in _groups(_objects(store, version.digest, seen)):
-            wanted = batch.lacks([content.digest for content in group])
-            for content in group:
-                if content.digest in wanted:
-                    wanted.discard(content.digest)
-                    nbytes += _copy_blob(store, batch, content, meter)
-                    blobs += 1
+            lacking = batch.lacks([content.digest for content in group])
+            wanted = {content.digest: content for content in group if content.digest in lacking}
+            for content in announced(wanted.values(), _file_of, store):
+                nbytes += _copy_blob(store, batch, content, meter)
+                blobs += 1
     return nbytes, blobs
+
+
+def _file_of(content: Content) -> tuple[Content, ...]:
+    return (content,) if content.size >= 0 else ()
 
 
 def _copy_blob(store: LocalStore, batch: StoreBatch, content: Content, meter: Meter) -> int:

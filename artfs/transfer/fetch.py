@@ -46,7 +46,7 @@ FAILED_FOR_S = 3.0
 """How long a failure is given to all who ask, without another try."""
 
 TREES_NBYTES = 8 * 1024 * 1024
-RECENT_NBYTES = 24 * 1024 * 1024
+RECENT_NBYTES = 16 * 1024 * 1024
 """What came lately and is kept in memory: its readers are about to come."""
 
 FOR_READERS = 2

@@ -11,9 +11,11 @@ from functools import partial
 from artfs.errors import ArtfsError, ConflictError, StorageError
 from artfs.model.entry import DirEntry, Entry, FileEntry, LinkEntry, RefEntry
 from artfs.model.manifest import Manifest
+from artfs.model.records import Content
 from artfs.store.base import BlobStore
 from artfs.store.blockcopy import BlockCopier
 from artfs.transfer.ahead import HEAVY_ABOVE, Ahead, Light
+from artfs.transfer.announce import announced
 from artfs.transfer.helpers import Helpers
 from artfs.transfer.landing import open_landing
 from artfs.transfer.progress import Meter, OnProgress
@@ -96,7 +98,7 @@ class _Pull:
 
     def _tasks(self, groups: Iterator[Group]) -> Iterator[Light[Pulled] | Callable[[], Pulled]]:
         small = 0
-        for group in groups:
+        for group in announced(groups, _blobs_of, self._writer.store):
             task = partial(self._writer.write_group, group)
             if group.heavy:
                 yield task
@@ -128,6 +130,10 @@ class _Pull:
         self.result.unchanged += part.unchanged
         self.result.links += part.links
         self._meter.advance(part.written + part.unchanged)
+
+
+def _blobs_of(group: Group) -> Iterator[Content]:
+    return (entry.content for entry in group.entries if isinstance(entry, FileEntry))
 
 
 def _groups(manifest: Manifest, prefix: str, writer: Writer, result: Pulled) -> Iterator[Group]:

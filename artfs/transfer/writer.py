@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from artfs.errors import BadBlobError, ConflictError, SourceChangedError, StorageError
 from artfs.model.digests import BLOCKS_ABOVE, digest_bytes
 from artfs.model.entry import FileEntry, LinkEntry
-from artfs.store.base import BlobStore
+from artfs.store.base import BlobStore, FarStore
 from artfs.store.blockcopy import BlockCopier
 from artfs.store.blocks import BlobChecker
 from artfs.store.folder import FolderStore
@@ -56,7 +56,7 @@ class Writer:
         self, store: BlobStore, landing: Landing, dest_fd: int, dest_path: str, copier: BlockCopier, on_bytes: OnBytes,
         *, hard_links: bool,
     ) -> None:
-        self._store = store
+        self.store = store
         self._landing = landing
         self._dest_fd = dest_fd
         self._dest_path = dest_path
@@ -73,7 +73,7 @@ class Writer:
     @property
     def has_plain_blobs(self) -> bool:
         """Whether `plain_files` may say anything."""
-        return isinstance(self._store, FolderStore) and not self._hard_links
+        return isinstance(self.store, FolderStore) and not self._hard_links
 
     def make_directory(self, path: str) -> bool:
         """Makes it, with those above it, unless it is there; whether it is new."""
@@ -123,7 +123,7 @@ class Writer:
 
     def plain_files(self, group: Group) -> list[File] | None:
         """The group for `copy_files`; None when it needs more than that."""
-        store = self._store
+        store = self.store
         if not isinstance(store, FolderStore) or self._hard_links or not group.fresh or len(group.directory) > 1000:
             return None
         files: list[File] = []
@@ -211,7 +211,16 @@ class Writer:
             move_file(temp, self._landing.fd, folder, entry.name, self._shown(path))
 
     def _write_file(self, entry: FileEntry, folder: int, name: str | bytes, path: str) -> None:
-        blob = self._store.open_blob(entry.digest, entry.content)
+        try:
+            self._try_write_file(entry, folder, name, path)
+        except BadBlobError:
+            store = self.store
+            if not isinstance(store, FarStore) or not store.forget_damaged(entry.digest):
+                raise
+            self._try_write_file(entry, folder, name, path)
+
+    def _try_write_file(self, entry: FileEntry, folder: int, name: str | bytes, path: str) -> None:
+        blob = self.store.open_blob(entry.digest, entry.content)
         try:
             with suppress(FileNotFoundError):  # of an attempt before
                 os.unlink(name, dir_fd=folder)
@@ -250,7 +259,7 @@ class Writer:
         self, entry: FileEntry, source: int, target: int | None, path: str, on_bytes: OnBytes | None
     ) -> None:
         assert entry.blocks is not None
-        checker = BlobChecker(entry.digest, entry.size, entry.blocks.hex(), self._store.read)
+        checker = BlobChecker(entry.digest, entry.size, entry.blocks.hex(), self.store.read)
         try:
             self._copier.copy(source, target, checker, on_bytes=on_bytes)
         except BadBlobError:
@@ -264,11 +273,11 @@ class Writer:
             self._copy_large(entry, fd, None, path, None)
 
     def _try_hard_link(self, entry: FileEntry, blob: int, folder: int, name: str | bytes, path: str) -> bool:
-        if entry.executable or not isinstance(self._store, FolderStore):
+        if entry.executable or not isinstance(self.store, FolderStore):
             return False  # the mode would be that of the store's file, too
         self._check(entry, blob, path)
         try:
-            os.link(self._store.path_of(entry.digest), name, dst_dir_fd=folder)
+            os.link(self.store.path_of(entry.digest), name, dst_dir_fd=folder)
         except OSError as error:
             if error.errno in _CANNOT_LINK:
                 return False
@@ -318,10 +327,10 @@ class Writer:
 
     def _is_the_stores(self, status: os.stat_result, entry: FileEntry) -> bool:
         """A hard link of an earlier pull: the store's own file, which is not ours to change."""
-        if not isinstance(self._store, FolderStore):
+        if not isinstance(self.store, FolderStore):
             return False
         with suppress(FileNotFoundError):
-            return os.path.samestat(status, os.stat(self._store.path_of(entry.digest)))
+            return os.path.samestat(status, os.stat(self.store.path_of(entry.digest)))
         return False
 
     def _make_link(self, entry: LinkEntry, folder: int, fresh: bool, path: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import subprocess
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -36,11 +37,15 @@ FLUSH_S = 5.0
 class ControlServer:
     """Answers requests on the socket. One task a connection, one request a connection."""
 
-    def __init__(self, vfs: Vfs, mountpoint: str, watcher: Watcher, notifier: Notifier) -> None:
+    def __init__(
+        self, vfs: Vfs, mountpoint: str, watcher: Watcher, notifier: Notifier, catch_up: Callable[[], None] = lambda: None
+    ) -> None:
+        """`catch_up`: has the catalog know all that changed until now; it may block."""
         self._vfs = vfs
         self._mountpoint = mountpoint
         self._watcher = watcher
         self._notifier = notifier
+        self._catch_up = catch_up
 
     async def serve(self, path: str, *, task_status: trio.TaskStatus[None]) -> None:
         with trio.socket.socket(trio.socket.AF_UNIX, trio.socket.SOCK_STREAM) as listener:
@@ -94,6 +99,7 @@ class ControlServer:
         if request.op == "status":
             return self._vfs.status()
         if request.op == "refresh":
+            await trio.to_thread.run_sync(self._catch_up)
             await trio.to_thread.run_sync(self._watcher.look)
             await self._flush()
             return {}

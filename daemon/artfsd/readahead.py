@@ -98,22 +98,44 @@ class Pattern:
 
 
 class Walk:
-    """Of the files of one directory, by their numbers in its listing, once one of them was not here when it was read.
+    """Of the small files of one directory of `count` files, by their numbers in its listing, once one was not here when it was
+    read.
 
     One file alone asks for nothing. From the second on that follows another (closely: a walker skips directories and
-    what it does not want), the next `FEW` are wanted, then four times as many, up to `MANY`.
+    what it does not want), the next `FEW` are wanted, then four times as many, up to `MANY`. Files here and there ask for
+    `SHARE` others near them for each that was not here (fewer of large ones): whoever reads all of a directory in an order
+    of their own soon has it, and whoever wants some of many has moved `SHARE` times as much.
+
+    `eager`: directories like this one were read as a whole until now, so the first file asks for others at once.
     """
 
     FEW = 32
     MANY = 1024
     SKIPPED = 16
+    SHARE = 16
+    SHARE_NBYTES = 1024 * 1024
 
-    __slots__ = ("_asked", "_last", "_window")
+    __slots__ = ("_allowed", "_asked", "_chunks", "_count", "_eager", "_last", "_misses", "_nbytes", "_window")
 
-    def __init__(self) -> None:
+    def __init__(self, count: int, *, eager: bool = False) -> None:
+        self._count = count
+        self._eager = eager
         self._last = -1
         self._asked = 0
         self._window = 0
+        self._misses = 0
+        self._nbytes = 0
+        self._allowed = 0
+        self._chunks: set[int] = set()  # of SHARE files each, that were asked for because of files near them
+
+    @property
+    def is_begun(self) -> bool:
+        return self._last >= 0
+
+    @property
+    def is_through(self) -> bool:
+        """Whether most of the directory was asked for."""
+        return 2 * max(self._asked, len(self._chunks) * self.SHARE) >= self._count
 
     def note(self, index: int) -> tuple[int, int] | None:
         """File `index` is opened. Returns (first, stop) of files to ask for ahead; None: nothing."""
@@ -132,3 +154,29 @@ class Walk:
         first = max(self._asked, index + 1)
         self._asked = first + self._window
         return first, self._asked
+
+    def note_miss(self, index: int, size: int) -> tuple[int, int] | None:
+        """File `index`, of `size` bytes, is read and is not here. Returns as `note`."""
+        self._misses += 1
+        self._nbytes += size
+        if self._misses == 1 and not self._eager:
+            return None
+        share = max(1, min(self.SHARE, self.SHARE_NBYTES * self._misses // max(self._nbytes, 1)))
+        self._allowed += share * (4 if self._misses == 1 else self._misses if self._misses == 2 else 1)
+        return self._near(index)
+
+    def _near(self, index: int) -> tuple[int, int] | None:
+        """As many chunks as are allowed that were not asked for yet, from that of file `index` on."""
+        wanted = self._allowed // self.SHARE
+        chunks = -(-self._count // self.SHARE)
+        if not wanted or len(self._chunks) == chunks:
+            return None
+        first = index // self.SHARE
+        while first in self._chunks:
+            first = (first + 1) % chunks
+        stop = first
+        while stop < chunks and stop - first < wanted and stop not in self._chunks:
+            self._chunks.add(stop)
+            stop += 1
+        self._allowed -= (stop - first) * self.SHARE
+        return first * self.SHARE, min(stop * self.SHARE, self._count)

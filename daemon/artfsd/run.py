@@ -30,6 +30,7 @@ from artfs.wire.control import MountRecord
 from artfsd import mountpoint as place
 from artfsd.control import ControlServer
 from artfsd.expiry import Expiry
+from artfsd.metrics import MetricsServer
 from artfsd.naming import Invalidation
 from artfsd.notify import Notifier, Watcher
 from artfsd.operations import Operations
@@ -207,12 +208,15 @@ async def _main(
         # A server expires its versions itself.
         tick=Expiry(session.catalog).tick if session.remote is None else lambda: None,
     )
-    control = ControlServer(vfs, mountpoint, watcher, notifier)
+    catch_up = session.remote.catch_up if session.remote is not None else lambda: None
+    control = ControlServer(vfs, mountpoint, watcher, notifier, catch_up)
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_signals)
             await nursery.start(control.serve, str(socket_path))
             watcher.start()
+            if settings.metrics:
+                await nursery.start(MetricsServer(settings.metrics, vfs.status).serve)
             if server_side is not None and vfs.drafts is not None:
                 waiting = WaitingCommits(control, vfs.drafts, trio.lowlevel.current_trio_token())
                 server_side.on_online = waiting.came_back

@@ -14,6 +14,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 from artfs.errors import BadObjectError
@@ -55,6 +56,10 @@ AHEAD_NBYTES = 16 * 1024 * 1024
 """Bytes of small files that one guess asks for ahead at the most."""
 
 WRITE_FLAGS = os.O_WRONLY | os.O_RDWR | os.O_TRUNC | os.O_APPEND
+
+
+EAGER_AFTER = 4
+"""Directories that were read as a whole, after which others of that version probably are."""
 
 
 def time_ns(when: datetime) -> int:
@@ -118,6 +123,18 @@ class Trees:
         self.uid = uid
         self.gid = gid
         self._listings: dict[tuple[int, bytes], Listing] = {}
+        # Of the version that was walked last: directories of which files were read, and of which most were asked for.
+        self._walked_version = -1
+        self._walked = 0
+        self.read_through = 0
+
+    def begin_walk(self, version_id: int) -> bool:
+        """Files of another directory of the version are read. Whether most of its directories were read as a whole."""
+        if version_id != self._walked_version:
+            self._walked_version = version_id
+            self._walked = self.read_through = 0
+        self._walked += 1
+        return self.read_through >= EAGER_AFTER and 2 * self.read_through >= self._walked
 
     def listing(self, member: Member, path: bytes, digest: str) -> Listing:
         """The listing of the directory `path` ("" the root) of a version. May raise Later."""
@@ -189,14 +206,23 @@ class Listing(FileRange):
         prefix = self.key[1] + b"/" if self.key[1] else b""
         return f"{self.member.qualified_name}/{os.fsdecode(prefix + name)}"
 
-    def missed(self) -> None:
-        """A small file is read that is not here: from now on it is watched which ones come next."""
-        if self.walk is None:
-            self.walk = Walk()
+    def missed(self, index: int, size: int) -> None:
+        """The small file `index` is read and is not here: from now on it is watched which ones come next."""
+        walk = self.walk
+        if walk is None:
+            walk = self.walk = Walk(self.totals.count, eager=self.trees.begin_walk(self.member.version.id))
+            walk.note(index)
+        was_through = walk.is_through
+        self._ask_for(walk.note_miss(index, size))
+        if walk.is_through and not was_through:
+            self.trees.read_through += 1
 
     def opened(self, index: int) -> None:
         """File `index` is opened: asks for those ahead that will be next."""
-        ahead = self.walk.note(index) if self.walk is not None else None
+        if self.walk is not None:
+            self._ask_for(self.walk.note(index))
+
+    def _ask_for(self, ahead: tuple[int, int] | None) -> None:
         if ahead is None:
             return
         wanted: list[tuple[str, int]] = []
@@ -251,7 +277,7 @@ class VersionFile(Node):
         if isinstance(entry, FileEntry):
             blob = self._blob = listing.trees.blobs.open(entry, lambda: listing.path_of(entry.name))
             if isinstance(blob, RemoteSmall):
-                blob.on_miss = listing.missed
+                blob.on_miss = partial(listing.missed, self.index, entry.size)
             return blob
         assert isinstance(entry, RefEntry)
         return listing.trees.open_reference(entry, lambda: listing.path_of(entry.name))

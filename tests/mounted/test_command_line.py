@@ -77,10 +77,10 @@ def test_mount_says_where_and_who(workspace: Workspace, mounted: dict[str, Any])
     assert mounted["mountpoint"] == str(workspace.mountpoint)
     assert is_running(mounted["pid"])
     assert "ready" in Path(mounted["log"]).read_text()
-    (record,) = running_mounts(workspace.home / "run")
+    (record,) = running_mounts(workspace.settings.run_path)
     assert (record.pid, record.entity) == (mounted["pid"], "local")
     assert os.getsid(mounted["pid"]) == mounted["pid"], "it must outlive the terminal"
-    assert not list((workspace.home / "run").glob("notify-*"))
+    assert not list((workspace.settings.run_path).glob("notify-*"))
 
 
 def test_a_second_mount_is_refused(workspace: Workspace, mounted: dict[str, Any]) -> None:

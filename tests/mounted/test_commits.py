@@ -211,9 +211,10 @@ def test_a_failed_commit_leaves_a_draft_that_cannot_change_blobs(corner: Corner,
         stream.write(" and more")
     corner.commit()
     assert (corner.path / "c" / "latest" / "a").read_text() == "first and more"
-    assert corner.artfs("verify", "--store").returncode == 0
+    corner.verify_store()
 
 
+@pytest.mark.embedded("what goes to a server is read once more")
 def test_a_commit_reads_nothing_that_was_hashed_at_close(corner: Corner, tmp_path: Path) -> None:
     draft = corner.begin()
     big = tmp_path / "big"

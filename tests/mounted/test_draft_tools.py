@@ -231,7 +231,7 @@ def test_ln_from_a_version_copies_no_byte(corner: Corner, source: Path) -> None:
     with corner.daemon.counting() as counts:
         run("cp", "-al", f"{corner.path / 'c' / 'v0'}/.", draft)
     assert counts["write"] == counts["read"] == 0
-    staged = corner.daemon.workspace.home / "drafts" / "local" / corner.name / "c" / "files"
+    staged = corner.daemon.workspace.settings.drafts_path / "local" / corner.name / "c" / "files"
     assert (
         sum(path.lstat().st_size for path in staged.rglob("*") if path.is_file() and not path.is_symlink())
         == 0
@@ -246,7 +246,7 @@ def test_a_draft_from_a_version_reads_without_copying(corner: Corner, source: Pa
     corner.log(source)
     draft = corner.begin("c:latest")
     assert picture(draft) == picture(source)
-    staged = corner.daemon.workspace.home / "drafts" / "local" / corner.name / "c:latest" / "files"
+    staged = corner.daemon.workspace.settings.drafts_path / "local" / corner.name / "c:latest" / "files"
     assert os.listdir(staged) == [".artfs-base"]
     assert (draft / "big").read_bytes() == (source / "big").read_bytes()
 

@@ -71,7 +71,7 @@ def test_a_date_is_the_end_of_that_day(corner: Corner, versions: list[Member]) -
 def test_a_date_in_the_past_shows_that_days_last_version(corner: Corner, versions: list[Member]) -> None:
     """The history of the catalog is moved back by whole days: v0 and v1 to two days ago, v2 to yesterday."""
     day_us = 86_400_000_000
-    with closing(sqlite3.connect(corner.daemon.workspace.home / "catalog.db")) as database, database:
+    with closing(sqlite3.connect(corner.daemon.workspace.catalog_path)) as database, database:
         for number, days in enumerate((2, 2, 1)):
             database.execute(
                 "UPDATE alias_events SET at = at - ? WHERE collection_id = ? AND member_index = ?",

@@ -39,6 +39,7 @@ def hang(path: Path) -> Callable[[], None]:
     return end
 
 
+@pytest.mark.embedded("the disk of the store hangs")
 def test_a_system_call_waits_no_longer_than_the_deadline(
     workspace: Workspace, make_daemon: Callable[..., Daemon], tmp_path: Path
 ) -> None:
@@ -103,7 +104,7 @@ def test_ready_means_that_the_mount_answers(
         assert os.listdir(workspace.mountpoint) == ["drafts"]
         assert daemon.status_file()["pid"] == process.pid
         assert daemon.client().call("ping") == {"pid": process.pid, "mountpoint": str(workspace.mountpoint)}
-        assert list((workspace.home / "run").glob("*.json")) != []
+        assert list((workspace.settings.run_path).glob("*.json")) != []
         assert messages(supervisor) == ["WATCHDOG=1"]
         process.send_signal(signal.SIGTERM)
         while (last := messages(supervisor)) == ["WATCHDOG=1"]:

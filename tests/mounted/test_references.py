@@ -175,6 +175,7 @@ a.add_reference(s.get_entry('big'))
     log_references(daemon.workspace, more=code)
     assert (daemon.mountpoint / "p" / "refs" / "latest" / "big").read_bytes() == (source / "big").read_bytes()
     daemon.workspace.artfs("delete", "p/source:v0", "--yes", "--delete-aliases")
+    daemon.client().call("refresh")
     daemon.expect_log("p/refs:v0/big cannot be read: .*was deleted")
     refused(errno.EIO, (daemon.mountpoint / "p" / "refs" / "latest" / "big").read_bytes)
 

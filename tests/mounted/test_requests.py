@@ -88,7 +88,7 @@ def test_a_second_read_sends_no_read(corner: Corner, tmp_path: Path) -> None:
     path = corner.path / "reading" / "latest" / "large"
     with corner.daemon.counting() as counts:
         data = path.read_bytes()
-    assert 0 < counts["read"] <= 6_000_000 / 131_072
+    assert 0 < counts["read"] <= 6_000_000 / 131_072 + 1  # the first may be a smaller one
     with corner.daemon.counting() as counts:
         assert path.read_bytes() == data
         assert run(sys.executable, "-c", READER, path) == "6000000\n"

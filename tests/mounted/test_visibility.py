@@ -230,6 +230,7 @@ def test_a_deleted_version_vanishes(corner: Corner, tmp_path: Path) -> None:
             (shown / name / "which").read_text()
 
 
+@pytest.mark.embedded("a server sweeps by itself, and not what was just deleted")
 def test_an_open_file_of_a_deleted_version_stays_readable(corner: Corner, tmp_path: Path) -> None:
     """Also after the blob was collected, and where none of its pages was read before."""
     data = os.urandom(3_000_000)
@@ -259,7 +260,7 @@ def test_two_mounts_of_one_state_folder(
     corner: Corner, workspace: Workspace, make_daemon: Callable[..., Daemon], tmp_path: Path
 ) -> None:
     """Both show the versions; the second one has no drafts, and says so."""
-    daemon = make_daemon(workspace, ("--home", str(corner.daemon.workspace.home))).start()
+    daemon = make_daemon(workspace, ("--home", str(corner.daemon.workspace.home)), corner.daemon.workspace.environ).start()
     corner.log(make(tmp_path / "one", {"which": "0"}))
     assert (corner.path / "c" / "v0" / "which").read_text() == "0"
     wait_until((workspace.mountpoint / corner.name / "c" / "v0" / "which").exists)

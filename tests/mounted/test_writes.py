@@ -38,7 +38,7 @@ def test_a_file_that_is_changed_right_after_it_was_closed_is_committed_as_it_is(
     corner.commit("c")
     version = corner.path / "c" / "v0"
     assert {name: (version / name).read_bytes() for name in expected} == expected
-    store = corner.daemon.workspace.home / "store" / "blobs"
+    store = corner.daemon.workspace.blobs_path
     sha256sum({path: path.name for path in store.glob("*/*")})
 
 

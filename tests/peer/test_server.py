@@ -306,6 +306,19 @@ def test_clients_connect_again_to_a_server_that_was_restarted(
         catalog.close()
 
 
+def test_a_change_through_one_server_is_told_by_another(
+    serve: Serve, clients: Callable[..., RemoteCatalog]
+) -> None:
+    """Servers know nothing of each other: the database is what they share."""
+    one, two = serve("--no-auth"), serve("--no-auth")
+    told: list[EventData | None] = []
+    listener = clients(one.url)
+    assert listener.listen(told.append).wait_connected(30)
+    member = clients(two.url).commit(new(1, entity=E, project=P)).member
+    wait_until(lambda: EventData(E, P, "cars") in told)
+    assert listener.resolve(E, P, "cars", "latest") == member
+
+
 def test_a_worker_that_dies_is_replaced(serve: Serve, clients: Callable[..., RemoteCatalog]) -> None:
     server = serve("--no-auth")
     catalog = clients(server.url)

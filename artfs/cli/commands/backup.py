@@ -30,6 +30,7 @@ def command(app: App, ctx: click.Context, folder: str) -> None:
       artfs backup /mnt/disk/artfs-backup
       artfs restore /mnt/disk/artfs-backup --home ~/artfs-restored
     """
+    app.need_own_catalog("a server's database and bucket are backed up where they are, and `artfs pull` copies versions")
     with app.progress() as progress:
         done = make_backup(
             app.session.catalog,

@@ -25,6 +25,7 @@ def command(app: App, dry_run: bool) -> None:
       artfs gc --dry-run
       artfs gc
     """
+    app.need_own_catalog("a server frees what nobody needs by itself, and `artfs cache clean` what is kept of it here")
     from artfs.store.folder import FolderStore
     from artfs.transfer.expiry import expire_all
     from artfs.transfer.gc import collect_garbage

@@ -106,14 +106,14 @@ def test_what_is_asked_for_is_in_the_blob_and_was_not_asked_for_by_that_stream(
 
 
 def test_one_file_alone_asks_for_no_other() -> None:
-    walk = Walk()
+    walk = Walk(10_000)
     assert walk.note(5) is None
     assert walk.note(500) is None
     assert walk.note(3) is None
 
 
 def test_a_walk_asks_for_more_and_more() -> None:
-    walk = Walk()
+    walk = Walk(10_000)
     asked = [ahead for index in range(3000) if (ahead := walk.note(index)) is not None]
     assert asked[0] == (2, 34)
     assert [first for first, _ in asked[1:]] == [stop for _, stop in asked[:-1]]
@@ -121,13 +121,13 @@ def test_a_walk_asks_for_more_and_more() -> None:
 
 
 def test_a_walk_that_skips_some_is_one() -> None:
-    walk = Walk()
+    walk = Walk(10_000)
     assert walk.note(0) is None
     assert walk.note(9) == (10, 42)
 
 
 def test_several_walkers_do_not_ask_twice() -> None:
-    walk = Walk()
+    walk = Walk(10_000)
     asked: list[int] = []
     for turn in range(0, 200, 4):
         for index in (turn + 1, turn, turn + 3, turn + 2):
@@ -135,3 +135,47 @@ def test_several_walkers_do_not_ask_twice() -> None:
             if ahead is not None:
                 asked += range(*ahead)
     assert len(asked) == len(set(asked))
+
+
+def asked_by(walk: Walk, order: list[int], size: int) -> tuple[set[int], int]:
+    """Files that were asked for ahead, and how many were not here when they were read in this order."""
+    asked: set[int] = set()
+    missed: set[int] = set()
+    for index in order:
+        # As the mount does it: each is opened, and those that are not here are read from afar.
+        found = [walk.note(index)] if walk.is_begun else []
+        if index not in asked:
+            missed.add(index)
+            if not walk.is_begun:
+                walk.note(index)
+            found.append(walk.note_miss(index, size))
+        for ahead in found:
+            if ahead is not None:
+                assert 0 <= ahead[0] < ahead[1]
+                asked.update(range(*ahead))
+    return asked, len(missed)
+
+
+@pytest.mark.parametrize("count", [100, 20_000])
+def test_whoever_reads_all_in_any_order_waits_for_few(count: int) -> None:
+    order = list(range(count))
+    random.Random(count).shuffle(order)
+    _, missed = asked_by(Walk(count), order, 20_000)
+    assert missed <= count / 10 + 4
+
+
+def test_whoever_wants_some_of_many_moves_a_multiple_of_them_only() -> None:
+    order = random.Random(1).sample(range(0, 1_000_000, 50), 50)
+    asked, _ = asked_by(Walk(1_000_000), order, 20_000)
+    assert len(asked) <= len(order) * Walk.SHARE
+    asked, _ = asked_by(Walk(1_000_000), order, 1_000_000)
+    assert len(asked) <= len(order) * 2
+
+
+def test_after_directories_that_were_read_as_a_whole_the_first_file_asks_for_others() -> None:
+    walk = Walk(100, eager=True)
+    walk.note(7)
+    ahead = walk.note_miss(7, 20_000)
+    assert ahead is not None and ahead[0] <= 7 < ahead[1]
+    assert ahead[1] - ahead[0] == 4 * Walk.SHARE
+    assert walk.is_through

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -184,11 +185,12 @@ def test_a_database_that_is_away_for_a_while_loses_nothing(
     monkeypatch.setattr(events, "POLL_S", 0.01)
 
     class Flaky:
-        broken = 0
+        broken = threading.Event()
+        noticed = threading.Event()
 
         def change_token(self) -> int:
-            if self.broken > 0:
-                self.broken -= 1
+            if self.broken.is_set():
+                self.noticed.set()
                 raise CatalogError("away")
             return world.catalog.change_token()
 
@@ -198,10 +200,11 @@ def test_a_database_that_is_away_for_a_while_loses_nothing(
     flaky = Flaky()
     with Asgi(make_app(ServerParts(flaky, world.ledger))) as asgi:  # type: ignore[arg-type]
         listener = Listener(asgi, world.tokens["root"])
-        flaky.broken = 5
+        flaky.broken.set()
+        assert flaky.noticed.wait(20)
         commit(world, OPEN, "x")
+        flaky.broken.clear()
         assert listener.next()[2]["project"] == OPEN
-        assert flaky.broken == 0
         listener.leave()
 
 

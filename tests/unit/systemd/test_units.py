@@ -10,6 +10,8 @@ import pytest
 UNITS = Path(__file__).resolve().parents[3] / "systemd"
 USER_UNIT = UNITS / "user" / "artfs.service"
 SYSTEM_UNIT = UNITS / "system" / "artfs@.service"
+SERVER_UNIT = UNITS / "system" / "artfs-server.service"
+SERVER_SOCKET = UNITS / "system" / "artfs-server.socket"
 
 IMPLY_NO_NEW_PRIVILEGES = {
     # systemd.exec(5), NoNewPrivileges=: "certain settings override this" for a manager without CAP_SYS_ADMIN.
@@ -36,7 +38,11 @@ def service_of(unit: Path) -> dict[str, str]:
     return dict(parser["Service"])
 
 
-@pytest.mark.parametrize(("unit", "scope"), [(USER_UNIT, "--user"), (SYSTEM_UNIT, "--system")], ids=["user", "system"])
+@pytest.mark.parametrize(
+    ("unit", "scope"),
+    [(USER_UNIT, "--user"), (SYSTEM_UNIT, "--system"), (SERVER_UNIT, "--system"), (SERVER_SOCKET, "--system")],
+    ids=lambda given: getattr(given, "name", given),
+)
 def test_systemd_accepts_the_unit(unit: Path, scope: str, tmp_path: Path) -> None:
     verified = subprocess.run(
         ["systemd-analyze", "verify", scope, str(unit)],
@@ -67,3 +73,21 @@ def test_started_means_that_the_mount_answers(unit: Path) -> None:
     assert service["Restart"] == "on-failure"
     assert "umount" in service["ExecStop"]
     assert service["ExecStopPost"].startswith("-")
+
+
+def test_the_server_is_started_for_its_socket_and_says_when_it_answers() -> None:
+    service = service_of(SERVER_UNIT)
+    assert (service["Type"], service["NotifyAccess"], service["KillMode"]) == ("notify", "main", "mixed")
+    assert "artfs serve" in service["ExecStart"]
+    # It ends within the time that it is given: --stop-timeout, and what its main process adds.
+    assert int(service["TimeoutStopSec"]) > 40
+
+
+def test_the_server_has_nothing_that_it_does_not_need() -> None:
+    service = service_of(SERVER_UNIT)
+    assert service["DynamicUser"] == "yes"
+    assert service["CapabilityBoundingSet"] == ""
+    rated = subprocess.run(
+        ["systemd-analyze", "security", "--offline=true", "--threshold=25", str(SERVER_UNIT)], capture_output=True, text=True
+    )
+    assert rated.returncode == 0, rated.stdout.splitlines()[-1]
