@@ -39,7 +39,7 @@ GRACE_S = 1.0
 """Far longer than a batch takes: by the clock, each look at which is 50 µs."""
 
 LEAP_US = 3_000_000
-EXAMPLES = int(os.environ.get("ARTFS_TEST_GC_EXAMPLES", "20"))
+EXAMPLES = int(os.environ.get("ARTFS_TEST_GC_EXAMPLES", "12"))
 MEMORY = Path("/dev/shm")
 """So that hundreds of syncs take no time."""
 
