@@ -13,6 +13,7 @@ from artfs.server.blobs import Blobs
 from artfs.server.blobservice import BlobService
 from artfs.server.calls import ServerParts
 from artfs.server.commitgate import CommitGate
+from artfs.server.housekeeping import Housekeeping
 from artfs.store.bucket import open_bucket
 
 
@@ -55,10 +56,14 @@ def open_parts(places: Places) -> ServerParts:
     def ask_bucket() -> None:
         bucket.try_size("probe/ready")
 
+    keeping = Housekeeping(ledger)
+
     def close() -> None:
+        keeping.close()
         service.close()
         catalog.close()
 
+    keeping.start()
     return ServerParts(
         catalog, ledger, endpoints=Blobs(service, ledger).endpoints(), before_commit=gate.before_commit,
         before_link=gate.before_link, checks={"database": ask_database, "bucket": ask_bucket}, close=close,
