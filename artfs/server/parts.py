@@ -14,6 +14,7 @@ from artfs.server.blobservice import BlobService
 from artfs.server.calls import ServerParts
 from artfs.server.commitgate import CommitGate
 from artfs.server.housekeeping import Housekeeping
+from artfs.server.identity import bind
 from artfs.store.bucket import open_bucket
 
 
@@ -48,6 +49,12 @@ def open_parts(places: Places) -> ServerParts:
     ledger = SqlLedger(catalog.database)
     service = BlobService(SqlBlobLedger(catalog.database), bucket)
 
+    try:
+        bind(service.ledger, bucket, make=True)
+    except BaseException:
+        service.close()
+        catalog.close()
+        raise
     gate = CommitGate(service)
 
     def ask_database() -> None:
