@@ -91,7 +91,10 @@ class _OwnBooks:
 
     def grant(self, name: str, entity: str, project: str, role: Role | None) -> Row:
         if role is None:
-            return _token_row(self._ledger.withdraw(name, entity, project, by=COMMAND_LINE))
+            try:
+                return _token_row(self._ledger.withdraw(name, entity, project, by=COMMAND_LINE))
+            except NotFoundError:
+                return _token_row(self._ledger.token(name))
         return _token_row(self._ledger.grant(name, Grant(entity, project, role), by=COMMAND_LINE))
 
     def audit(self, which: AuditFilter, before: int | None, limit: int) -> list[Row]:

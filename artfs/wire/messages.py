@@ -18,6 +18,9 @@ MAX_SMALL = 1024 * 1024
 MAX_FRAMES = 32 * 1024 * 1024
 """Most bytes of blobs in one body of frames."""
 
+MAX_BLOB = 4 * 1024**4
+"""Most bytes of a blob that a server takes: 65,536 parts of 64 MiB, and half a gigabyte of hashes in its block list."""
+
 HexDigest = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
 _Size = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
 _Digests = Annotated[list[HexDigest], msgspec.Meta(max_length=MAX_DIGESTS)]
@@ -84,7 +87,7 @@ class Stored(msgspec.Struct, frozen=True):
 
 class UploadRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     digest: HexDigest
-    size: _Size
+    size: Annotated[int, msgspec.Meta(ge=0, le=MAX_BLOB)]
 
 
 class UploadPart(msgspec.Struct, frozen=True, omit_defaults=True):
