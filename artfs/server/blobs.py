@@ -196,8 +196,7 @@ class Blobs:
     def usage(self, call: Call) -> ProjectUsage:
         project = self._find_project(call)
         if project is None:
-            assert call.place is not None
-            return ProjectUsage(*call.place, 0, 0, None, [])
+            raise NotFoundError(f"there is no project {call.arguments['project']!r}")
         asked: UsageQuery = call.query
         catalog = self._ledger.acting(call.caller.actor)
         return usage_of(catalog, self._service, project, collections=asked.collections)

@@ -35,7 +35,7 @@ class Collection:
         self._catalog = catalog
         self._service = service
         self._asked = asked
-        self._line = CollectLine("beginning")
+        self._told = [CollectLine("beginning")]
         self._loop = asyncio.get_running_loop()
         self._changed = asyncio.Event()
         self._thread = threading.Thread(target=self._run, name="artfs-gc", daemon=True)
@@ -43,20 +43,21 @@ class Collection:
 
     @property
     def is_over(self) -> bool:
-        return self._line.done is not None or self._line.error is not None
+        return _is_last(self._told[-1])
 
     async def lines(self) -> AsyncIterator[CollectLine]:
-        """Steps as they come; the last one says what came of it."""
+        """Steps as they come, the current one again and again; the last line says what came of it."""
+        at = 0
         while True:
-            changed, line = self._changed, self._line
-            yield line
-            if line.done is not None or line.error is not None:
+            changed = self._changed
+            yield self._told[at]
+            if _is_last(self._told[at]):
                 return
-            try:
-                async with asyncio.timeout(LINE_S):
-                    await changed.wait()
-            except TimeoutError:
-                pass
+            if at + 1 == len(self._told):
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(LINE_S):
+                        await changed.wait()
+            at = min(at + 1, len(self._told) - 1)
 
     def _run(self) -> None:
         try:
@@ -73,13 +74,17 @@ class Collection:
             self._tell(CollectLine(error={"kind": "error", "message": "the server made a mistake; its log says more"}))
 
     def _tell(self, line: CollectLine) -> None:
-        self._line = line
+        self._told.append(line)
         with contextlib.suppress(RuntimeError):  # the loop has ended; nobody listens any more
             self._loop.call_soon_threadsafe(self._wake)
 
     def _wake(self) -> None:
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
+
+
+def _is_last(line: CollectLine) -> bool:
+    return line.done is not None or line.error is not None
 
 
 def counts_of(done: Collected) -> CollectedCounts:
