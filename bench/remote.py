@@ -127,7 +127,8 @@ class Bench:
     def fresh(self, system: System, link: Link, name: str) -> Iterator[None]:
         """Mounted as if for the first time; what the server reads for the data set is in memory."""
         known = self.objects[name] if system is self.ours else (self.network.data / name).rglob("*")
-        served = [path for path in known if path.is_file()]  # our server still moves things after a commit
+        # Our server copies what was uploaded, and removes the originals after the commit.
+        served = [path for path in known if path.is_file() and "uploads" not in path.parts]
         if name != "walk":
             listed = self.list_of(served, "served")
             measured(self.reader, "many", listed, 2)
