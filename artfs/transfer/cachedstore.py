@@ -35,7 +35,7 @@ class CachedStore:
     Arguments:
         remote: the server's store.
         fetcher: fills the cache; `fetcher.cache` is what is read.
-        limit_s: how long one small blob, or 32 MiB of a large one, may take to come, in seconds.
+        limit_s: how long nothing may come from the server, in seconds.
     """
 
     def __init__(self, remote: BlobStore, fetcher: Fetcher, *, limit_s: float = 30.0) -> None:

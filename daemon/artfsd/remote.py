@@ -96,8 +96,8 @@ class RemoteSmall(RemoteBlob):
             return memoryview(held)[offset:end]
         if self._spot is None and self._own_fd < 0:
             self._spot = fetcher.cache.find_small(digest)
-            if self._spot is None:
-                self._own_fd = fetcher.cache.try_open_file(digest) or -1
+            if self._spot is None and (opened := fetcher.cache.try_open_file(digest)) is not None:
+                self._own_fd = opened
         if self._spot is not None:
             return self._read_file(self._spot.pack.fd, self._spot.offset, offset, end)
         if self._own_fd >= 0:
@@ -111,7 +111,7 @@ class RemoteSmall(RemoteBlob):
                 self._raise_failure()
             return here
 
-        raise Wait(start)
+        raise Wait(start, lambda: fetcher.give_up_small(digest))
 
     def _raise_failure(self) -> None:
         try:
@@ -205,7 +205,7 @@ class RemoteLarge(RemoteBlob):
                         raise self.failed(error) from error
                 return here
 
-            raise Wait(start)
+            raise Wait(start, lambda: blob.give_up(first, stop))
         return self._read_file(blob, offset, end, first, stop)
 
     def _read_file(self, blob: LargeBlob, offset: int, end: int, first: int, stop: int) -> memoryview:

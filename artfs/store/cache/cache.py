@@ -167,9 +167,9 @@ class Cache:
         return self._has_file(digest) or self.packs.find(digest) is not None
 
     def which(self, digests: Sequence[str]) -> set[str]:
-        """Those of which the complete blob is here. Raises StorageError."""
+        """Those of which the complete blob is here, as `can_open` says. Raises StorageError."""
         found = self.packs.which(digests)
-        found.update(digest for digest in digests if digest not in found and self._has_file(digest))
+        found.update(digest for digest in digests if digest not in found and self._can_open_file(digest))
         return found
 
     def try_size(self, digest: str) -> int | None:
@@ -202,6 +202,17 @@ class Cache:
             self._refused(error, blobs[0][0])
             return False
         self._note_time()
+        return True
+
+    def can_open(self, digest: str) -> bool:
+        """Whether `try_open` would find it. Unlike `has` it is sure: one that is being evicted is not here."""
+        return self.packs.find(digest) is not None or self._can_open_file(digest)
+
+    def _can_open_file(self, digest: str) -> bool:
+        fd = self.try_open_file(digest)
+        if fd is None:
+            return False
+        os.close(fd)
         return True
 
     def put(self, digest: str, data: bytes | memoryview) -> bool:
