@@ -193,6 +193,10 @@ class BlobLedger(Protocol):
         """Microseconds since 1970 UTC, by the clock that stamps rows."""
         ...
 
+    def identity(self, *, make: bool = False) -> str | None:
+        """Which bucket is this database's (32 hex digits); None: no server has begun yet. `make`: then it is made up."""
+        ...
+
     # projects ---------------------------------------------------------------------------------------------------
     def project(self, entity: str, name: str, *, make: bool = False) -> Project | None:
         """The living one; `make`: made when it is missing (never None then)."""

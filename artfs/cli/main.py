@@ -62,8 +62,10 @@ SECTIONS: dict[str, dict[str, str]] = {
         "logout": "Use this machine's own catalog again.",
         "token": "Make, list, change and revoke tokens of a server.",
         "audit": "Show who changed what on a server.",
+        "quota": "Show or set how much room a project may take on a server.",
     },
     "Upkeep": {
+        "usage": "Show how much room projects and collections take.",
         "gc": "Free what no version needs.",
         "backup": "Copy the catalog and the store somewhere safe.",
         "restore": "Make a state folder from a backup.",

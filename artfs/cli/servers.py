@@ -16,6 +16,7 @@ from artfs.client.credentials import Credentials
 from artfs.errors import InvalidArgumentError, NotFoundError
 from artfs.model.access import COMMAND_LINE, EVERY_PROJECT, ROLES, AuditFilter, Grant, Role, Token
 from artfs.model.names import check_entity_name, check_project_name
+from artfs.model.records import Project
 from artfs.model.ttl import parse_ttl
 from artfs.settings import Settings
 
@@ -40,6 +41,10 @@ class Books(Protocol):
 
     def audit(self, which: AuditFilter, before: int | None, limit: int) -> list[Row]: ...
 
+    def quota(self, entity: str, project: str) -> Row: ...
+
+    def set_quota(self, entity: str, project: str, nbytes: int | None) -> None: ...
+
 
 @contextlib.contextmanager
 def open_books(app: App, database: str | None) -> Iterator[Books]:
@@ -56,10 +61,11 @@ def open_books(app: App, database: str | None) -> Iterator[Books]:
             http.close()
         return
     from artfs.catalog import open_catalog
+    from artfs.catalog.sql.ledger.blobledger import SqlBlobLedger
     from artfs.catalog.sql.ledger.ledger import SqlLedger
 
     with open_catalog(database or server_database(settings)) as catalog:
-        yield _OwnBooks(SqlLedger(catalog.database))
+        yield _OwnBooks(SqlLedger(catalog.database), SqlBlobLedger(catalog.database))
 
 
 def server_database(settings: Settings) -> Path:
@@ -67,8 +73,9 @@ def server_database(settings: Settings) -> Path:
 
 
 class _OwnBooks:
-    def __init__(self, ledger: Any) -> None:
+    def __init__(self, ledger: Any, blobs: Any) -> None:
         self._ledger = ledger
+        self._blobs = blobs
 
     def create(self, name: str, is_admin: bool, grants: list[Grant], expires_at: datetime | None) -> tuple[Row, str]:
         token, secret = self._ledger.create_token(
@@ -84,7 +91,10 @@ class _OwnBooks:
 
     def grant(self, name: str, entity: str, project: str, role: Role | None) -> Row:
         if role is None:
-            return _token_row(self._ledger.withdraw(name, entity, project, by=COMMAND_LINE))
+            try:
+                return _token_row(self._ledger.withdraw(name, entity, project, by=COMMAND_LINE))
+            except NotFoundError:
+                return _token_row(self._ledger.token(name))
         return _token_row(self._ledger.grant(name, Grant(entity, project, role), by=COMMAND_LINE))
 
     def audit(self, which: AuditFilter, before: int | None, limit: int) -> list[Row]:
@@ -95,6 +105,25 @@ class _OwnBooks:
             }
             for row in self._ledger.audit(which, before=before, limit=limit)
         ]
+
+    def quota(self, entity: str, project: str) -> Row:
+        used = self._blobs.usage(self._need(entity, project).id)
+        return _usage_row(entity, project, used.blobs, used.nbytes, used.quota)
+
+    def set_quota(self, entity: str, project: str, nbytes: int | None) -> None:
+        self._blobs.set_quota(self._need(entity, project).id, nbytes)
+        detail = {"nbytes": nbytes}
+        self._ledger.record(COMMAND_LINE, "set_quota", entity=entity, project=project, detail=detail)
+
+    def _need(self, entity: str, name: str) -> Project:
+        found: Project | None = self._blobs.project(entity, name)
+        if found is None:
+            raise NotFoundError(f"there is no project {entity}/{name}")
+        return found
+
+
+def _usage_row(entity: str, project: str, blobs: int, nbytes: int, quota: int | None) -> Row:
+    return {"entity": entity, "project": project, "blobs": blobs, "unique_size": nbytes, "quota": quota}
 
 
 def _token_row(token: Token) -> Row:
@@ -111,11 +140,12 @@ def _token_row(token: Token) -> Row:
 class _RemoteBooks:
     def __init__(self, http: Any) -> None:
         from artfs.wire import bodies
+        from artfs.wire.blobroutes import BLOB_ROUTES
         from artfs.wire.routes import SERVER_ROUTES, by_name
 
         self._http = http
         self._bodies = bodies
-        self._routes = by_name(SERVER_ROUTES)
+        self._routes = {**by_name(SERVER_ROUTES), **by_name(BLOB_ROUTES)}
 
     def create(self, name: str, is_admin: bool, grants: list[Grant], expires_at: datetime | None) -> tuple[Row, str]:
         given = [self._bodies.GrantBody(grant.entity, grant.project, grant.role) for grant in grants]
@@ -139,6 +169,15 @@ class _RemoteBooks:
         rows = self._call("audit", None, query)
         names = ("id", "at", "actor", "action", "entity", "project", "target", "detail")
         return [{name: getattr(row, name) for name in names} for row in rows]
+
+    def quota(self, entity: str, project: str) -> Row:
+        used = self._call("usage", {"entity": entity, "project": project}, self._bodies.UsageQuery(False))
+        return _usage_row(entity, project, used.blobs, used.nbytes, used.quota)
+
+    def set_quota(self, entity: str, project: str, nbytes: int | None) -> None:
+        from artfs.wire.messages import QuotaBody
+
+        self._call("set_quota", {"entity": entity, "project": project}, body=QuotaBody(nbytes))
 
     def _call(self, name: str, arguments: Any = None, query: Any = None, body: Any = None) -> Any:
         return self._http.call(self._routes[name], arguments, query, body)

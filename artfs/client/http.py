@@ -42,6 +42,14 @@ PROBE_S = 3.0
 CONNECTIONS = 32
 """Most connections to a server at once."""
 
+with suppress(ImportError, AttributeError):
+    # httpcore asks a socket for 64 KiB at a time. Each time the interpreter lock is given up and waited for, which costs a
+    # daemon that fetches for many readers more than all else (measured: 20,000 files in 14 instead of 20 s, 2 GiB in 6
+    # instead of 8 s).
+    from httpcore._sync.http11 import HTTP11Connection
+
+    HTTP11Connection.READ_NUM_BYTES = 512 * 1024
+
 _LOCAL = ("localhost", "127.0.0.1", "::1")
 _encode = msgspec.json.Encoder().encode
 _NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError, httpx.UnsupportedProtocol)

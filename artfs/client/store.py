@@ -32,7 +32,7 @@ from artfs.errors import (
     UsageError,
     WaitTimeoutError,
 )
-from artfs.model.digests import BLOCKS_ABOVE, digest_bytes
+from artfs.model.digests import BLOCKS_ABOVE, check_digest, digest_bytes
 from artfs.model.records import Content
 from artfs.store.base import Place
 from artfs.store.verify import write_all
@@ -293,10 +293,11 @@ class RemoteStore:
 
     def try_size(self, digest: str) -> int | None:
         """None, too, when our token may not read it."""
-        spot = self._need_spots([digest], self._deadline()).get(digest)
+        spot = self._need_spots([check_digest(digest)], self._deadline()).get(digest)
         return None if spot is None else spot.size
 
     def read(self, digest: str) -> bytes:
+        check_digest(digest)
         for attempt in (1, 2):
             for _, data in self._read_frames([digest], self._deadline()):
                 if digest_bytes(data) == digest:

@@ -150,10 +150,15 @@ class RemoteBatch:
         return content
 
     def adopt_file(self, path: str | os.PathLike[str], content: Content, block_objects: tuple[bytes, ...]) -> None:
+        self._check_open()
+        if (digest_bytes(block_objects[-1]) if block_objects else "") != content.blocks:
+            raise ValueError(f"these are not the block list objects of {content}")
         name = os.fspath(path)
         fd = _open(name)
         try:
             status = os.fstat(fd)
+            if not stat.S_ISREG(status.st_mode) or os.path.islink(name):
+                raise UsageError(f"{name} is not a regular file")
             if status.st_size != content.size:
                 raise SourceChangedError(
                     f"{name} changed after it was hashed: {content.size} bytes became {status.st_size}"
@@ -184,6 +189,7 @@ class RemoteBatch:
 
     def sync(self) -> None:
         """Waits until the server has everything, checked."""
+        self._check_open()
         with self._lock:
             self._flush()
             futures = list(self._futures)

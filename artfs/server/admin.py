@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from importlib.metadata import PackageNotFoundError, version
 
+from artfs.errors import NotFoundError
 from artfs.model.access import AuditFilter, AuditRow, Grant, Token
 from artfs.server.calls import Call, Endpoint, ServerParts
 from artfs.wire import bodies
@@ -48,7 +49,11 @@ class Admin:
         body: bodies.GrantChange = call.body
         name, actor = call.arguments["token"], call.caller.actor
         if body.role is None:
-            return token_shape(self._ledger.withdraw(name, body.entity, body.project, by=actor))
+            try:
+                return token_shape(self._ledger.withdraw(name, body.entity, body.project, by=actor))
+            except NotFoundError:
+                # There was nothing to take, perhaps because an earlier try has. NotFoundError when there is no such token.
+                return token_shape(self._ledger.token(name))
         return token_shape(self._ledger.grant(name, Grant(body.entity, body.project, body.role), by=actor))
 
     def audit(self, call: Call) -> list[bodies.AuditShape]:

@@ -17,19 +17,25 @@ from starlette.responses import Response, StreamingResponse
 
 from artfs.catalog.blobledger import Upload as UploadRow
 from artfs.catalog.ledger import Ledger
-from artfs.errors import BlobMissingError, NotFoundError, UnavailableError, UsageError
+from artfs.errors import BlobMissingError, ConflictError, NotFoundError, UnavailableError, UsageError
 from artfs.model.access import Token, is_enough
 from artfs.model.records import Project
 from artfs.server.auth import forbidden
 from artfs.server.blobservice import BlobService, ObjectRange
 from artfs.server.calls import Call, Caller, Endpoint
+from artfs.server.collecting import Collection
 from artfs.server.uploads import Uploads, no_upload
+from artfs.server.usage import usage_of
 from artfs.wire import blobroutes as routes
+from artfs.wire.bodies import UsageQuery
 from artfs.wire.frames import HEAD_NBYTES, MEDIA_TYPE
 from artfs.wire.messages import (
     BlobList,
+    CollectRequest,
     Located,
     LocateRequest,
+    ProjectUsage,
+    QuotaBody,
     TreesRequest,
     Upload,
     UploadRequest,
@@ -63,6 +69,7 @@ class Blobs:
         # Both are bound to the event loop when they are first used.
         self._bodies = asyncio.Semaphore(STORES_AT_ONCE)
         self._limiter: anyio.CapacityLimiter | None = None
+        self._collection: Collection | None = None
 
     def endpoints(self) -> list[Endpoint]:
         return [
@@ -76,6 +83,9 @@ class Blobs:
             Endpoint(routes.PUT_PART, stream=self.put_part),
             Endpoint(routes.PARTS_DONE, run=self.parts_done),
             Endpoint(routes.FINISH_UPLOAD, stream=self.finish_upload),
+            Endpoint(routes.USAGE, run=self.usage),
+            Endpoint(routes.SET_QUOTA, run=self.set_quota),
+            Endpoint(routes.COLLECT_GARBAGE, stream=self.collect_garbage),
         ]
 
     # reading ----------------------------------------------------------------------------------------------------
@@ -181,6 +191,39 @@ class Blobs:
                 yield _encode(line) + b"\n"
 
         return StreamingResponse(lines(), 200, {"Cache-Control": "no-store"}, routes.NDJSON)
+
+    # upkeep -----------------------------------------------------------------------------------------------------
+    def usage(self, call: Call) -> ProjectUsage:
+        project = self._find_project(call)
+        if project is None:
+            raise NotFoundError(f"there is no project {call.arguments['project']!r}")
+        asked: UsageQuery = call.query
+        catalog = self._ledger.acting(call.caller.actor)
+        return usage_of(catalog, self._service, project, collections=asked.collections)
+
+    def set_quota(self, call: Call) -> None:
+        place = (call.arguments["entity"], call.arguments["project"])
+        project = self._service.ledger.project(*place)
+        if project is None:
+            raise NotFoundError(f"there is no project {'/'.join(place)}")
+        asked: QuotaBody = call.body
+        self._service.ledger.set_quota(project.id, asked.nbytes)
+        self._ledger.record(
+            call.caller.actor, "set_quota", entity=project.entity, project=project.name, detail={"nbytes": asked.nbytes}
+        )
+
+    async def collect_garbage(self, call: Call, request: Request) -> Response:
+        asked = await _read_json(request, CollectRequest, call.route.max_body)
+        if self._collection is not None and not self._collection.is_over:
+            raise ConflictError("this server is collecting garbage already")
+        self._collection = Collection(self._ledger.acting(call.caller.actor), self._service, asked)
+        lines = self._collection.lines()
+
+        async def encoded() -> AsyncIterator[bytes]:
+            async for line in lines:
+                yield _encode(line) + b"\n"
+
+        return StreamingResponse(encoded(), 200, {"Cache-Control": "no-store"}, routes.NDJSON)
 
     # who, and where ---------------------------------------------------------------------------------------------
     def _find_project(self, call: Call) -> Project | None:

@@ -11,7 +11,6 @@ A digest opens nothing: what the project has not is missing, whoever else has it
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from itertools import islice
 from typing import NamedTuple
 
 from artfs.catalog.blobledger import BATCH, Held
@@ -21,6 +20,7 @@ from artfs.model.entry import FileEntry
 from artfs.model.pages import MAX_PAGE_BYTES, LeafPage, Page, decode_page
 from artfs.model.shape import Outline, Shape, check_root, decode_shape, encode_shape
 from artfs.server.blobservice import BlobService, lower_list
+from artfs.server.reachable import batches, read_all
 
 TOLD = 1000
 """So many missing digests are told; there may be more."""
@@ -123,7 +123,7 @@ class _Wanted:
         """Raises QuotaError; BlobMissingError when the source has not all of it (any more)."""
         digests = [*self._digests, *_lower_lists(self._service, self._source_id, self._long)]
         self._digests, self._long = {}, {}
-        for some in _batches(dict.fromkeys(digests)):
+        for some in batches(dict.fromkeys(digests), BATCH):
             absent = self._service.ledger.share(self._source_id, self._target_id, some)
             if absent:
                 raise _missing(sorted(absent))
@@ -231,35 +231,16 @@ def _compare(digest: str, said: _File, held: Held) -> None:
 
 def _read_pages(service: BlobService, project_id: int, digests: list[str]) -> Iterator[tuple[str, Page]]:
     """Decoded and checked. Raises BadObjectError; BlobMissingError for one that went in the meantime."""
-    for some in _batches(digests):
-        found = service.ledger.find(None, some, project_id)
-        absent = [digest for digest in some if digest not in found]
-        if absent:
-            raise _missing(absent)
-        for each, data in service.reader.read(found[digest] for digest in some):
-            yield each.digest, decode_page(each.digest, data if isinstance(data, bytes) else bytes(data))
+    for digest, data in read_all(service, project_id, digests):
+        yield digest, decode_page(digest, data)
 
 
 def _lower_lists(service: BlobService, project_id: int, tops: Iterable[str]) -> list[str]:
     """What the block lists name that are in two levels."""
-    lower: list[str] = []
-    for some in _batches(tops):
-        found = service.ledger.find(None, some, project_id)
-        for _, data in service.reader.read(found.values()):
-            named = lower_list(bytes(data))
-            if named is not None:
-                lower.append(named)
-    return list(dict.fromkeys(lower))
+    named = (lower_list(data) for _, data in read_all(service, project_id, tops))
+    return list(dict.fromkeys(lower for lower in named if lower is not None))
 
 
 def _missing(digests: list[str]) -> BlobMissingError:
     more = f" and {len(digests) - 1:,} more" if len(digests) > 1 else ""
     return BlobMissingError(f"blob {digests[0]}{more} is not in the project", digests[0], tuple(digests[:TOLD]))
-
-
-def _batches(digests: Iterable[str]) -> Iterator[list[str]]:
-    todo = iter(digests)
-    while some := list(islice(todo, BATCH)):
-        yield some
-
-

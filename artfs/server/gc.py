@@ -35,13 +35,11 @@ from itertools import groupby, islice
 from artfs.catalog.base import Catalog
 from artfs.catalog.blobledger import BATCH, NewPack, Packed, PackUse, Row, new_pack_key, part_keys
 from artfs.errors import BadBlobError, BlobMissingError, CorruptError, UsageError
-from artfs.model.blocklist import has_lower_list
 from artfs.model.digests import digest_bytes
-from artfs.model.entry import FileEntry
-from artfs.model.pages import LeafPage, Page, decode_page
 from artfs.model.records import Member
-from artfs.model.shape import Outline
-from artfs.server.blobservice import URL_S, BlobService, lower_list
+from artfs.server import identity
+from artfs.server.blobservice import URL_S, BlobService
+from artfs.server.reachable import batches, reachable
 from artfs.store.sweep import Marks
 from artfs.wire.frames import HEAD_NBYTES, encode_frames
 
@@ -168,41 +166,8 @@ class _Run:
     def _mark_below(self, project_id: int, roots: Sequence[str]) -> None:
         marks = self._marks.setdefault(project_id, Marks())
         seen = self._pages.setdefault(project_id, set())
-        level = [root for root in dict.fromkeys(roots) if root not in seen]
-        while level:
-            seen.update(level)
-            below: dict[str, None] = {}
-            long: dict[str, None] = {}
-            for digest, page in self._read_pages(project_id, level):
-                marks.add(digest)
-                below.update(dict.fromkeys(each for each in Outline(digest, page).below if each not in seen))
-                if isinstance(page, LeafPage):
-                    for entry in page.entries:
-                        if type(entry) is FileEntry:
-                            marks.add(entry.digest)
-                            if entry.blocks:
-                                marks.add(entry.blocks.hex())
-                                if has_lower_list(entry.size):
-                                    long[entry.blocks.hex()] = None
-            for top in self._read(project_id, list(long)):
-                if (lower := lower_list(top[1])) is not None:
-                    marks.add(lower)
-            level = list(below)
-
-    def _read_pages(self, project_id: int, digests: list[str]) -> Iterator[tuple[str, Page]]:
-        for digest, data in self._read(project_id, digests):
-            yield digest, decode_page(digest, data)
-
-    def _read(self, project_id: int, digests: list[str]) -> Iterator[tuple[str, bytes]]:
-        for some in _batches(digests, BATCH):
-            found = self._ledger.find(None, some, project_id)
-            for digest in some:
-                if digest not in found:
-                    raise BlobMissingError(f"blob {digest} is not there", digest)
-            # By place, so that near ones come together; the order does not matter here.
-            ordered = sorted(found.values(), key=lambda each: (each.key, each.offset))
-            for each, data in self._service.reader.read(ordered):
-                yield each.digest, data if isinstance(data, bytes) else bytes(data)
+        for digest in reachable(self._service, project_id, roots, seen):
+            marks.add(digest)
 
     # sweeping ---------------------------------------------------------------------------------------------------
     def open_trees(self) -> None:
@@ -248,12 +213,16 @@ class _Run:
             self._delete(packs)
 
     def _delete(self, keys: list[str]) -> None:
-        for some in _batches(keys, OBJECTS_AT_ONCE):
+        for some in batches(keys, OBJECTS_AT_ONCE):
             self._bucket.delete(some)
             self.done.objects += len(some)
 
     def sweep_orphans(self) -> None:
-        old = (each for each in self._bucket.objects() if each.modified < self._orphans_before_s)
+        old = (
+            each
+            for each in self._bucket.objects()
+            if each.modified < self._orphans_before_s and not each.key.startswith(identity.PREFIX)
+        )
         while some := list(islice(old, OBJECTS_AT_ONCE)):
             unknown = self._ledger.unknown_keys([each.key for each in some])
             self.done.orphans += len(unknown)
@@ -337,9 +306,3 @@ def _groups(packs: list[PackUse]) -> Iterator[list[PackUse]]:
         nbytes += pack.used
     if group:
         yield group
-
-
-def _batches(items: Iterable[str], size: int) -> Iterator[list[str]]:
-    todo = iter(items)
-    while some := list(islice(todo, size)):
-        yield some

@@ -13,6 +13,8 @@ from artfs.server.blobs import Blobs
 from artfs.server.blobservice import BlobService
 from artfs.server.calls import ServerParts
 from artfs.server.commitgate import CommitGate
+from artfs.server.housekeeping import Housekeeping
+from artfs.server.identity import bind
 from artfs.store.bucket import open_bucket
 
 
@@ -47,6 +49,12 @@ def open_parts(places: Places) -> ServerParts:
     ledger = SqlLedger(catalog.database)
     service = BlobService(SqlBlobLedger(catalog.database), bucket)
 
+    try:
+        bind(service.ledger, bucket, make=True)
+    except BaseException:
+        service.close()
+        catalog.close()
+        raise
     gate = CommitGate(service)
 
     def ask_database() -> None:
@@ -55,10 +63,14 @@ def open_parts(places: Places) -> ServerParts:
     def ask_bucket() -> None:
         bucket.try_size("probe/ready")
 
+    keeping = Housekeeping(ledger)
+
     def close() -> None:
+        keeping.close()
         service.close()
         catalog.close()
 
+    keeping.start()
     return ServerParts(
         catalog, ledger, endpoints=Blobs(service, ledger).endpoints(), before_commit=gate.before_commit,
         before_link=gate.before_link, checks={"database": ask_database, "bucket": ask_bucket}, close=close,

@@ -4,14 +4,14 @@ them as clients do."""
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
 import msgspec
 
 from artfs.catalog.sql.catalog import SqlCatalog
-from artfs.catalog.sql.engine import Clock, system_clock
+from artfs.catalog.sql.engine import Clock, Database, system_clock
 from artfs.catalog.sql.ledger.blobledger import SqlBlobLedger
 from artfs.catalog.sql.ledger.ledger import SqlLedger
 from artfs.catalog.sql.sqlite.opening import open_file
@@ -55,11 +55,14 @@ class BlobWorld:
     clock: of the database.
     """
 
-    def __init__(self, database: Path, bucket: Bucket, *, clock: Clock | None = None, touch_every_us: int = 600_000_000) -> None:
+    def __init__(
+        self, database: Path, bucket: Bucket, *, clock: Clock | None = None,
+        make_ledger: Callable[[Database], SqlBlobLedger] = SqlBlobLedger,
+    ) -> None:
         self.clock: Any = Hands() if clock is None else clock
         self.catalog: SqlCatalog = open_file(database, clock=self.clock)
         self.names = SqlLedger(self.catalog.database)
-        self.ledger = SqlBlobLedger(self.catalog.database, touch_every_us=touch_every_us)
+        self.ledger = make_ledger(self.catalog.database)
         self.bucket = bucket
         self.service = BlobService(self.ledger, bucket, clock=lambda: self.clock() / 1e6)
         self.closure = Closure(self.service)

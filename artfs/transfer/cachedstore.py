@@ -7,7 +7,6 @@ import secrets
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -55,10 +54,8 @@ class CachedStore:
         return self._cache.path_of(digest)
 
     def try_size(self, digest: str) -> int | None:
-        if self._cache.has(digest):
-            with suppress(FileNotFoundError):
-                return os.stat(self._cache.path_of(digest)).st_size
-        return self.remote.try_size(digest)
+        size = self._cache.try_size(digest)
+        return self.remote.try_size(digest) if size is None else size
 
     def open_blob(self, digest: str, content: Content | None = None) -> int:
         """Fetches the whole blob first where it is not here. Its bytes are right when they come from the server now; what

@@ -21,7 +21,7 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,7 +37,7 @@ from artfs.errors import (
 from artfs.model.blocklist import BlockList, decode_block_list
 from artfs.model.digests import BLOCK_SIZE, digest_bytes
 from artfs.store.base import RangeSource
-from artfs.store.cache import Cache, Partial
+from artfs.store.cache import Cache, CheckedBlob, Partial, check_blob
 from artfs.transfer.fetchplan import Came, FetchPlan, Ranges, Smalls
 from artfs.transfer.largeblob import LargeBlob, Notify, Waiter, large_key
 
@@ -51,6 +51,9 @@ TREES_NBYTES = 8 * 1024 * 1024
 RECENT_NBYTES = 16 * 1024 * 1024
 """What came lately and is kept in memory: its readers are about to come."""
 
+KEEP_NBYTES = 512 * 1024
+KEEP_COUNT = 256
+"""Small blobs that the cache gets together."""
 CLOSE_S = 2.0
 """How long the end waits for threads, in seconds: one may be connecting to a server that does not answer."""
 
@@ -148,7 +151,8 @@ class Fetcher:
     def has_recent(self, key: Any) -> bool:
         return key in self._recent
 
-    def _remember(self, key: Any, data: bytes) -> None:
+    def remember(self, key: Any, data: bytes) -> None:
+        """Its readers are about to come. Checked bytes only."""
         with self._recent_lock:
             if key not in self._recent:
                 self._recent[key] = data
@@ -186,9 +190,40 @@ class Fetcher:
         self.count_damaged(f"the cached blob {digest} was damaged; it is fetched again", 1)
 
     def _take(self, digest: str, data: bytes) -> None:
-        """The door for small blobs. Raises BadBlobError."""
+        """The door for one small blob. Raises BadBlobError."""
         if not self.cache.put(digest, data):
-            self._remember(digest, data)  # not kept, so there is only the memory
+            self.remember(digest, data)  # not kept, so there is only the memory
+
+    @contextmanager
+    def _taking(self) -> Iterator[Callable[[str, bytes], None]]:
+        """The door for many: who waits for one has it at once, and the cache gets some hundred KiB together. Raises
+        BadBlobError for one that is wrong; the others come in all the same."""
+        held: list[CheckedBlob] = []
+        nbytes = 0
+
+        def keep() -> None:
+            nonlocal nbytes
+            blobs = held.copy()
+            held.clear()
+            nbytes = 0
+            self.cache.keep_small(blobs)
+            self._resolve_smalls(digest for digest, _ in blobs)
+
+        def take(digest: str, data: bytes) -> None:
+            nonlocal nbytes
+            blob = check_blob(digest, data)
+            self.remember(digest, data)
+            if digest in self._small_waiters:
+                self._resolve_small(digest, None)
+            held.append(blob)
+            nbytes += len(data)
+            if nbytes >= KEEP_NBYTES or len(held) >= KEEP_COUNT:
+                keep()
+
+        try:
+            yield take
+        finally:
+            keep()
 
     # trees ------------------------------------------------------------------------------------------------------
     def page(self, digest: str) -> bytes:
@@ -263,33 +298,33 @@ class Fetcher:
     def _fetch_trees(self, digest: str) -> bytes:
         found: bytes | None = None
         self.stats.requests += 1
-        for page, data in self._source.read_trees(digest, max_bytes=TREES_NBYTES, deadline=self._deadline()):
-            self.stats.nbytes += len(data)
-            try:
-                self._take(page, data)
-            except CorruptError as error:
-                if found is None:
-                    raise
-                # Whoever needs it asks for it, and hears of it then.
-                self.stats.wrong += 1
-                self._tell(error, "a server sent wrong bytes")
-                continue
-            if page == digest:
-                found = data
-            else:
-                self._remember(page, data)
+        with self._taking() as take:
+            for page, data in self._source.read_trees(digest, max_bytes=TREES_NBYTES, deadline=self._deadline()):
+                self.stats.nbytes += len(data)
+                try:
+                    take(page, data)
+                except CorruptError as error:
+                    if found is None:
+                        raise
+                    # Whoever needs it asks for it, and hears of it then.
+                    self.stats.wrong += 1
+                    self._tell(error, "a server sent wrong bytes")
+                    continue
+                if page == digest:
+                    found = data
         if found is None:
             raise BlobMissingError(f"the server did not send the tree {digest}", digest)
         return found
 
     # small blobs ------------------------------------------------------------------------------------------------
-    def need_small(self, digest: str, size: int, notify: Notify) -> bool:
-        """Whether the blob (of at most 1 MiB) is in memory, in the cache, or known not to come (then `raise_small_failure`
-        raises). Otherwise it is fetched, and `notify` is called when that is so."""
-        if digest in self._recent or self.cache.can_open(digest):
+    def need_small(self, digest: str, size: int, notify: Notify, *, looked: bool = False) -> bool:
+        """Whether the blob (of at most 1 MiB) is in memory, in the cache (`looked`: it was not, just now), or known not to come
+        (then `raise_small_failure` raises). Otherwise it is fetched, and `notify` is called when that is so."""
+        if digest in self._recent or (not looked and self.cache.can_open(digest)):
             return True
         with self._lock:
-            if self._closed or self._has_failed(digest):
+            # It may have come since, and whoever brought it tells only those who waited by then.
+            if self._closed or digest in self._recent or self._has_failed(digest):
                 return True
             self._small_waiters.setdefault(digest, []).append(notify)
             self._plan.want_small(digest, size)
@@ -518,11 +553,10 @@ class Fetcher:
         left = dict.fromkeys(batch)
         error: ArtfsError | None = None
         try:
-            for digest in batch:
-                # Asked for ahead without a look; or another process was faster.
-                if self.cache.can_open(digest):
-                    del left[digest]
-                    self._resolve_small(digest, None)
+            # Asked for ahead without a look; or another process was faster.
+            for digest in self.cache.which(batch):
+                left.pop(digest, None)
+                self._resolve_small(digest, None)
             tried = 0
             while left and tried < 2:
                 before = len(left)
@@ -547,26 +581,36 @@ class Fetcher:
         """Takes what comes right, and what the source has not, out of `left`; what came wrong stays, and is returned."""
         wrong: dict[str, ArtfsError] = {}
         self.stats.requests += 1
-        for digest, data in self._source.read_small(list(left), deadline=self._deadline()):
-            if digest not in left:
-                continue
-            self.stats.nbytes += len(data)
-            try:
-                self._take(digest, data)
-            except BadBlobError as error:
-                self.stats.wrong += 1
-                self._tell(error, "a server sent wrong bytes")
-                wrong[digest] = error
-                continue
-            self._remember(digest, data)
-            del left[digest]
-            self._resolve_small(digest, None)
+        with self._taking() as take:
+            for digest, data in self._source.read_small(list(left), deadline=self._deadline()):
+                if digest not in left:
+                    continue
+                self.stats.nbytes += len(data)
+                try:
+                    take(digest, data)
+                except BadBlobError as error:
+                    self.stats.wrong += 1
+                    self._tell(error, "a server sent wrong bytes")
+                    wrong[digest] = error
+                    continue
+                del left[digest]
         for digest in [digest for digest in left if digest not in wrong]:
             del left[digest]
             self._resolve_small(
                 digest, BlobMissingError(f"the server has no blob {digest} (any more), or you may not read it", digest)
             )
         return next(iter(wrong.values()), None)
+
+    def _resolve_smalls(self, digests: Iterable[str]) -> None:
+        """These came."""
+        told: list[Notify] = []
+        with self._lock:
+            for digest in digests:
+                self._plan.small_landed(digest)
+                if digest in self._small_waiters:
+                    told += self._small_waiters.pop(digest)
+        for notify in told:
+            notify()
 
     def _resolve_small(self, digest: str, error: ArtfsError | None) -> None:
         with self._lock:
@@ -686,7 +730,7 @@ class Fetcher:
             if self.cache.keep_block(file, index, data):
                 blob.verified[index] = 1
             else:
-                self._remember((blob.digest, index), bytes(data))
+                self.remember((blob.digest, index), bytes(data))
             self._resolve(blob, [index], None)
             index += 1
             yield

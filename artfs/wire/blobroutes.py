@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from artfs.wire.bodies import UsageQuery
 from artfs.wire.frames import MEDIA_TYPE
 from artfs.wire.messages import (
     MAX_FRAMES,
     BlobList,
+    CollectRequest,
     Located,
     LocateRequest,
     PartsDone,
+    ProjectUsage,
+    QuotaBody,
     Stored,
     TreesRequest,
     Upload,
@@ -66,7 +70,20 @@ FINISH_UPLOAD = Route(
     result=bytes, result_media=NDJSON,
 )
 
+USAGE = Route(
+    "usage", "GET", _PROJECT + "/usage", "What a project takes, and how much of it its collections need", place=Place.PROJECT,
+    query=UsageQuery, result=ProjectUsage,
+)
+SET_QUOTA = Route(
+    "set_quota", "PUT", _PROJECT + "/quota", "Says how many bytes the blobs of a project may be", right="server",
+    body=QuotaBody, audited=True,
+)
+COLLECT_GARBAGE = Route(
+    "collect_garbage", "POST", "/v1/gc", "Removes what no version needs", right="server", body=CollectRequest, result=bytes,
+    result_media=NDJSON,
+)
+
 BLOB_ROUTES = (
     READ_BLOBS, LOCATE_BLOBS, READ_OBJECT, READ_TREES, MISSING_BLOBS, STORE_BLOBS, BEGIN_UPLOAD, PUT_PART, PARTS_DONE,
-    FINISH_UPLOAD,
+    FINISH_UPLOAD, USAGE, SET_QUOTA, COLLECT_GARBAGE,
 )

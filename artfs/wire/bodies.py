@@ -82,6 +82,12 @@ class RunVersionPageQuery(Query, frozen=True):
     after: str | None = None
 
 
+class UsageQuery(Query, frozen=True):
+    """`collections` false: the numbers of the project only, which cost nothing."""
+
+    collections: bool = True
+
+
 class Protected(Query, frozen=True):
     allow_protected: bool = False
 

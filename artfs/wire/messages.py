@@ -18,6 +18,9 @@ MAX_SMALL = 1024 * 1024
 MAX_FRAMES = 32 * 1024 * 1024
 """Most bytes of blobs in one body of frames."""
 
+MAX_BLOB = 4 * 1024**4
+"""Most bytes of a blob that a server takes: 65,536 parts of 64 MiB, and half a gigabyte of hashes in its block list."""
+
 HexDigest = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
 _Size = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
 _Digests = Annotated[list[HexDigest], msgspec.Meta(max_length=MAX_DIGESTS)]
@@ -84,7 +87,7 @@ class Stored(msgspec.Struct, frozen=True):
 
 class UploadRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     digest: HexDigest
-    size: _Size
+    size: Annotated[int, msgspec.Meta(ge=0, le=MAX_BLOB)]
 
 
 class UploadPart(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -131,4 +134,65 @@ class FinishLine(msgspec.Struct, frozen=True, omit_defaults=True):
     verified: _Size
     done: bool = False
     blocks: HexDigest = ""
+    error: dict[str, str] | None = None
+
+
+class CollectionUsage(msgspec.Struct, frozen=True):
+    """`size`: of all its versions together. `nbytes`: of the blobs that they need, each counted once."""
+
+    name: str
+    versions: int
+    size: int
+    nbytes: int
+
+
+class ProjectUsage(msgspec.Struct, frozen=True):
+    """`nbytes`: of all `blobs` of the project, each counted once, whichever collections need it, and what no version needs (any
+    more, or yet). `quota`: what they may be at most; null: as many as there is room for."""
+
+    entity: str
+    project: str
+    blobs: int
+    nbytes: int
+    quota: int | None
+    collections: list[CollectionUsage]
+
+
+class QuotaBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`nbytes` null: as many as there is room for."""
+
+    nbytes: _Size | None
+
+
+class CollectRequest(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """`grace_s`: what was touched or deleted so many seconds ago stays; an hour at least."""
+
+    grace_s: Annotated[float, msgspec.Meta(ge=3600, le=1e9)] = 86400.0
+    dry_run: bool = False
+
+
+class CollectedCounts(msgspec.Struct, frozen=True):
+    """`expired`: names of versions that were deleted because their time was up. `removed`, `kept` (with bytes): blobs of
+    projects. `objects`, `orphans`: objects of the bucket that were deleted; orphans are those that nothing had known of.
+    `moved`: packs that were written anew. `uploads`: that were given up. `unread`: projects of which nothing was removed, as a
+    tree of theirs cannot be read."""
+
+    expired: list[str]
+    removed: int
+    removed_nbytes: int
+    kept: int
+    kept_nbytes: int
+    objects: int
+    orphans: int
+    orphans_nbytes: int
+    moved: int
+    uploads: int
+    unread: list[str]
+
+
+class CollectLine(msgspec.Struct, frozen=True, omit_defaults=True):
+    """`step`: what is done now. The last line has `done`, or `error` as in an error's body."""
+
+    step: str = ""
+    done: CollectedCounts | None = None
     error: dict[str, str] | None = None

@@ -26,10 +26,10 @@ from artfs.errors import MountpointError, StorageError
 from artfs.settings import Settings
 from artfs.store.linux import keep_large_buffers
 from artfs.store.staging import DraftArea
+from artfs.transfer.expiry import Expiry
 from artfs.wire.control import MountRecord
 from artfsd import mountpoint as place
 from artfsd.control import ControlServer
-from artfsd.expiry import Expiry
 from artfsd.metrics import MetricsServer
 from artfsd.naming import Invalidation
 from artfsd.notify import Notifier, Watcher

@@ -3,11 +3,9 @@ in time, and no wrong byte reaches a reader."""
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import re
-import signal
 import subprocess
 import threading
 import time
@@ -19,8 +17,8 @@ import pytest
 from artfs.model.digests import BLOCK_SIZE
 from artfs.model.records import Member
 from artfs.testing.corner import Corner
-from artfs.testing.farside import LIMIT_S, FarServer, FarWorkspace, at_most, check_sound, open_files, until
-from artfs.testing.faultproxy import Fault, answer, garbage, html_page
+from artfs.testing.farside import LIMIT_S, FarWorkspace, at_most, check_sound, until
+from artfs.testing.faultproxy import Fault, answer, garbage
 from artfs.testing.mount import Daemon
 from artfs.testing.store_contract import some_bytes
 from artfs.testing.trees import make
@@ -118,7 +116,8 @@ def test_wrong_bytes_reach_no_reader(
     root = daemon.mountpoint / project / "c" / "latest"
     name = "big" if match == RANGES else "d0/f000"
     assert errno_of(lambda: (root / name).read_bytes()) == errno.EIO
-    damaged = {RANGES: "blob .* is damaged in block 0", SMALLS: "blob .* came wrong", TREES: f"{member.version.digest}.*came wrong"}
+    tree = f"{member.version.digest}.*came wrong"
+    damaged = {RANGES: "blob .* is damaged in block 0", SMALLS: "blob .* came wrong", TREES: tree}
     assert re.search(damaged[match], daemon.log())
     assert far.check_cache().damaged == []
     far.far.heal()
@@ -161,7 +160,7 @@ def test_a_cut_transfer_goes_on_where_it_stopped(
     daemon = start(**PATIENT)
     root = daemon.mountpoint / project / "c" / "latest"
     os.listdir(root)
-    far.far.proxy.add(*[Fault("cut", after=200_000, match=RANGES, times=12), Fault("reset", after=200_000, match=RANGES, times=12)])
+    far.far.proxy.add(*[Fault(kind, after=200_000, match=RANGES, times=12) for kind in ("cut", "reset")])
     far.far.proxy.reset_counts()
     assert (root / "big").read_bytes() == BIG
     counts = far.far.proxy.counts()

@@ -1,4 +1,5 @@
-"""The contract of catalogs, over a real server: `artfs serve` in a process of its own, on SQLite."""
+"""The contract of catalogs, over a real server in a process of its own, on SQLite. It serves names alone, as the versions of
+the contract have no bytes."""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ from artfs.client.catalog import RemoteCatalog
 from artfs.client.http import Http
 from artfs.errors import UsageError
 from artfs.testing.catalog_contract import CatalogContract
-from artfs.testing.serving import ServerProcess, artfs_serve
+from artfs.testing.serving import ServerProcess
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +25,7 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def server(database: Path) -> Iterator[ServerProcess]:
-    with artfs_serve("--home", database.parent, "--database", database, "--no-auth", "--no-access-log") as server:
+    with ServerProcess(["-m", "artfs.testing.nameserver", str(database)]) as server:
         yield server
 
 

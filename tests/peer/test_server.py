@@ -29,6 +29,7 @@ from artfs.errors import NotFoundError, RateLimitedError, UnauthorizedError, Una
 from artfs.model.access import COMMAND_LINE, Grant
 from artfs.testing.account import ROOT
 from artfs.testing.catalog_contract.making import new
+from artfs.testing.sending import logged, sent
 from artfs.testing.serving import ServerProcess, artfs_serve, children
 from artfs.wire.bodies import EventData
 
@@ -99,8 +100,8 @@ def test_tokens_open_what_they_were_granted(serve: Serve, home: Path, clients: C
     reader = make_token(home, "reader", Grant(E, P, "reader"))
     root = make_token(home, "root", is_admin=True)
     server = serve()
-    clients(server.url, root).commit(new(1, entity=E, project=P))
-    clients(server.url, root).commit(new(1, entity=E, project="secret"))
+    logged(clients(server.url, root), 1, E, P)
+    logged(clients(server.url, root), 1, E, "secret")
     catalog = clients(server.url, reader)
     assert [project.name for project in catalog.projects(E)] == [P]
     with pytest.raises(NotFoundError, match="no project 'secret'; team has vision"):
@@ -226,7 +227,7 @@ def test_sigterm_lets_requests_end(serve: Serve, home: Path, clients: Callable[.
     """A commit that waits for the database's lock when the signal comes, is done; who connects later, is not served."""
     server = serve("--no-auth", "--stop-delay", "0.5")
     catalog = clients(server.url)
-    catalog.create_project(E, P)
+    version = sent(catalog, 1, E, P)
     events: list[EventData | None] = []
     listener = catalog.listen(events.append)
     assert listener.wait_connected(30)
@@ -234,7 +235,7 @@ def test_sigterm_lets_requests_end(serve: Serve, home: Path, clients: Callable[.
     with open_catalog(home / "server" / "catalog.db") as direct:
         with direct.database.write():
             worker = clients(server.url)
-            thread = threading.Thread(target=lambda: results.append(worker.commit(new(1, entity=E, project=P))))
+            thread = threading.Thread(target=lambda: results.append(worker.commit(version)))
             thread.start()
             wait_until(lambda: _running(server) > 0)
             server.terminate()
@@ -264,12 +265,12 @@ def get_or_none(url: str, path: str) -> int | None:
 def test_sigterm_does_not_wait_for_ever(serve: Serve, home: Path, clients: Callable[..., RemoteCatalog]) -> None:
     server = serve("--no-auth", "--stop-timeout", "0.3")
     catalog = clients(server.url, timeout_s=20)
-    catalog.create_project(E, P)
+    version = sent(catalog, 1, E, P)
     failures: list[Exception] = []
 
     def commit() -> None:
         try:
-            clients(server.url, timeout_s=1).commit(new(1, entity=E, project=P))
+            clients(server.url, timeout_s=1).commit(version)
         except UnavailableError as error:
             failures.append(error)
 
@@ -294,7 +295,7 @@ def test_clients_connect_again_to_a_server_that_was_restarted(
         catalog = clients(server.url)
         told: list[EventData | None] = []
         listener = catalog.listen(told.append)
-        catalog.commit(new(1, entity=E, project=P))
+        logged(catalog, 1, E, P)
         wait_until(lambda: EventData(E, P, "cars") in told)
     wait_until(lambda: not listener.is_connected)
     with open_catalog(home / "server" / "catalog.db") as direct:
@@ -314,7 +315,7 @@ def test_a_change_through_one_server_is_told_by_another(
     told: list[EventData | None] = []
     listener = clients(one.url)
     assert listener.listen(told.append).wait_connected(30)
-    member = clients(two.url).commit(new(1, entity=E, project=P)).member
+    member = logged(clients(two.url), 1, E, P)
     wait_until(lambda: EventData(E, P, "cars") in told)
     assert listener.resolve(E, P, "cars", "latest") == member
 
@@ -343,7 +344,7 @@ def test_several_workers_answer_together(serve: Serve, home: Path, clients: Call
     assert len(children(server.pid)) == 2
     made = [clients(server.url) for _ in range(8)]
     threads = [
-        threading.Thread(target=lambda one=one, n=n: [one.commit(new((n, k), entity=E, project=P)) for k in range(5)])  # type: ignore[misc]
+        threading.Thread(target=lambda one=one, n=n: [logged(one, (n, k), E, P) for k in range(5)])  # type: ignore[misc]
         for n, one in enumerate(made)
     ]
     for thread in threads:
@@ -358,9 +359,10 @@ def test_several_workers_answer_together(serve: Serve, home: Path, clients: Call
 def test_a_hundred_commits_at_once_are_in_order(serve: Serve, clients: Callable[..., RemoteCatalog]) -> None:
     server = serve("--no-auth", "--no-access-log")
     catalog = clients(server.url)
+    versions = [sent(catalog, n, E, P) for n in range(100)]
     indexes: list[int] = []
     threads = [
-        threading.Thread(target=lambda n=n: indexes.append(catalog.commit(new(n, entity=E, project=P)).member.index))  # type: ignore[misc]
+        threading.Thread(target=lambda n=n: indexes.append(catalog.commit(versions[n]).member.index))  # type: ignore[misc]
         for n in range(100)
     ]
     for thread in threads:

@@ -174,6 +174,8 @@ JSON_LINES = [
     ("verify", ["vega/cars:v0", "cars"]),
     ("verify", ["--store"]),
     ("delete", ["--delete-aliases", "vega/cars:v0"]),
+    ("usage", []),
+    ("usage", ["vega"]),
     ("gc", []),
     ("backup", ["bk"]),
     ("status", []),
@@ -218,5 +220,5 @@ def test_keys_of_json(
 def test_every_listing_is_tried() -> None:
     with_json = {name for name in NAMES if any("--json" in option.opts for option in options(ALL[name]))}
     # mount and restore are tried where a mount and a backup are, what needs a server where one is.
-    elsewhere = {"mount", "restore", "pin", "unpin", "prefetch", "push", "pull"}
+    elsewhere = {"mount", "restore", "pin", "unpin", "prefetch", "push", "pull", "quota"}
     assert with_json == {name for name, _ in JSON_LINES} | elsewhere

@@ -61,6 +61,7 @@ def test_a_token_is_made_listed_changed_and_revoked(artfs: Artfs) -> None:
     assert secret not in artfs("token", "list").out
     assert artfs("token", "grant", "ann", "vision", "admin").lines == ["ann: local/vision: admin, models/*: reader"]
     assert artfs("token", "grant", "ann", "models/*", "none").lines == ["ann: local/vision: admin"]
+    assert artfs("token", "grant", "ann", "models/*", "none").lines == ["ann: local/vision: admin"]
     assert artfs("token", "revoke", "ann").lines == ["ann was revoked"]
     assert artfs("token", "list").lines == ["there are no tokens; `artfs token create` makes one"]
     actions = [row["action"] for row in artfs("audit", "--json").json]

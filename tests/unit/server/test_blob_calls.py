@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
+from artfs.errors import UnavailableError
 from artfs.model.digests import digest_bytes
 from artfs.model.pages import build_tree
 from artfs.testing.blobworld import BlobServer, BlobWorld, file_entry, frames, some_data, unframed
@@ -278,3 +280,67 @@ def test_a_link_opens_a_version_to_others(blobs: BlobWorld, server: BlobServer) 
     answer = server.ask("POST", f"/v1/versions/{member.version.id}/links", secret, body)
     assert answer.status == 200, answer.body
     assert [digest for digest, _ in read(server, other, *asked)] == asked
+
+
+# upkeep -------------------------------------------------------------------------------------------------------------------
+def test_usage_of_a_project(blobs: BlobWorld, server: BlobServer, writer: str) -> None:
+    blobs.commit({"a": b"1000" * 250, "b": b"x"})
+    blobs.commit({"a": b"1000" * 250, "b": b"y"})
+    server.send_frames(writer, "e/p", frames(b"in no version"))
+    found = server.ask("GET", "/v1/projects/e/p/usage", writer, b"").json
+    (collection,) = found.pop("collections")
+    assert found == {"entity": "e", "project": "p", "blobs": 6, "nbytes": collection["nbytes"] + 13, "quota": None}
+    assert (collection["name"], collection["versions"], collection["size"]) == ("c", 2, 2002)
+    assert 1002 < collection["nbytes"] < 1500
+    assert server.ask("GET", "/v1/projects/e/p/usage?collections=false", writer, b"").json["collections"] == []
+    stranger = blobs.token_and_secret("e/q admin")[1]
+    assert server.ask("GET", "/v1/projects/e/p/usage", stranger, b"").status == 404
+    admin = blobs.token_and_secret(admin=True)[1]
+    assert server.ask("GET", "/v1/projects/e/none/usage", admin, b"").status == 404
+
+
+def test_quotas_are_set_by_administrators_of_the_server(blobs: BlobWorld, server: BlobServer) -> None:
+    blobs.project()
+    root, admin = blobs.token_and_secret(admin=True)[1], blobs.token_and_secret("e/p admin")[1]
+    assert server.ask("PUT", "/v1/projects/e/p/quota", admin, {"nbytes": 5}).status == 403
+    assert server.ask("PUT", "/v1/projects/e/p/quota", root, {"nbytes": 5}).status == 204
+    assert server.ask("GET", "/v1/projects/e/p/usage", admin, b"").json["quota"] == 5
+    assert server.ask("PUT", "/v1/projects/e/p/quota", root, {"nbytes": None}).status == 204
+    assert server.ask("PUT", "/v1/projects/e/none/quota", root, {"nbytes": 5}).status == 404
+    for wrong in ({"nbytes": -1}, {}, {"nbytes": "5"}):
+        assert server.ask("PUT", "/v1/projects/e/p/quota", root, wrong).status == 400
+    assert [(row.action, row.detail) for row in blobs.names.audit() if row.action == "set_quota"] == [
+        ("set_quota", {"nbytes": None}), ("set_quota", {"nbytes": 5}),
+    ]
+
+
+def test_garbage_is_collected_by_a_call(blobs: BlobWorld, server: BlobServer) -> None:
+    root, admin = blobs.token_and_secret(admin=True)[1], blobs.token_and_secret("e/p admin")[1]
+    blobs.put(blobs.project(), b"garbage")
+    blobs.clock.move(30)
+    assert server.ask("POST", "/v1/gc", admin, {}).status == 403
+    assert server.ask("POST", "/v1/gc", root, {"grace_s": 60}).status == 400
+    for asked, removed in (({"dry_run": True}, 1), ({}, 1), ({}, 0)):
+        answer = server.ask("POST", "/v1/gc", root, asked)
+        assert answer.headers["content-type"] == "application/x-ndjson"
+        lines = [json.loads(line) for line in answer.body.splitlines()]
+        assert lines[0]["step"] == "beginning"
+        assert "marking what versions need" in [line.get("step") for line in lines]
+        assert lines[-1]["done"]["removed"] == removed
+    assert blobs.ledger.usage(blobs.project().id)[0] == 0
+
+
+def test_a_collection_that_fails_says_so(
+    blobs: BlobWorld, server: BlobServer, expect_log: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expect_log("garbage collection: the bucket is away")
+    root = blobs.token_and_secret(admin=True)[1]
+
+    def away(prefix: str = "") -> Any:
+        raise UnavailableError("the bucket is away")
+
+    monkeypatch.setattr(blobs.bucket, "objects", away)
+    answer = server.ask("POST", "/v1/gc", root, {})
+    assert json.loads(answer.body.splitlines()[-1])["error"]["kind"] == "unavailable"
+    monkeypatch.undo()
+    assert "done" in json.loads(server.ask("POST", "/v1/gc", root, {}).body.splitlines()[-1])

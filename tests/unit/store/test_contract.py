@@ -4,18 +4,19 @@ from pathlib import Path
 
 import pytest
 
+from artfs.store.base import BlobStore
 from artfs.store.folder import FolderStore
 from artfs.store.memory import MemoryStore
 from artfs.store.sweep import SweepableStore
-from artfs.testing.store_contract import StoreContract
+from artfs.testing.store_contract import SweepableContract
 
 
-class TestFolderStore(StoreContract):
+class TestFolderStore(SweepableContract):
     @pytest.fixture
     def store(self, tmp_path: Path) -> SweepableStore:
         return FolderStore(tmp_path / "state" / "store")
 
-    def damage(self, store: SweepableStore, digest: str, data: bytes) -> None:
+    def damage(self, store: BlobStore, digest: str, data: bytes) -> None:
         assert isinstance(store, FolderStore)
         path = store.path_of(digest)
         path.chmod(0o644)
@@ -34,11 +35,11 @@ class TestFolderStoreOnAnotherDisk(TestFolderStore):
             yield store
 
 
-class TestMemoryStore(StoreContract):
+class TestMemoryStore(SweepableContract):
     @pytest.fixture
     def store(self) -> SweepableStore:
         return MemoryStore()
 
-    def damage(self, store: SweepableStore, digest: str, data: bytes) -> None:
+    def damage(self, store: BlobStore, digest: str, data: bytes) -> None:
         assert isinstance(store, MemoryStore)
         store.replace(digest, data)

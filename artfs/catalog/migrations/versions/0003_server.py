@@ -84,6 +84,12 @@ def upgrade() -> None:
 
 def _create_blob_tables() -> None:
     op.create_table(
+        "server_identity",
+        sa.Column("id", sa.String(32), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        _pk("server_identity", "id"),
+    )
+    op.create_table(
         "packs",
         sa.Column("id", _ID, autoincrement=True, nullable=False),
         sa.Column("key", sa.String(255), nullable=False),
@@ -157,7 +163,8 @@ def _create_blob_tables() -> None:
 
 def downgrade() -> None:
     for table in (
-        "upload_parts", "uploads", "project_usage", "project_blobs", "blobs", "packs", "audit", "grants", "tokens", "changes",
+        "upload_parts", "uploads", "project_usage", "project_blobs", "blobs", "packs", "server_identity", "audit", "grants",
+        "tokens", "changes",
     ):
         op.drop_table(table)
     op.drop_column("projects", "quota")

@@ -3,10 +3,11 @@ function of the modules beside this one, unless it says otherwise."""
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 
-from sqlalchemy import select
+from sqlalchemy import insert, select
 
 from artfs.catalog import schema
 from artfs.catalog.blobledger import (
@@ -25,6 +26,7 @@ from artfs.catalog.blobledger import (
 from artfs.catalog.sql import names, queries, rows
 from artfs.catalog.sql.engine import Database
 from artfs.catalog.sql.ledger import blobs, garbage, uploads
+from artfs.catalog.sql.ledger.schema import server_identity
 from artfs.model.access import Token
 from artfs.model.records import Project
 
@@ -47,6 +49,18 @@ class SqlBlobLedger:
     def now(self) -> int:
         with self._db.ask() as conn:
             return self._db.now(conn)
+
+    def identity(self, *, make: bool = False) -> str | None:
+        query = select(server_identity.c.id)
+        with self._db.ask() as conn:
+            found = conn.execute(query).scalar()
+        if found is None and make:
+            with self._db.write() as tx:
+                found = tx.conn.execute(query).scalar()
+                if found is None:
+                    found = secrets.token_hex(16)
+                    tx.conn.execute(insert(server_identity).values(id=found, created_at=tx.now))
+        return None if found is None else str(found)
 
     # projects ---------------------------------------------------------------------------------------------------
 

@@ -81,6 +81,15 @@ audit = Table(
     sqlite_autoincrement=True,
 )
 
+server_identity = Table(
+    "server_identity",
+    metadata,
+    # One row, made when the first server begins: which bucket is this database's. The bucket has an object that says the same, so
+    # that no garbage collection takes another's blobs for its own garbage.
+    Column("id", String(32), primary_key=True),
+    time_column("created_at"),
+)
+
 packs = Table(
     "packs",
     metadata,

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 from artfs.errors import CatalogError
 from artfs.model.records import Member
-from artfsd.expiry import GAP_S, RETRY_S, Expiry
+from artfs.transfer.expiry import GAP_S, RETRY_S, Expiry
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 S = timedelta(seconds=1)
