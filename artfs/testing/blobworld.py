@@ -150,10 +150,7 @@ class BlobWorld:
 
     def settle(self) -> None:
         """Waits for what is deleted beside answers."""
-        self.service._pool.submit(lambda: None).result()
-        pool = self.service._pool
-        for future in [pool.submit(lambda: None) for _ in range(8)]:
-            future.result()
+        self.service.settle()
 
     def serve(self, *, part_size: int = BLOCKS_ABOVE) -> BlobServer:
         """A server over it. Parts of uploads have `part_size` bytes."""
