@@ -50,8 +50,10 @@ daemon's errno values (daemon/artfsd/errnos.py). Nothing here derives from Attri
 
 from __future__ import annotations
 
+import copy
 import errno as _errno
 import os
+from typing import Self
 
 
 class ArtfsError(Exception):
@@ -61,6 +63,10 @@ class ArtfsError(Exception):
     """
 
     kind = "error"
+
+    def again(self) -> Self:
+        """The same, to be raised another time or kept: without what it was raised from, which would stay in memory."""
+        return copy.copy(self)
 
 
 class UsageError(ArtfsError):

@@ -318,11 +318,22 @@ class BenchWorkspace(Workspace):
     def environ(self) -> dict[str, str]:
         return {**super().environ, **self.added}
 
+    def command(self, *arguments: str | Path, patience_s: float | None = None) -> None:
+        """`artfs ARGUMENTS`, for as long as it takes, or until TimeoutExpired. RuntimeError when it fails."""
+        command = [sys.executable, "-m", "artfs.cli", *arguments]
+        done = subprocess.run(
+            command, env=self.environ, capture_output=True, text=True, check=False, timeout=patience_s, stdin=subprocess.DEVNULL
+        )
+        if done.returncode:
+            raise RuntimeError(f"artfs {' '.join(map(str, arguments))} exited {done.returncode}: {done.stdout}{done.stderr}")
+
 
 class Artfs(System):
     """artfsd over `artfs serve`; data sets are collections of the project `bench`."""
 
     name = "artfs"
+    workspace: BenchWorkspace
+    """Of the running daemon."""
 
     def __init__(self, work: Path, network: Network, patience_s: float) -> None:
         super().__init__(work, network, patience_s)
@@ -330,7 +341,8 @@ class Artfs(System):
         self._workspaces: list[BenchWorkspace] = []
 
     def start(self, link: Link) -> None:
-        self._daemon = Daemon(self._workspace(link)).start()
+        self.workspace = self._workspace(link)
+        self._daemon = Daemon(self.workspace).start()
         self.root = self._daemon.mountpoint
 
     def _workspace(self, link: Link) -> BenchWorkspace:
@@ -359,7 +371,7 @@ class Artfs(System):
         draft = self.root / "drafts" / "bench" / name
         draft.mkdir(parents=True)
         subprocess.run(["cp", "-r", f"{source}/.", draft], check=True, timeout=self.patience_s)
-        self.daemon.workspace.artfs("commit", f"bench/{name}")
+        self.workspace.command("commit", f"bench/{name}", patience_s=self.patience_s)
 
     def client_environ(self, link: Link) -> dict[str, str]:
         """Of a process that uses the server without the mount, with a cache of its own."""
@@ -369,7 +381,7 @@ class Artfs(System):
     def log_in(self, source: Path, name: str, link: Link) -> None:
         """By `artfs log`, without the mount, with a cache of its own."""
         self._starts += 1
-        self._workspace(link).artfs("log", source, f"bench/{name}")
+        self._workspace(link).command("log", source, f"bench/{name}")
         remove_large(self.work)
 
     @property

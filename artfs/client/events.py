@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import random
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
 import msgspec
 
-from artfs.client.http import Http
+from artfs.client.http import Http, shut
 from artfs.errors import AccessError, ArtfsError, UnavailableError
 from artfs.wire.backoff import Backoff
 from artfs.wire.bodies import EventData, EventsQuery, Hello
@@ -38,13 +38,15 @@ class OnNumber(Protocol):
 
 
 class EventThread:
-    """Reads events until it is closed."""
+    """Reads events until it is closed. `heard_at`: when something came last, an event or a sign of life; a time of
+    time.monotonic()."""
 
     def __init__(self, http: Http, on_event: OnEvent, on_number: OnNumber) -> None:
         # With a connection of its own, which can be shut down while the thread waits for it.
         self._http = http.apart()
         self._on_event = on_event
         self._on_number = on_number
+        self.heard_at = float("-inf")
         self._after: int | None = None
         self._closed = threading.Event()
         self._connected = threading.Event()
@@ -66,7 +68,7 @@ class EventThread:
         self._closed.set()
         with self._lock:
             if self._socket is not None:
-                _shut(self._socket)
+                shut(self._socket)
         if threading.current_thread() is not self._thread:
             self._thread.join()
         self._http.close()
@@ -93,16 +95,21 @@ class EventThread:
     def _read(self) -> None:
         query = EventsQuery(self._after)
         with self._http.stream(_ROUTE, None, query, silence_s=SILENCE_S, on_socket=self._connected_by) as response:
-            for kind, number, data in parse_events(response.iter_bytes()):
+            for kind, number, data in parse_events(self._heard(response.iter_bytes())):
                 if self._closed.is_set():
                     return
                 self._take(kind, number, data)
+
+    def _heard(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
+        for piece in pieces:
+            self.heard_at = time.monotonic()
+            yield piece
 
     def _connected_by(self, connection: socket.socket) -> None:
         with self._lock:
             self._socket = connection
             if self._closed.is_set():
-                _shut(connection)
+                shut(connection)
 
     def _take(self, kind: str, number: int | None, data: bytes) -> None:
         try:
@@ -121,12 +128,6 @@ class EventThread:
                 self._on_event(place)
         except msgspec.DecodeError as error:
             raise UnavailableError(f"{self._http.base_url} sends events that this artfs does not understand ({error})") from error
-
-
-def _shut(connection: socket.socket) -> None:
-    """Wakes up whoever reads from it."""
-    with contextlib.suppress(OSError):  # it has ended
-        connection.shutdown(socket.SHUT_RDWR)
 
 
 def parse_events(pieces: Iterator[bytes]) -> Iterator[tuple[str, int | None, bytes]]:

@@ -76,6 +76,8 @@ class RememberingCatalog(RemoteCatalog):
         """Has the server tell what changes, from now on. For a process that lives long."""
         events = self.listen(self._changed)
         self.reach.is_listening = lambda: events.is_connected
+        self.reach.heard_at = lambda: events.heard_at
+        self._polled_at = time.monotonic()  # whoever starts must not wait for a server that is away
 
     def ping(self) -> int:
         """A small call that asks the server, whatever is remembered."""
@@ -109,7 +111,8 @@ class RememberingCatalog(RemoteCatalog):
             return
         self._polled_at = time.monotonic()
         try:
-            token = super().change_token()
+            with self.http.within(PROBE_S):
+                token = super().change_token()
         except UnavailableError:
             return
         if token != self._polled:

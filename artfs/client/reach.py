@@ -12,15 +12,21 @@ RETRY_S = 5.0
 """While it is away, somebody may try so often, in seconds; all others are told so at once."""
 
 
+TELL_S = 1.0
+"""Troubles that are over sooner are told to nobody, in seconds."""
+
+
 class Reach:
     """Told of every try by `contact` (client.http.Http.on_contact), asked before each call by `gate`. Thread-safe.
 
     A server is away when no try has reached it for `patience_s` seconds: up to then it may be a short trouble, and calls try
-    again. While `is_listening` says that its events come, it is not away: a single call was slow.
+    again. When it was heard of through its events since the first try that failed, it is not away: single calls are slow.
 
     Attributes:
+        is_listening: whether its events come, as far as is known. heard_at: when something came of them last, by `clock`.
         latency_s: how long the last small answer took; None: there was none.
-        on_move: told when tries begin to fail (False, and why), and when one is through again (True).
+        on_move: told when tries have failed for TELL_S (False, and why), and then when one is through again (True).
+        on_return: called when one is through again, also after a trouble that was too short to be told.
     """
 
     def __init__(
@@ -28,7 +34,9 @@ class Reach:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.is_listening = is_listening
+        self.heard_at: Callable[[], float] = lambda: float("-inf")
         self.on_move: Callable[[bool, str], None] = lambda is_online, what: None
+        self.on_return: Callable[[], None] = lambda: None
         self.latency_s: float | None = None
         self._base_url = base_url
         self._patience_s = patience_s
@@ -37,17 +45,22 @@ class Reach:
         self._lock = threading.Lock()
         self._reason = ""
         self._since: float | None = None
+        self._was_told = False
         self._tried_at = 0.0
 
     @property
     def is_troubled(self) -> bool:
         """Whether the last try failed."""
-        return self._since is not None and not self.is_listening()
+        since = self._since
+        return since is not None and not self._was_heard_after(since)
 
     @property
     def is_away(self) -> bool:
         since = self._since
-        return since is not None and self._clock() - since >= self._patience_s and not self.is_listening()
+        return since is not None and self._clock() - since >= self._patience_s and not self._was_heard_after(since)
+
+    def _was_heard_after(self, when: float) -> bool:
+        return self.is_listening() and self.heard_at() >= when
 
     @property
     def reason(self) -> str:
@@ -69,16 +82,21 @@ class Reach:
         with self._lock:
             if self._closed:
                 return
-            was_troubled = self._since is not None
+            returned = reached and self._since is not None
             if reached:
+                moved = self._was_told
                 self._since = None
                 self._reason = ""
+                self._was_told = False
             else:
                 self._reason = what
                 self._tried_at = self._clock()
                 if self._since is None:
                     self._since = self._tried_at
-            moved = was_troubled == reached
+                moved = not self._was_told and self._tried_at - self._since >= TELL_S
+                self._was_told = self._was_told or moved
+        if returned:
+            self.on_return()
         if moved:
             self.on_move(reached, what)
 

@@ -19,15 +19,18 @@ import cachetools
 import httpx
 import msgspec
 
-from artfs.client.http import Http
+from artfs.client.http import Http, to_be_tried_again
 from artfs.client.upload import RemoteBatch
 from artfs.errors import (
+    ArtfsError,
     BadBlobError,
     BlobMissingError,
     OfflineError,
+    RateLimitedError,
     StorageError,
     UnavailableError,
     UsageError,
+    WaitTimeoutError,
 )
 from artfs.model.digests import BLOCKS_ABOVE, check_digest, digest_bytes
 from artfs.model.records import Content
@@ -93,6 +96,10 @@ class RemoteStore:
         self._spots: cachetools.LRUCache[str, _Spot] = cachetools.LRUCache(LOCATIONS)
         self._lock = threading.Lock()
         self._is_direct = False  # objects are got from the bucket itself, as far as is known
+
+    def close(self) -> None:
+        """Of `http` as well."""
+        self._http.close()
 
     # where blobs are ----------------------------------------------------------------------------------------------
     def locate(self, digests: Sequence[str], lists: Sequence[str] = (), *, deadline: float) -> dict[str, bytes]:
@@ -180,18 +187,18 @@ class RemoteStore:
         backoff = _Tries(deadline)
         while left:
             came: set[str] = set()
+            asked = set(left[:MAX_DIGESTS])
             try:
                 content = msgspec.json.encode(BlobList(left[:MAX_DIGESTS]))
                 with self._http.stream(
                     READ_BLOBS, None, NoQuery(), content=content, headers=_JSON, silence_s=backoff.silence_s()
                 ) as response:
                     more = response.headers.get(MORE_HEADER) == "1"
-                    reader = FrameReader(max_total=2 * MAX_FRAMES)
-                    for piece in response.iter_raw():
-                        for digest, data in reader.feed(piece):
-                            came.add(digest)
-                            yield digest, data
-                    _finish(reader)
+                    for digest, data in _frames_of(response, deadline):
+                        if digest not in asked:
+                            raise UnavailableError(f"{self._http.base_url} sends blob {digest}, which nobody asked for")
+                        came.add(digest)
+                        yield digest, data
             except UnavailableError as error:
                 left = [digest for digest in left if digest not in came]
                 if came:
@@ -214,15 +221,12 @@ class RemoteStore:
                 with self._http.stream(
                     READ_TREES, None, NoQuery(), content=content, headers=_JSON, silence_s=backoff.silence_s()
                 ) as response:
-                    reader = FrameReader(max_total=2 * MAX_FRAMES)
-                    for piece in response.iter_raw():
-                        for digest, data in reader.feed(piece):
-                            if digest not in seen:
-                                seen.add(digest)
-                                yield digest, data
-                    _finish(reader)
+                    for digest, data in _frames_of(response, deadline):
+                        if digest not in seen:
+                            seen.add(digest)
+                            yield digest, data
                 return
-            except UnavailableError as error:
+            except (UnavailableError, WaitTimeoutError) as error:
                 if page in seen:
                     return  # enough to go on with; the rest is asked for when it is needed
                 backoff.wait(error)
@@ -266,7 +270,7 @@ class RemoteStore:
             try:
                 with self._open(url, headers, backoff.silence_s()) as response:
                     _check_range(response, offset + done)
-                    for piece in response.iter_raw():
+                    for piece in _in_time(response.iter_raw(), deadline):
                         piece = piece[: nbytes - done]
                         done += len(piece)
                         came = True
@@ -347,18 +351,21 @@ class _Tries:
         self._tried = 0
 
     def silence_s(self) -> float:
-        return max(min(SILENCE_S, self._deadline - time.monotonic()), 0.05)
+        """How long nothing may come. One that has gone silent is asked again while there is time."""
+        left = self._deadline - time.monotonic()
+        return max(min(SILENCE_S, max(left / 3, 1.0), left), 0.05)
 
     def progressed(self) -> None:
         self._tried = 0
 
-    def wait(self, error: UnavailableError) -> None:
+    def wait(self, error: ArtfsError) -> None:
         """Raises `error` when there is no time for another try, or no use in one."""
-        if isinstance(error, OfflineError):
+        if isinstance(error, (OfflineError, WaitTimeoutError)):
             raise error
         self._tried += 1
         left = self._deadline - time.monotonic()
-        wait_s = Backoff(max(left, 0.0)).wait_s(self._tried, 0.0, random.random())  # noqa: S311
+        asked = error.retry_after_s if isinstance(error, RateLimitedError) else None
+        wait_s = Backoff(max(left, 0.0)).wait_s(self._tried, 0.0, random.random(), asked)  # noqa: S311
         if wait_s is None:
             raise error
         time.sleep(wait_s)
@@ -371,11 +378,25 @@ def _left(deadline: float) -> float:
     return max(min(deadline - time.monotonic(), 3600.0), 0.05)
 
 
-def _finish(reader: FrameReader) -> None:
+def _in_time(pieces: Iterator[bytes], deadline: float) -> Iterator[bytes]:
+    """Raises WaitTimeoutError when more comes after the deadline: what comes in drops would never end."""
+    late = False
+    for piece in pieces:
+        if late:
+            raise WaitTimeoutError("an answer came too slowly")
+        yield piece
+        late = time.monotonic() > deadline
+
+
+def _frames_of(response: httpx.Response, deadline: float) -> Iterator[tuple[str, bytes]]:
+    """Raises UnavailableError for what are no frames, WaitTimeoutError."""
+    reader = FrameReader(max_total=2 * MAX_FRAMES)
     try:
+        for piece in _in_time(response.iter_raw(), deadline):
+            yield from reader.feed(piece)
         reader.finish()
     except UsageError as error:
-        raise UnavailableError(f"an answer was cut: {error}") from None
+        raise UnavailableError(f"an answer was cut, or damaged: {error}") from None
 
 
 def _spot(blob: LocatedBlob, located: Located, asked_at: float) -> _Spot:
@@ -414,6 +435,8 @@ def _pieces_of(spot: _Spot, offset: int, nbytes: int) -> Iterator[tuple[str, int
 def _check_range(response: httpx.Response, offset: int) -> None:
     status = response.status_code
     told = response.headers.get("content-range", "")
+    if response.headers.get("content-type", "").startswith("text/html") and response.is_success:
+        raise UnavailableError(f"{response.url.host} answers with a web page; does this network want a login first?")
     if status == 206 or (status == 200 and told):
         # `rclone serve s3` says 200 of ranges, too (docs/server-tested.md).
         if told.startswith(f"bytes {offset}-"):
@@ -422,7 +445,7 @@ def _check_range(response: httpx.Response, offset: int) -> None:
     if status == 200 and offset == 0:
         return
     if status in AGAIN:
-        raise UnavailableError(f"{response.url.host} answers {status}")
+        raise to_be_tried_again(response, f"{response.url.host} answers {status}")
     raise _Stale(f"{response.url.host} answers {status}")
 
 

@@ -162,3 +162,7 @@ class RangeSource(Protocol):
         """Pieces, in order, of a blob of `size` bytes: together `nbytes` from `offset` on. A piece is valid until the next
         one is asked for."""
         ...
+
+    def close(self) -> None:
+        """Ends what is under way in other threads; whatever is asked for afterwards raises. Again is fine."""
+        ...

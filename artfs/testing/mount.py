@@ -22,12 +22,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Protocol, Self
 
 from artfs.client.control import DaemonClient
 from artfs.settings import Settings, load_settings
 from artfs.testing.account import ROOT, Account
-from artfs.testing.serving import ServerProcess, artfs_serve
+from artfs.testing.serving import artfs_serve
 
 START_TIMEOUT_S = 30.0
 """Far above what a start takes (under a second); only a daemon that hangs meets it."""
@@ -41,6 +41,15 @@ _CRASH = re.compile(r"^\s*[+|]?\s*(Exception Group )?Traceback \(most recent cal
 
 class DaemonFailedError(AssertionError):
     """The daemon did not come up, or did not end; the message ends with its log."""
+
+
+class Served(Protocol):
+    """A running server, or what is before it."""
+
+    @property
+    def url(self) -> str: ...
+
+    def close(self) -> None: ...
 
 
 @dataclass
@@ -58,7 +67,7 @@ class Workspace:
 
     account: Account = field(default_factory=Account)
     path: Path = field(init=False)
-    server: ServerProcess | None = field(init=False, default=None)
+    server: Served | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         self.path = Path(tempfile.mkdtemp(prefix="artfs-", dir="/tmp"))
@@ -67,6 +76,10 @@ class Workspace:
             folder.mkdir()
             self.account.own(folder)
         self.config.touch()
+        self.serve()
+
+    def serve(self) -> None:
+        """Starts what is to be the server, if there is to be one."""
         if self.with_server:
             own = {"ARTFS_HOME": str(self.path / "server")}
             self.server = artfs_serve("--no-auth", "--no-access-log", environ={**self.environ, **own})

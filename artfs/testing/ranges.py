@@ -93,3 +93,6 @@ class FakeSource:
                 self.sent[digest] += len(data)
             yield self.spoil(digest, offset, data)
             offset += len(data)
+
+    def close(self) -> None:
+        """Nothing is open."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import signal
@@ -69,6 +70,15 @@ class ServerProcess:
     def terminate(self) -> None:
         self._process.send_signal(signal.SIGTERM)
 
+    def kill(self) -> None:
+        """kill -9 of it and its workers."""
+        workers = children(self.pid)
+        self._process.kill()
+        for worker in workers:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(worker, signal.SIGKILL)
+        self.wait()
+
     def wait(self, timeout_s: float = 60.0) -> int:
         """Its exit code."""
         code = self._process.wait(timeout_s)
@@ -95,6 +105,14 @@ class ServerProcess:
 
     def __exit__(self, *exc_info: object) -> None:
         self.close()
+
+
+def children(pid: int) -> list[int]:
+    """The processes that a process started, through any of its threads."""
+    listed: set[int] = set()
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        listed.update(int(found) for found in (task / "children").read_text().split())
+    return sorted(listed)
 
 
 def artfs_serve(*arguments: str | Path, environ: dict[str, str] | None = None) -> ServerProcess:

@@ -7,7 +7,6 @@ import secrets
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -36,7 +35,7 @@ class CachedStore:
     Arguments:
         remote: the server's store.
         fetcher: fills the cache; `fetcher.cache` is what is read.
-        limit_s: how long one small blob, or 32 MiB of a large one, may take to come, in seconds.
+        limit_s: how long nothing may come from the server, in seconds.
     """
 
     def __init__(self, remote: BlobStore, fetcher: Fetcher, *, limit_s: float = 30.0) -> None:
@@ -55,10 +54,8 @@ class CachedStore:
         return self._cache.path_of(digest)
 
     def try_size(self, digest: str) -> int | None:
-        if self._cache.has(digest):
-            with suppress(FileNotFoundError):
-                return os.stat(self._cache.path_of(digest)).st_size
-        return self.remote.try_size(digest)
+        size = self._cache.try_size(digest)
+        return self.remote.try_size(digest) if size is None else size
 
     def open_blob(self, digest: str, content: Content | None = None) -> int:
         """Fetches the whole blob first where it is not here. Its bytes are right when they come from the server now; what

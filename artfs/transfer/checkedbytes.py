@@ -75,7 +75,7 @@ class StoredBytes:
 class FetchedBytes:
     """CheckedBytes of a blob of a server: only what is read is fetched, and a little more once it is read in order.
 
-    `limit_s`: how long a small blob, or 32 MiB of a large one, may take to come, in seconds. Asks the server nothing yet.
+    `limit_s`: how long nothing may come from the server, in seconds. Asks it nothing yet.
     """
 
     def __init__(self, fetcher: Fetcher, content: Content, *, limit_s: float) -> None:

@@ -20,8 +20,8 @@ import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,11 +32,12 @@ from artfs.errors import (
     CorruptError,
     StorageError,
     UnavailableError,
+    WaitTimeoutError,
 )
 from artfs.model.blocklist import BlockList, decode_block_list
 from artfs.model.digests import BLOCK_SIZE, digest_bytes
 from artfs.store.base import RangeSource
-from artfs.store.cache import Cache, Partial
+from artfs.store.cache import Cache, CheckedBlob, Partial, check_blob
 from artfs.transfer.fetchplan import Came, FetchPlan, Ranges, Smalls
 from artfs.transfer.largeblob import LargeBlob, Notify, Waiter, large_key
 
@@ -45,9 +46,16 @@ log = logging.getLogger(__name__)
 FAILED_FOR_S = 3.0
 """How long a failure is given to all who ask, without another try."""
 
+TREES_AT_ONCE = 8
 TREES_NBYTES = 8 * 1024 * 1024
 RECENT_NBYTES = 16 * 1024 * 1024
 """What came lately and is kept in memory: its readers are about to come."""
+
+KEEP_NBYTES = 512 * 1024
+KEEP_COUNT = 256
+"""Small blobs that the cache gets together."""
+CLOSE_S = 2.0
+"""How long the end waits for threads, in seconds: one may be connecting to a server that does not answer."""
 
 FOR_READERS = 2
 """Threads that never fetch ahead."""
@@ -76,7 +84,7 @@ class Fetcher:
     Arguments:
         source: where bytes come from.
         cache: where they go.
-        limit_s: how long one transfer may take, with all tries, in seconds.
+        limit_s: how long one transfer may take until something whole has come, with all tries, in seconds.
         workers: transfers at once.
     """
 
@@ -103,11 +111,13 @@ class Fetcher:
         self._recent: OrderedDict[Any, bytes] = OrderedDict()
         self._recent_nbytes = 0
         self._recent_lock = threading.Lock()
-        self._trees: dict[str, Future[bytes]] = {}
+        self._trees: dict[str, Future[bytes | None]] = {}
         self._aside = ThreadPoolExecutor(4, "artfs-aside")
+        self._promoting: set[Future[None]] = set()
+        self._tree_pool = ThreadPoolExecutor(TREES_AT_ONCE, "artfs-trees")
 
     def close(self) -> None:
-        """Ends the threads after what they are at; who waits is told. Again is fine."""
+        """Closes the source and ends the threads; who waits is told. Again is fine."""
         with self._lock:
             self._closed = True
             told = [notify for waiting in self._small_waiters.values() for notify in waiting]
@@ -118,9 +128,13 @@ class Fetcher:
             self._work.notify_all()
         for notify in told:
             notify()
-        self._aside.shutdown(cancel_futures=True)
+        self._source.close()
+        for pool in (self._aside, self._tree_pool):
+            pool.shutdown(wait=False, cancel_futures=True)
+        until = time.monotonic() + CLOSE_S
+        wait(list(self._promoting), CLOSE_S)
         for thread in self._threads:
-            thread.join(5.0)
+            thread.join(max(0.0, until - time.monotonic()))
 
     def _deadline(self) -> float:
         return self._clock() + self._limit_s
@@ -137,7 +151,8 @@ class Fetcher:
     def has_recent(self, key: Any) -> bool:
         return key in self._recent
 
-    def _remember(self, key: Any, data: bytes) -> None:
+    def remember(self, key: Any, data: bytes) -> None:
+        """Its readers are about to come. Checked bytes only."""
         with self._recent_lock:
             if key not in self._recent:
                 self._recent[key] = data
@@ -148,6 +163,8 @@ class Fetcher:
 
     # telling ----------------------------------------------------------------------------------------------------
     def _tell(self, error: ArtfsError, what: str) -> None:
+        if self._closed:
+            return
         self.stats.failures += 1
         self.stats.errors.append((time.time(), f"{what}: {error}"))
         log.warning("%s: %s", what, error)
@@ -173,61 +190,141 @@ class Fetcher:
         self.count_damaged(f"the cached blob {digest} was damaged; it is fetched again", 1)
 
     def _take(self, digest: str, data: bytes) -> None:
-        """The door for small blobs. Raises BadBlobError."""
+        """The door for one small blob. Raises BadBlobError."""
         if not self.cache.put(digest, data):
-            self._remember(digest, data)  # not kept, so there is only the memory
+            self.remember(digest, data)  # not kept, so there is only the memory
+
+    @contextmanager
+    def _taking(self) -> Iterator[Callable[[str, bytes], None]]:
+        """The door for many: who waits for one has it at once, and the cache gets some hundred KiB together. Raises
+        BadBlobError for one that is wrong; the others come in all the same."""
+        held: list[CheckedBlob] = []
+        nbytes = 0
+
+        def keep() -> None:
+            nonlocal nbytes
+            blobs = held.copy()
+            held.clear()
+            nbytes = 0
+            self.cache.keep_small(blobs)
+            self._resolve_smalls(digest for digest, _ in blobs)
+
+        def take(digest: str, data: bytes) -> None:
+            nonlocal nbytes
+            blob = check_blob(digest, data)
+            self.remember(digest, data)
+            if digest in self._small_waiters:
+                self._resolve_small(digest, None)
+            held.append(blob)
+            nbytes += len(data)
+            if nbytes >= KEEP_NBYTES or len(held) >= KEEP_COUNT:
+                keep()
+
+        try:
+            yield take
+        finally:
+            keep()
 
     # trees ------------------------------------------------------------------------------------------------------
     def page(self, digest: str) -> bytes:
         """A tree page, checked; with it come those below it. Blocks. Raises BlobMissingError, CorruptError, StorageError,
         UnavailableError."""
+        while True:
+            data = self.try_page(digest)
+            if data is not None:
+                return data
+            future, mine = self._tree_transfer(digest)
+            if mine:
+                self._fetch_page(digest, future)
+            came = future.result()
+            if came is not None:
+                return came
+
+    def try_page(self, digest: str) -> bytes | None:
+        """A tree page that is here, checked; None: `need_page` fetches it. Raises StorageError, and what went wrong lately."""
         data = self.recent(digest) or self.read_cached(digest)
-        if data is not None:
-            return data
+        if data is None:
+            self.raise_small_failure(digest)
+        return data
+
+    def need_page(self, digest: str, notify: Notify) -> bool:
+        """As `need_small`, for a tree page that `try_page` did not find."""
         with self._lock:
-            self._raise_small_failure(digest)
-            future = self._trees.get(digest)
-            mine = future is None
-            if future is None:
-                future = self._trees[digest] = Future()
+            if self._closed or self._has_failed(digest):
+                return True
+        future, mine = self._tree_transfer(digest)
+        future.add_done_callback(lambda _: notify())
         if mine:
             try:
-                future.set_result(self._fetch_trees(digest))
-            except ArtfsError as error:
-                self._tell(error, f"fetching the tree {digest}")
+                self._tree_pool.submit(self._fetch_page, digest, future)
+            except RuntimeError:  # the pool was closed
+                self._end_tree_transfer(digest, future, None)
+        return False
+
+    def _tree_transfer(self, digest: str) -> tuple[Future[bytes | None], bool]:
+        """Whoever gets True with it fetches; all others wait. Its result None: look again, it is told what went wrong."""
+        with self._lock:
+            future = self._trees.get(digest)
+            if future is not None:
+                return future, False
+            future = self._trees[digest] = Future()
+            return future, True
+
+    def _end_tree_transfer(self, digest: str, future: Future[bytes | None], data: bytes | None) -> None:
+        with self._lock:
+            del self._trees[digest]
+        future.set_result(data)
+
+    def _fetch_page(self, digest: str, future: Future[bytes | None]) -> None:
+        error: ArtfsError = UnavailableError(f"fetching the tree {digest} was given up")
+        data: bytes | None = None
+        try:
+            try:
+                data = self._fetch_trees(digest)
+            except CorruptError as caught:
+                # From the source once more: whoever damaged it may have been in between.
+                self.stats.wrong += 1
+                self._tell(caught, "a server sent wrong bytes")
+                data = self._fetch_trees(digest)
+        except ArtfsError as caught:
+            error = caught
+            self._tell(caught, f"fetching the tree {digest}")
+        finally:
+            if data is None:
                 with self._lock:
-                    self._small_failed[digest] = (error, self._clock() + FAILED_FOR_S)
-                future.set_exception(error)
-            except BaseException as error:
-                future.set_exception(UnavailableError(f"fetching the tree {digest} was given up: {error!r}"))
-                raise
-            finally:
-                with self._lock:
-                    del self._trees[digest]
-        return future.result()
+                    self._note_failure(digest, error)
+            self._end_tree_transfer(digest, future, data)
 
     def _fetch_trees(self, digest: str) -> bytes:
         found: bytes | None = None
         self.stats.requests += 1
-        for page, data in self._source.read_trees(digest, max_bytes=TREES_NBYTES, deadline=self._deadline()):
-            self._take(page, data)
-            self.stats.nbytes += len(data)
-            if page == digest:
-                found = data
-            else:
-                self._remember(page, data)
+        with self._taking() as take:
+            for page, data in self._source.read_trees(digest, max_bytes=TREES_NBYTES, deadline=self._deadline()):
+                self.stats.nbytes += len(data)
+                try:
+                    take(page, data)
+                except CorruptError as error:
+                    if found is None:
+                        raise
+                    # Whoever needs it asks for it, and hears of it then.
+                    self.stats.wrong += 1
+                    self._tell(error, "a server sent wrong bytes")
+                    continue
+                if page == digest:
+                    found = data
         if found is None:
             raise BlobMissingError(f"the server did not send the tree {digest}", digest)
         return found
 
     # small blobs ------------------------------------------------------------------------------------------------
-    def need_small(self, digest: str, size: int, notify: Notify) -> bool:
-        """Whether the blob (of at most 1 MiB) is in memory, in the cache, or known not to come (then `raise_small_failure`
-        raises). Otherwise it is fetched, and `notify` is called when that is so."""
-        if digest in self._recent or self.cache.has(digest):
+    def need_small(self, digest: str, size: int, notify: Notify, *, looked: bool = False) -> bool:
+        """Whether the blob (of at most 1 MiB) is in memory, in the cache (`looked`: it was not, just now), or known not to come
+        (then `raise_small_failure` raises). Otherwise it is fetched, and `notify` is called when that is so."""
+        if digest in self._recent or (not looked and self.cache.can_open(digest)):
             return True
         with self._lock:
-            if self._closed or self._has_failed(digest):
+            # It may have come since, and whoever brought it tells only those who waited by then.
+            if self._closed or digest in self._recent or self._has_failed(digest):
                 return True
             self._small_waiters.setdefault(digest, []).append(notify)
             self._plan.want_small(digest, size)
@@ -260,12 +357,37 @@ class Fetcher:
         if self._closed:
             raise UnavailableError("this process ends")
         if self._has_failed(digest):
-            raise self._small_failed[digest][0]
+            raise self._small_failed[digest][0].again()
+
+    def _note_failure(self, digest: str, error: ArtfsError) -> None:
+        """With the lock: whoever asks for the small blob or tree page in the next seconds gets this error."""
+        now = self._clock()
+        while self._small_failed:
+            oldest = next(iter(self._small_failed))
+            if self._small_failed[oldest][1] >= now:
+                break
+            del self._small_failed[oldest]
+        self._small_failed.pop(digest, None)
+        self._small_failed[digest] = (error.again(), now + FAILED_FOR_S)
+
+    def give_up_small(self, digest: str) -> None:
+        """Somebody waited as long as they can: for a while nobody else begins to wait for the small blob or tree page."""
+        with self._lock:
+            self._note_failure(digest, WaitTimeoutError(f"blob {digest} did not come from the server in time"))
+
+    def wait_for(self, came: threading.Event, timeout_s: float) -> bool:
+        """Waits for it as long as anything comes at least each `timeout_s` seconds; whether it is set."""
+        seen, until = self.stats.nbytes, time.monotonic() + timeout_s
+        while not came.wait(min(max(0.0, until - time.monotonic()), 1.0)):
+            if self.stats.nbytes != seen:
+                seen, until = self.stats.nbytes, time.monotonic() + timeout_s
+            elif time.monotonic() >= until:
+                return False
+        return True
 
     def read_small(self, digest: str, size: int, *, timeout_s: float) -> bytes:
-        """A whole small blob, checked. Blocks, at most `timeout_s` seconds for what has to be fetched. Raises
-        BlobMissingError, BadBlobError, UnavailableError, StorageError."""
-        until = time.monotonic() + timeout_s
+        """A whole small blob, checked. Blocks; `timeout_s`: how long nothing may come, in seconds. Raises BlobMissingError,
+        BadBlobError, UnavailableError, StorageError."""
         while True:
             data = self.recent(digest) or self.read_cached(digest)
             if data is not None:
@@ -273,8 +395,8 @@ class Fetcher:
             came = threading.Event()
             if self.need_small(digest, size, came.set):
                 self.raise_small_failure(digest)
-            elif not came.wait(max(0.0, until - time.monotonic())):
-                raise UnavailableError(f"the server did not send blob {digest} within {timeout_s:.0f} s")
+            elif not self.wait_for(came, timeout_s):
+                raise UnavailableError(f"nothing came from the server for {timeout_s:.0f} s, nor did blob {digest}")
 
     # large blobs ------------------------------------------------------------------------------------------------
     def large(self, digest: str, size: int, blocks: str) -> LargeBlob:
@@ -308,7 +430,9 @@ class Fetcher:
         if whole is None:
             return
         with suppress(RuntimeError):  # the pool was closed
-            self._aside.submit(self._promote, whole)
+            future = self._aside.submit(self._promote, whole)
+            self._promoting.add(future)
+            future.add_done_callback(self._promoting.discard)
             return
         whole.close()
 
@@ -372,9 +496,19 @@ class Fetcher:
                 failure = blob.failed.get(index)
                 if failure is not None:
                     if failure[1] >= now:
-                        return failure[0]
+                        return failure[0].again()
                     del blob.failed[index]
         return None
+
+    def give_up_blocks(self, blob: LargeBlob, first: int, stop: int) -> None:
+        """See LargeBlob.give_up."""
+        absent = blob.missing(first, stop)
+        with self._lock:
+            self._note_failures(blob, absent, WaitTimeoutError(f"blob {blob.digest} did not come from the server in time"))
+
+    def _note_failures(self, blob: LargeBlob, indexes: Iterable[int], error: ArtfsError) -> None:
+        until, kept = self._clock() + FAILED_FOR_S, error.again()
+        blob.failed.update((index, (kept, until)) for index in indexes)
 
     # workers ----------------------------------------------------------------------------------------------------
     def _wake(self) -> None:
@@ -419,16 +553,20 @@ class Fetcher:
         left = dict.fromkeys(batch)
         error: ArtfsError | None = None
         try:
-            for digest in batch:
-                # Asked for ahead without a look; or another process was faster.
-                if self.cache.has(digest):
-                    del left[digest]
-                    self._resolve_small(digest, None)
-            for _ in range(2):
-                if left:
+            # Asked for ahead without a look; or another process was faster.
+            for digest in self.cache.which(batch):
+                left.pop(digest, None)
+                self._resolve_small(digest, None)
+            tried = 0
+            while left and tried < 2:
+                before = len(left)
+                try:
                     error = self._fetch_smalls_once(left)
-                if error is None:
-                    break
+                    tried += 1
+                except WaitTimeoutError:
+                    if len(left) == before:
+                        raise
+                    # Slow, but they come.
         except ArtfsError as caught:
             error = caught
             self._tell(caught, f"fetching {len(left)} small blob(s)")
@@ -443,20 +581,19 @@ class Fetcher:
         """Takes what comes right, and what the source has not, out of `left`; what came wrong stays, and is returned."""
         wrong: dict[str, ArtfsError] = {}
         self.stats.requests += 1
-        for digest, data in self._source.read_small(list(left), deadline=self._deadline()):
-            if digest not in left:
-                continue
-            self.stats.nbytes += len(data)
-            try:
-                self._take(digest, data)
-            except BadBlobError as error:
-                self.stats.wrong += 1
-                self._tell(error, "a server sent wrong bytes")
-                wrong[digest] = error
-                continue
-            self._remember(digest, data)
-            del left[digest]
-            self._resolve_small(digest, None)
+        with self._taking() as take:
+            for digest, data in self._source.read_small(list(left), deadline=self._deadline()):
+                if digest not in left:
+                    continue
+                self.stats.nbytes += len(data)
+                try:
+                    take(digest, data)
+                except BadBlobError as error:
+                    self.stats.wrong += 1
+                    self._tell(error, "a server sent wrong bytes")
+                    wrong[digest] = error
+                    continue
+                del left[digest]
         for digest in [digest for digest in left if digest not in wrong]:
             del left[digest]
             self._resolve_small(
@@ -464,12 +601,23 @@ class Fetcher:
             )
         return next(iter(wrong.values()), None)
 
+    def _resolve_smalls(self, digests: Iterable[str]) -> None:
+        """These came."""
+        told: list[Notify] = []
+        with self._lock:
+            for digest in digests:
+                self._plan.small_landed(digest)
+                if digest in self._small_waiters:
+                    told += self._small_waiters.pop(digest)
+        for notify in told:
+            notify()
+
     def _resolve_small(self, digest: str, error: ArtfsError | None) -> None:
         with self._lock:
             self._plan.small_landed(digest)
             waiting = self._small_waiters.pop(digest, [])
             if error is not None:
-                self._small_failed[digest] = (error, self._clock() + FAILED_FOR_S)
+                self._note_failure(digest, error)
         for notify in waiting:
             notify()
 
@@ -482,20 +630,26 @@ class Fetcher:
                 return
         error: ArtfsError = UnavailableError(f"blob {blob.digest} ended early")
         first = work.first
+        was_wrong = False
         try:
-            for attempt in (1, 2):
+            while first < work.stop:
+                before = first
                 try:
                     self._prepare(blob)
                     for _ in self._fetch_blocks(blob, first, work.stop):
                         first += 1
-                    break
+                except WaitTimeoutError:
+                    if first == before:
+                        raise
+                    # Slow, but they come.
                 except CorruptError as caught:
                     # From the source once more: whoever damaged it may have been in between.
                     self.stats.wrong += 1
                     error = caught
                     self._tell(caught, "a server sent wrong bytes")
-                    if attempt == 2:
+                    if was_wrong:
                         raise
+                    was_wrong = True
         except ArtfsError as caught:
             error = caught
             self._tell(caught, f"fetching blocks {first} to {work.stop - 1} of blob {blob.digest}")
@@ -576,7 +730,7 @@ class Fetcher:
             if self.cache.keep_block(file, index, data):
                 blob.verified[index] = 1
             else:
-                self._remember((blob.digest, index), bytes(data))
+                self.remember((blob.digest, index), bytes(data))
             self._resolve(blob, [index], None)
             index += 1
             yield
@@ -600,8 +754,7 @@ class Fetcher:
         with self._lock:
             self._plan.landed(blob.key, done)
             if error is not None:
-                until = self._clock() + FAILED_FOR_S
-                blob.failed.update((index, (error, until)) for index in done)
+                self._note_failures(blob, done, error)
             left = []
             for waiter in blob.waiters:
                 touched = not waiter.left.isdisjoint(done)

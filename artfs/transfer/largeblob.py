@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -83,6 +82,11 @@ class LargeBlob:
         """Raises what went wrong lately with one of the blocks, if anything did."""
         self._fetcher.raise_failure(self, first, stop)
 
+    def give_up(self, first: int, stop: int) -> None:
+        """Somebody waited for the blocks as long as they can: for a while nobody else begins to wait for those that are not
+        here."""
+        self._fetcher.give_up_blocks(self, first, stop)
+
     def prefetch(self, first: int, stop: int) -> None:
         """Has the blocks fetched when there is nothing more urgent."""
         self._fetcher.prefetch_blocks(self, first, stop)
@@ -135,15 +139,14 @@ class LargeBlob:
         )
 
     def read(self, offset: int, nbytes: int, *, timeout_s: float) -> memoryview:
-        """Those bytes, as far as the blob goes, checked. Blocks, at most `timeout_s` seconds for what has to be fetched.
-        Raises BadBlobError, BlobMissingError, UnavailableError, StorageError."""
+        """Those bytes, as far as the blob goes, checked. Blocks; `timeout_s`: how long nothing may come, in seconds. Raises
+        BadBlobError, BlobMissingError, UnavailableError, StorageError."""
         end = min(offset + nbytes, self.size)
         if offset >= end:
             return memoryview(b"")
         first, stop = offset // BLOCK_SIZE, (end - 1) // BLOCK_SIZE + 1
-        deadline = time.monotonic() + timeout_s
         for _ in range(3):
-            self.wait(first, stop, deadline - time.monotonic())
+            self.wait(first, stop, timeout_s)
             data = self._read_here(first, stop)
             wrong = self.damaged_in(first, data)
             if not wrong:
@@ -154,7 +157,6 @@ class LargeBlob:
 
     def wait(self, first: int, stop: int, timeout_s: float) -> None:
         """Blocks until the blocks are here. Raises as `read`."""
-        until = time.monotonic() + timeout_s
         while True:
             came = threading.Event()
             if self.need(first, stop, came.set):
@@ -162,8 +164,8 @@ class LargeBlob:
                 if not self.missing(first, stop):
                     return
                 continue
-            if not came.wait(max(0.0, until - time.monotonic())):
-                raise UnavailableError(f"the server did not send blob {self.digest} within {timeout_s:.0f} s")
+            if not self._fetcher.wait_for(came, timeout_s):
+                raise UnavailableError(f"nothing came from the server for {timeout_s:.0f} s, nor did blob {self.digest}")
 
     def _read_here(self, first: int, stop: int) -> memoryview:
         file = self.file

@@ -49,11 +49,13 @@ class Later(Exception):
 class Wait(Later):
     """Raised by an operation that needs something which others bring (a transfer). `start(notify)` asks for it: True when
     it is there after all, or will not come (then trying again says why); otherwise `notify` is called, from any thread,
-    when it is worth trying again. No thread waits; the deadline of the request counts."""
+    when it is worth trying again. No thread waits; the deadline of the request counts: when it comes, `give_up` is called, so
+    that those who ask for the same a moment later (the kernel does) need not wait as well."""
 
-    def __init__(self, start: Callable[[Callable[[], None]], bool]) -> None:
+    def __init__(self, start: Callable[[Callable[[], None]], bool], give_up: Callable[[], None] = lambda: None) -> None:
         super().__init__(lambda: None)
         self.start = start
+        self.give_up = give_up
 
 
 class Told(OSError):

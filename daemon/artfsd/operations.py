@@ -155,6 +155,7 @@ class Operations(pyfuse3.Operations):
         with trio.CancelScope(shield=True, deadline=until):
             await told.wait()
             return
+        wait.give_up()
         raise OSError(errno.ETIMEDOUT, f"no answer within {self._deadline_s:.0f} s")
 
     def translate(self, name: str, result: Any) -> Any:

@@ -14,7 +14,7 @@ from typing import Any
 from artfs.errors import ArtfsError, BadBlobError
 from artfs.model.digests import BLOCK_SIZE, BLOCKS_ABOVE, digest_bytes
 from artfs.model.entry import FileEntry
-from artfs.store.cache import Partial
+from artfs.store.cache import Partial, Spot
 from artfs.store.linux import aligned_buffer
 from artfs.transfer.fetch import Fetcher
 from artfs.transfer.largeblob import LargeBlob
@@ -69,14 +69,14 @@ class RemoteBlob(FileHandle):
 
 
 class RemoteSmall(RemoteBlob):
-    """A blob of at most 1 MiB: it comes whole. `fd` -1: it was not opened in the cache. `on_miss`: called when it is read and
-    is not here."""
+    """A blob of at most 1 MiB: it comes whole. `on_miss`: called when it is read and is not here."""
 
-    __slots__ = ("_checked", "_gone", "fd", "on_miss")
+    __slots__ = ("_checked", "_gone", "_own_fd", "_spot", "on_miss")
 
     def __init__(self, blobs: RemoteBlobs, entry: FileEntry, label: Label) -> None:
         super().__init__(blobs, entry, label)
-        self.fd = -1
+        self._spot: Spot | None = None
+        self._own_fd = -1  # of a file of its own in the cache
         self.on_miss: Callable[[], None] | None = None
         self._checked: tuple[int, int] | None = None
         self._gone = False
@@ -94,20 +94,24 @@ class RemoteSmall(RemoteBlob):
         held = fetcher.recent(digest)
         if held is not None:
             return memoryview(held)[offset:end]
-        if self.fd < 0:
-            self.fd = fetcher.cache.try_open(digest) or -1
-        if self.fd >= 0:
-            return self._read_file(offset, end)
+        if self._spot is None and self._own_fd < 0:
+            self._spot = fetcher.cache.find_small(digest)
+            if self._spot is None and (opened := fetcher.cache.try_open_file(digest)) is not None:
+                self._own_fd = opened
+        if self._spot is not None:
+            return self._read_file(self._spot.pack.fd, self._spot.offset, offset, end)
+        if self._own_fd >= 0:
+            return self._read_file(self._own_fd, 0, offset, end)
         if self.on_miss is not None:
             self.on_miss()
 
         def start(notify: Callable[[], None]) -> bool:
-            here = fetcher.need_small(digest, self.entry.size, notify)
+            here = fetcher.need_small(digest, self.entry.size, notify, looked=True)
             if here:
                 self._raise_failure()
             return here
 
-        raise Wait(start)
+        raise Wait(start, lambda: fetcher.give_up_small(digest))
 
     def _raise_failure(self) -> None:
         try:
@@ -115,8 +119,9 @@ class RemoteSmall(RemoteBlob):
         except ArtfsError as error:
             raise self.failed(error) from error
 
-    def _read_file(self, offset: int, end: int) -> memoryview:
-        status = os.fstat(self.fd)
+    def _read_file(self, fd: int, base: int, offset: int, end: int) -> bytes | memoryview:
+        """The blob begins at `base` of the file."""
+        status = os.fstat(fd)
         fingerprint = (status.st_mtime_ns, status.st_ctime_ns)
         if self._checked == fingerprint:
             start, stop = offset, end
@@ -128,13 +133,20 @@ class RemoteSmall(RemoteBlob):
                 if len(data) != stop or digest_bytes(data) != self.entry.digest:
                     return self._mend(offset, end)
                 self._checked = fingerprint
+                if end - offset < stop:
+                    # The rest is about to be read, and a pack that grows looks changed each time.
+                    self._blobs.fetcher.remember(self.entry.digest, bytes(data))
             return data[offset - start : end - start]
 
         buffer = self._blobs.buffer(stop - start)
-        if try_read(self.fd, buffer, start):
+        if try_read(fd, buffer, base + start):
             return take(buffer, cold=False)
-        fd = self.fd
-        raise Later(lambda: read_cold(fd, start, stop - start), lambda data: take(data, cold=True))
+        if (start, stop) != (0, self.entry.size):
+            self._checked = None  # from the disk: all of it, so that it can be checked
+            return self._read_file(fd, base, offset, end)
+        # The spot keeps its file open until the thread has read it.
+        spot = self._spot
+        raise Later(lambda: read_cold(fd, base, stop, spot), lambda data: take(data, cold=True))
 
     def _mend(self, offset: int, end: int) -> memoryview:
         self._close_file()
@@ -142,7 +154,8 @@ class RemoteSmall(RemoteBlob):
         return memoryview(self.read(offset, end - offset))
 
     def _close_file(self) -> None:
-        fd, self.fd = self.fd, -1
+        self._spot = None
+        fd, self._own_fd = self._own_fd, -1
         self._checked = None
         if fd >= 0:
             os.close(fd)
@@ -192,7 +205,7 @@ class RemoteLarge(RemoteBlob):
                         raise self.failed(error) from error
                 return here
 
-            raise Wait(start)
+            raise Wait(start, lambda: blob.give_up(first, stop))
         return self._read_file(blob, offset, end, first, stop)
 
     def _read_file(self, blob: LargeBlob, offset: int, end: int, first: int, stop: int) -> memoryview:
@@ -249,8 +262,8 @@ def try_read(fd: int, buffer: memoryview, offset: int) -> bool:
         return False  # a thread may wait for the disk, and says what is wrong with it
 
 
-def read_cold(fd: int, offset: int, nbytes: int) -> memoryview:
-    """As many of these bytes as the file has. Raises OSError."""
+def read_cold(fd: int, offset: int, nbytes: int, held: object = None) -> memoryview:
+    """As many of these bytes as the file has. `held`: what keeps it open. Raises OSError."""
     view = aligned_buffer(nbytes)
     done = 0
     while done < nbytes and (got := os.preadv(fd, [view[done:]], offset + done)):

@@ -48,12 +48,18 @@ client that is killed at the wrong moment freezes the process until the next req
 THREADS = 16
 """Blocking operations at once; a cold disk gains nothing from more."""
 
+REMOTE_THREADS = 64
+"""With a server: some of them wait for it, for as long as they may, and must not keep the others from the disk."""
+
 WORKERS = 64
 REMOTE_WORKERS = 400
 """Requests in work at once (each may hold a buffer of 1 MiB, touched only when it is needed). With a server many wait for
 transfers, and those who ask for what is here must not wait behind them."""
 
 READY_TIMEOUT_S = 30.0
+
+END_S = 1.0
+"""How long requests may still wait for a server after SIGTERM, in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +137,7 @@ def serve(settings: Settings, options: MountOptions) -> None:
         stack.callback(vfs.close)
         if vfs.drafts is not None:
             vfs.drafts.recover_all()
-        limiter = trio.CapacityLimiter(THREADS)
+        limiter = trio.CapacityLimiter(THREADS if session.remote is None else REMOTE_THREADS)
         operations = Operations(vfs, shim, settings.deadline_s, limiter)
         shim.idle = vfs.pool.hash_small
         shim.busy = vfs.pool.has_threads_at_work
@@ -212,7 +218,7 @@ async def _main(
     control = ControlServer(vfs, mountpoint, watcher, notifier, catch_up)
     try:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_signals)
+            nursery.start_soon(_signals, session.remote.fetcher.close if session.remote is not None else None)
             await nursery.start(control.serve, str(socket_path))
             watcher.start()
             if settings.metrics:
@@ -236,11 +242,15 @@ async def _main(
                 path.unlink()
 
 
-async def _signals() -> None:
+async def _signals(hang_up: Callable[[], None] | None) -> None:
+    """`hang_up`: ends what requests may be waiting for; it may block."""
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as received:
         async for number in received:
             log.info("%s: unmounting", signal.Signals(number).name)
             pyfuse3.terminate()
+            if hang_up is not None:
+                await trio.sleep(END_S)  # less if all of them are answered before
+                await trio.to_thread.run_sync(hang_up)
             return
 
 

@@ -31,6 +31,7 @@ class ServerSide:
             self._remote.server, self._remote.fetcher, session.pages, session.settings.network_timeout_s
         )
         self._remote.reach.on_move = self._told
+        self._remote.reach.on_return = lambda: self.on_online()
         self.on_online: Callable[[], None] = lambda: None
         self._moved = threading.Event()
         self._closed = False
@@ -40,7 +41,6 @@ class ServerSide:
 
     def _told(self, is_online: bool, what: str) -> None:
         if is_online:
-            self.on_online()
             log.warning("%s can be reached again", self._remote.server)
         else:
             log.warning("%s cannot be reached: %s", self._remote.server, what)

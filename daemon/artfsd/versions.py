@@ -15,7 +15,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from artfs.errors import BadObjectError
 from artfs.model.digests import BLOCKS_ABOVE, from_raw
@@ -36,6 +36,7 @@ from artfsd.inodes import (
     InodeTable,
     Later,
     Node,
+    Wait,
     refuse,
 )
 from artfsd.readahead import Walk
@@ -44,6 +45,7 @@ from artfsd.remote import RemoteBlob, RemoteBlobs, RemoteSmall
 
 if TYPE_CHECKING:
     from artfs.references.reader import ReferenceReader
+    from artfs.transfer.fetch import Fetcher
 
 PAGE_BUDGET = 100_000
 """Decoded entries kept in memory over all trees (some 250 bytes each)."""
@@ -67,31 +69,42 @@ def time_ns(when: datetime) -> int:
 
 
 class TreePages:
-    """Decoded tree pages, least recently used first to go. A page that is not here costs a Later: the store reads and
-    checks it in a thread, and the operation starts again."""
+    """Decoded tree pages, least recently used first to go. A page that is not in memory costs a Later: the store reads and
+    checks it in a thread, and the operation starts again. One that is not on this machine costs a Wait behind it."""
 
-    def __init__(self, load: Callable[[str], bytes]) -> None:
-        """`load`: gives the bytes of a page, checked; in a thread."""
-        self._load_bytes = load
+    def __init__(self, load: Callable[[str], bytes], fetcher: Fetcher | None = None) -> None:
+        """`load`: gives the bytes of a page, checked; in a thread. With a `fetcher`, that gives and fetches them."""
+        self._load_bytes: Callable[[str], bytes | None] = load if fetcher is None else fetcher.try_page
+        self._fetcher = fetcher
         self._pages: OrderedDict[str, LeafPage | IndexPage] = OrderedDict()
         self._weight = 0
 
     def page(self, digest: str) -> LeafPage | IndexPage:
         page = self._pages.get(digest)
         if page is None:
-            raise Later(lambda: self._load(digest))
+            raise Later(lambda: self._load(digest), lambda is_here: is_here or self._fetch(digest), again=True)
         self._pages.move_to_end(digest)
         return page
 
-    def _load(self, digest: str) -> None:
+    def _fetch(self, digest: str) -> NoReturn:
+        fetcher = self._fetcher
+        assert fetcher is not None
+        raise Wait(lambda notify: fetcher.need_page(digest, notify), lambda: fetcher.give_up_small(digest))
+
+    def _load(self, digest: str) -> bool:
+        """Whether it is on this machine."""
+        data = self._load_bytes(digest)
+        if data is None:
+            return False
         # In a thread: the single assignment is atomic, and two threads that load one page put equal values.
-        page = decode_page(digest, self._load_bytes(digest))
+        page = decode_page(digest, data)
         if digest not in self._pages:
             self._pages[digest] = page
             self._weight += page_weight(page)
             while self._weight > PAGE_BUDGET and len(self._pages) > 8:
                 _, old = self._pages.popitem(last=False)
                 self._weight -= page_weight(old)
+        return True
 
     def status(self) -> dict[str, int]:
         return {"pages": len(self._pages), "entries": self._weight}

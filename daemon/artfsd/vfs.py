@@ -72,7 +72,7 @@ class Vfs:
         self._home = settings.home
         self._status = status
         self._started_ns = time.time_ns()
-        self.pages = TreePages(store.read_page)
+        self.pages = TreePages(store.read_page, fetcher)
         self.blobs = Blobs(store) if fetcher is None else RemoteBlobs(fetcher)
         self.references = ReferenceReader(references, settings)
         # A little less than the deadline, so that the error can say what it waited for.

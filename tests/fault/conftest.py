@@ -5,20 +5,26 @@ from __future__ import annotations
 import contextlib
 import gc
 import io
+import itertools
 import os
 import random
+import shutil
 import subprocess
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
 from artfs.cli.main import run
 from artfs.testing.crash import Toll
-from artfs.testing.mount import Workspace
+from artfs.testing.farside import FarServer, FarWorkspace
+from artfs.testing.mount import Daemon, Workspace
 
 SEED = os.environ.get("ARTFS_TEST_SEED") or str(time.time_ns())
 _toll = Toll()
+_serial = itertools.count()
 
 
 @pytest.fixture
@@ -44,6 +50,60 @@ def artfs(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> Callable[...
         return subprocess.CompletedProcess(words, code, out.getvalue(), err.getvalue())
 
     return call
+
+
+def _far_server(**options: bool) -> Iterator[FarServer]:
+    home = Path(tempfile.mkdtemp(prefix="artfs-far-", dir="/tmp"))
+    (home / "config.toml").touch()
+    with contextlib.closing(FarServer(home, {"ARTFS_CONFIG": str(home / "config.toml")}, **options)) as server:
+        yield server
+    shutil.rmtree(home)
+
+
+@pytest.fixture(scope="session")
+def server_of_all() -> Iterator[FarServer]:
+    yield from _far_server()
+
+
+@pytest.fixture(scope="session")
+def bucket_of_all() -> Iterator[FarServer]:
+    yield from _far_server(with_bucket=True)
+
+
+@pytest.fixture
+def far_server(server_of_all: FarServer) -> Iterator[FarServer]:
+    """A server over a folder, behind a proxy; all is well with them before and after the test."""
+    server_of_all.heal()
+    yield server_of_all
+    server_of_all.heal()
+
+
+@pytest.fixture
+def bucket_server(bucket_of_all: FarServer) -> Iterator[FarServer]:
+    """The same over a bucket, behind a proxy of its own."""
+    bucket_of_all.heal()
+    yield bucket_of_all
+    bucket_of_all.heal()
+
+
+@pytest.fixture
+def far(far_server: FarServer, workspaces: contextlib.ExitStack) -> FarWorkspace:
+    """A workstation that uses `far_server`."""
+    made = FarWorkspace(far=far_server)
+    workspaces.callback(made.remove)
+    return made
+
+
+@pytest.fixture
+def far_daemon(far: FarWorkspace, make_daemon: Callable[..., Daemon]) -> Daemon:
+    """Its daemon, running."""
+    return make_daemon(far).start()
+
+
+@pytest.fixture
+def project() -> str:
+    """A name that no other test has."""
+    return f"p{next(_serial)}"
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ from artfs.model.access import COMMAND_LINE, Grant
 from artfs.testing.account import ROOT
 from artfs.testing.catalog_contract.making import new
 from artfs.testing.sending import logged, sent
-from artfs.testing.serving import ServerProcess, artfs_serve
+from artfs.testing.serving import ServerProcess, artfs_serve, children
 from artfs.wire.bodies import EventData
 
 E, P = "team", "vision"
@@ -337,14 +337,6 @@ def test_sighup_starts_workers_anew(serve: Serve, clients: Callable[..., RemoteC
     os.kill(server.pid, signal.SIGHUP)
     wait_until(lambda: len(children(server.pid)) == 1 and children(server.pid) != before)
     assert catalog.entities() == []
-
-
-def children(pid: int) -> list[int]:
-    listed = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    # Threads of the main process start workers, too.
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        listed += (task / "children").read_text().split()
-    return sorted({int(found) for found in listed})
 
 
 def test_several_workers_answer_together(serve: Serve, home: Path, clients: Callable[..., RemoteCatalog]) -> None:

@@ -8,18 +8,19 @@ import os
 import stat
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from artfs.errors import BadBlobError, SourceChangedError, StorageError
 from artfs.model.blocklist import HASHES_PER_BLOCK, BlockList
-from artfs.model.digests import check_digest, digest_bytes
-from artfs.store.cache.index import CacheIndex, Pin
+from artfs.model.digests import BLOCKS_ABOVE, check_digest
+from artfs.store.cache.index import CacheIndex, PackRow, Pin, Row
+from artfs.store.cache.packs import PACK_NBYTES, CheckedBlob, Packs, Spot, check_blob
 from artfs.store.cache.partial import Partial
 from artfs.store.linux import make_folder
-from artfs.store.verify import OnBytes, digest_file
+from artfs.store.verify import OnBytes, digest_file, write_all
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +38,7 @@ _STALE_S = 60.0
 _WRITING = 0o200
 _WHOLE = 0o444
 _PINNED_FOR_S = 60.0
+_SMALLEST_PACK = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +70,9 @@ class Cache:
         self.root = Path(root).absolute()
         self._blobs = f"{self.root}/blobs"
         self._partial = f"{self.root}/partial"
+        packs = f"{self.root}/packs"
         try:
-            for path in (str(self.root), self._blobs, self._partial):
+            for path in (str(self.root), self._blobs, self._partial, packs):
                 make_folder(path)
             disk = os.statvfs(self.root)
         except OSError as error:
@@ -78,6 +81,7 @@ class Cache:
         self.limit = whole // 5 if size is None else size
         self.floor = min(whole // 20, 10 * 1024 * _MIB) if floor is None else floor
         self.index = CacheIndex(f"{self.root}/index.db")
+        self.packs = Packs(packs, self.index, max(min(PACK_NBYTES, self.limit // 64), _SMALLEST_PACK))
         self._lock = threading.Lock()
         self._room_lock = threading.Lock()
         self._credit = 0
@@ -86,11 +90,11 @@ class Cache:
         self._touched: set[str] = set()
         self._flushed_at = time.monotonic()
         self._pinned: tuple[float, int] = (-_PINNED_FOR_S, 0)
-        if self.index.is_new and os.listdir(self._blobs):
+        if self.index.is_new and (os.listdir(self._blobs) or os.listdir(packs)):
             self.rescan()
 
     def path_of(self, digest: str) -> Path:
-        """Where a complete blob is, or would be."""
+        """Where a complete blob is, or would be, if it is a file of its own."""
         return Path(self._path(digest))
 
     def _path(self, digest: str) -> str:
@@ -101,6 +105,11 @@ class Cache:
     def try_open(self, digest: str) -> int | None:
         """A descriptor of the complete blob, which the caller closes; eviction leaves it alone until then. Its bytes are
         unchecked. None: it is not here. Raises StorageError."""
+        fd = self.try_open_file(digest)
+        return self._try_copy(digest) if fd is None else fd
+
+    def try_open_file(self, digest: str) -> int | None:
+        """As `try_open`; None also when it is in a pack."""
         try:
             fd = os.open(self._path(digest), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         except (FileNotFoundError, PermissionError):
@@ -120,8 +129,30 @@ class Cache:
         os.close(fd)
         return None
 
+    def _try_copy(self, digest: str) -> int | None:
+        """A blob of a pack as a file in memory."""
+        data = self.packs.try_read(digest)
+        if data is None:
+            return None
+        fd = os.memfd_create(digest[:16], os.MFD_CLOEXEC)
+        try:
+            with open(fd, "wb", buffering=0, closefd=False) as stream:
+                stream.write(data)
+                stream.seek(0)
+        except OSError as error:
+            os.close(fd)
+            raise StorageError.wrap(error, f"reading the cached blob {digest}") from error
+        return fd
+
+    def find_small(self, digest: str) -> Spot | None:
+        """Where in a pack the blob is. None: in none; it may be a file of its own. Raises StorageError."""
+        return self.packs.find(digest)
+
     def try_read(self, digest: str) -> bytes | None:
         """All bytes of a complete blob, unchecked; None: it is not here. Raises StorageError."""
+        data = self.packs.try_read(digest)
+        if data is not None:
+            return data
         fd = self.try_open(digest)
         if fd is None:
             return None
@@ -133,6 +164,25 @@ class Cache:
 
     def has(self, digest: str) -> bool:
         """Whether the complete blob is here, as far as its name says."""
+        return self._has_file(digest) or self.packs.find(digest) is not None
+
+    def which(self, digests: Sequence[str]) -> set[str]:
+        """Those of which the complete blob is here, as `can_open` says. Raises StorageError."""
+        found = self.packs.which(digests)
+        found.update(digest for digest in digests if digest not in found and self._can_open_file(digest))
+        return found
+
+    def try_size(self, digest: str) -> int | None:
+        """The bytes of a complete blob; None: it is not here. Raises StorageError."""
+        spot = self.packs.find(digest)
+        if spot is not None:
+            return spot.size
+        try:
+            return os.stat(self._path(digest)).st_size if self._has_file(digest) else None
+        except FileNotFoundError:
+            return None
+
+    def _has_file(self, digest: str) -> bool:
         try:
             return bool(os.stat(self._path(digest)).st_mode & 0o400)
         except FileNotFoundError:
@@ -140,11 +190,37 @@ class Cache:
         except OSError as error:
             raise StorageError.wrap(error, f"looking for the cached blob {digest}") from error
 
+    def keep_small(self, blobs: Sequence[CheckedBlob]) -> bool:
+        """Takes in blobs, together. False: there is no room (or the disk refuses), and some were not kept."""
+        if not blobs:
+            return True
+        if not self.make_room(sum(len(data) for _, data in blobs)):
+            return False
+        try:
+            self.packs.append(blobs)
+        except (OSError, StorageError) as error:
+            self._refused(error, blobs[0][0])
+            return False
+        self._note_time()
+        return True
+
+    def can_open(self, digest: str) -> bool:
+        """Whether `try_open` would find it. Unlike `has` it is sure: one that is being evicted is not here."""
+        return self.packs.find(digest) is not None or self._can_open_file(digest)
+
+    def _can_open_file(self, digest: str) -> bool:
+        fd = self.try_open_file(digest)
+        if fd is None:
+            return False
+        os.close(fd)
+        return True
+
     def put(self, digest: str, data: bytes | memoryview) -> bool:
         """The door for whole blobs: raises BadBlobError unless `data` has that digest. False: there is no room (or the
         disk refuses), nothing was kept."""
-        if digest_bytes(data) != digest:
-            raise BadBlobError(f"blob {digest} came wrong: its {len(data)} bytes have another digest", digest)
+        blob = check_blob(digest, data)
+        if len(data) <= BLOCKS_ABOVE:
+            return self.packs.find(digest) is not None or self.keep_small([blob])
         if not self.make_room(len(data)):
             return False
         path = self._path(digest)
@@ -153,9 +229,7 @@ class Cache:
             if fd is None:
                 return True
             try:
-                done = os.write(fd, data)
-                while done < len(data):
-                    done += os.write(fd, memoryview(data)[done:])
+                write_all(fd, data, 0)
                 os.fchmod(fd, _WHOLE)
             except BaseException:
                 with suppress(OSError):
@@ -205,13 +279,16 @@ class Cache:
                     os.unlink(path)
         return None
 
-    def _refused(self, error: OSError, digest: str) -> None:
+    def _refused(self, error: OSError | StorageError, digest: str) -> None:
         """The disk said no: what was fetched is used all the same, and nothing is kept for a while."""
-        log.warning("%s", StorageError.wrap(error, f"caching blob {digest}"))
+        told = error if isinstance(error, StorageError) else StorageError.wrap(error, f"caching blob {digest}")
+        log.warning("%s", told)
         self._is_full_until = time.monotonic() + _FLUSH_S
 
     def discard(self, digest: str) -> None:
         """Removes a complete blob that was found wrong. Not there is fine."""
+        with suppress(StorageError):
+            self.packs.forget(digest)
         with suppress(StorageError):
             self.index.remove([digest])
         with suppress(FileNotFoundError):
@@ -353,31 +430,59 @@ class Cache:
         """Removes what was not used for longest, but nothing that is pinned or open, until `nbytes` are free that were
         not, or nothing is left; how many bytes that were. `on_blob`: told the bytes of each."""
         self.flush()
-        freed = skipped = 0
+        freed = skipped_files = skipped_packs = 0
         while freed < nbytes:
-            rows = self.index.oldest(_EVICTED, skipped)
-            if not rows:
-                break
-            with ExitStack() as locks:
-                going = []
-                for row in rows:
-                    if freed >= nbytes:
-                        break
-                    path = self._path(row.digest) if row.complete else f"{self._partial}/{row.digest}"
-                    if not _try_lock(path, locks):
-                        skipped += 1
-                        continue
-                    going.append((row, path))
-                    freed += row.nbytes
-                # The rows first, while nobody can use the files: who takes the same blob in afterwards gets a new row.
-                self.index.remove(row.digest for row, _ in going)
-                for row, path in going:
-                    for end in ("",) if row.complete else (".map", ""):
-                        with suppress(FileNotFoundError):
-                            os.unlink(path + end)
+            files = self.index.oldest(_EVICTED, skipped_files)
+            packs = self.index.oldest_packs(1, skipped_packs)
+            if packs and (not files or packs[0].used_at <= files[0].used_at):
+                pack = packs[0]
+                if self._evict_pack(pack):
+                    freed += pack.nbytes
                     if on_blob is not None:
-                        on_blob(row.nbytes)
+                        on_blob(pack.nbytes)
+                else:
+                    skipped_packs += 1
+                continue
+            if not files:
+                break
+            until = packs[0].used_at if packs else None
+            done, skipped = self._evict_files(files, nbytes - freed, until, on_blob)
+            freed += done
+            skipped_files += skipped
         return freed
+
+    def _evict_pack(self, pack: PackRow) -> bool:
+        try:
+            return self.packs.evict(pack)
+        except OSError as error:
+            raise StorageError.wrap(error, f"evicting from the cache {self.root}") from error
+
+    def _evict_files(
+        self, rows: list[Row], nbytes: int, until: int | None, on_blob: Callable[[int], None] | None
+    ) -> tuple[int, int]:
+        """Some of `rows`, until `nbytes` are free or those that were used after `until` come. Returns (bytes that are free, how
+        many were in use)."""
+        freed = skipped = 0
+        with ExitStack() as locks:
+            going = []
+            for row in rows:
+                if freed >= nbytes or (until is not None and row.used_at > until):
+                    break
+                path = self._path(row.digest) if row.complete else f"{self._partial}/{row.digest}"
+                if not _try_lock(path, locks):
+                    skipped += 1
+                    continue
+                going.append((row, path))
+                freed += row.nbytes
+            # The rows first, while nobody can use the files: who takes the same blob in afterwards gets a new row.
+            self.index.remove(row.digest for row, _ in going)
+            for row, path in going:
+                for end in ("",) if row.complete else (".map", ""):
+                    with suppress(FileNotFoundError):
+                        os.unlink(path + end)
+                if on_blob is not None:
+                    on_blob(row.nbytes)
+        return freed, skipped
 
     # notes ------------------------------------------------------------------------------------------------------
     def touch(self, digest: str) -> None:
@@ -388,8 +493,11 @@ class Cache:
         """It came, or grew."""
         with self._lock:
             self._added[digest] = complete
-            due = len(self._added) >= _NOTES or time.monotonic() - self._flushed_at > _FLUSH_S
-        if due:
+            due = len(self._added) >= _NOTES
+        self._note_time(due=due)
+
+    def _note_time(self, *, due: bool = False) -> None:
+        if due or time.monotonic() - self._flushed_at > _FLUSH_S:
             try:
                 self.flush()
             except StorageError as error:
@@ -406,6 +514,7 @@ class Cache:
                 self.index.add(self._measured(added))
             if rest := touched.difference(added):
                 self.index.touch(rest)
+            self.packs.flush()
         except StorageError:
             with self._lock:
                 self._added = {**added, **self._added}
@@ -426,7 +535,13 @@ class Cache:
                 status = os.stat(path)
                 size = status.st_size if complete else status.st_blocks * 512
                 found.append((os.path.basename(path), size, int(status.st_mtime), complete))
-        self.index.replace_all(found)
+        self.index.replace_all(found, self._scanned_packs())
+
+    def _scanned_packs(self) -> Iterator[tuple[str, int, int, list[tuple[bytes, int, int]]]]:
+        for name in self.packs.names():
+            with suppress(FileNotFoundError):
+                status = os.stat(f"{self.root}/packs/{name}")
+                yield name, status.st_size, int(status.st_mtime), list(self.packs.scan(name))
 
     def files(self) -> Iterator[tuple[str, bool]]:
         """(path, complete) of each blob's file."""
@@ -469,6 +584,8 @@ class Cache:
     def close(self) -> None:
         with suppress(StorageError):
             self.flush()
+        with suppress(StorageError):
+            self.packs.close()
         self.index.close()
 
     def __enter__(self) -> Cache:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from artfs.errors import CorruptError, SourceChangedError, StorageError
 from artfs.model.blocklist import decode_block_list
+from artfs.model.digests import digest_bytes
 from artfs.store.cache.cache import Cache
 from artfs.store.cache.partial import read_map_head
 from artfs.store.verify import OnBytes, digest_file
@@ -37,7 +38,25 @@ def check_cache(cache: Cache, *, on_bytes: OnBytes | None = None, on_blob: Calla
             _check_partial(cache, digest, path, found, on_bytes)
         if on_blob is not None:
             on_blob()
+    for pack in cache.index.oldest_packs(-1):
+        for raw, _, size in cache.index.in_pack(pack.number):
+            _check_small(cache, raw.hex(), size, found)
+            if on_bytes is not None:
+                on_bytes(size)
+            if on_blob is not None:
+                on_blob()
     return found
+
+
+def _check_small(cache: Cache, digest: str, size: int, found: CacheCheck) -> None:
+    data = cache.packs.try_read(digest)
+    if data is None:
+        return  # it just went
+    found.checked += 1
+    found.nbytes += size
+    if digest_bytes(data) != digest:
+        cache.discard(digest)
+        found.damaged.append(digest)
 
 
 def _check_complete(cache: Cache, digest: str, found: CacheCheck, on_bytes: OnBytes | None) -> None:

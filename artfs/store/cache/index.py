@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from artfs.errors import StorageError
 
 BUSY_TIMEOUT_S = 10.0
-_VERSION = 1
+_AT_ONCE = 500
+_VERSION = 2
 
 _TABLES = """
 CREATE TABLE blobs (
@@ -36,6 +37,31 @@ CREATE TRIGGER removed AFTER DELETE ON blobs BEGIN
     UPDATE total SET nbytes = nbytes - old.nbytes, count = count - 1; END;
 CREATE TRIGGER resized AFTER UPDATE OF nbytes ON blobs BEGIN
     UPDATE total SET nbytes = nbytes + new.nbytes - old.nbytes; END;
+CREATE TABLE packs (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    name TEXT NOT NULL UNIQUE,     -- of its file
+    nbytes INTEGER NOT NULL,       -- its length, as far as its blobs are in `packed`
+    used_at INTEGER NOT NULL,
+    sealed INTEGER NOT NULL        -- 1: nobody appends to it any more
+);
+CREATE INDEX packs_by_use ON packs (used_at);
+CREATE TRIGGER pack_added AFTER INSERT ON packs BEGIN
+    UPDATE total SET nbytes = nbytes + new.nbytes; END;
+CREATE TRIGGER pack_removed AFTER DELETE ON packs BEGIN
+    UPDATE total SET nbytes = nbytes - old.nbytes; END;
+CREATE TRIGGER pack_resized AFTER UPDATE OF nbytes ON packs BEGIN
+    UPDATE total SET nbytes = nbytes + new.nbytes - old.nbytes; END;
+CREATE TABLE packed (
+    digest BLOB PRIMARY KEY,
+    pack INTEGER NOT NULL REFERENCES packs (id),
+    offset INTEGER NOT NULL,
+    size INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX by_pack ON packed (pack);
+CREATE TRIGGER packed_added AFTER INSERT ON packed BEGIN
+    UPDATE total SET count = count + 1; END;
+CREATE TRIGGER packed_removed AFTER DELETE ON packed BEGIN
+    UPDATE total SET count = count - 1; END;
 CREATE TABLE pins (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     server TEXT NOT NULL,          -- its URL
@@ -61,6 +87,27 @@ class Row:
     nbytes: int
     used_at: int
     complete: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PackRow:
+    """One pack (see packs.py). `nbytes` long as far as the index knows; `used_at` in seconds since 1970."""
+
+    number: int
+    name: str
+    nbytes: int
+    used_at: int
+    sealed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """Where a small blob is: in the pack `name`, `size` bytes from `offset` on."""
+
+    pack: int
+    name: str
+    offset: int
+    size: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +138,9 @@ class CacheIndex:
                 with suppress(FileNotFoundError):
                     os.replace(f"{path}{end}", f"{path}.damaged{end}")
             self._connection = self._open()
+        # Of its own, so that looking something up waits for nobody who writes.
+        self._lookups = self._open()
+        self._lookup_lock = threading.Lock()
 
     def _open(self) -> sqlite3.Connection:
         made = not os.path.exists(self._path)
@@ -146,7 +196,7 @@ class CacheIndex:
 
     def add(self, blobs: Iterable[tuple[str, int, bool]]) -> None:
         """(digest, bytes on the disk, complete) of files that are there now; what was said of them before is replaced."""
-        now = int(time.time())
+        now = _now()
         rows = [(bytes.fromhex(digest), nbytes, now, int(complete)) for digest, nbytes, complete in blobs]
         with self._transaction("writing to") as connection:
             connection.executemany(
@@ -156,7 +206,7 @@ class CacheIndex:
             )
 
     def touch(self, digests: Iterable[str]) -> None:
-        now = int(time.time())
+        now = _now()
         with self._transaction("writing to") as connection:
             connection.executemany(
                 "UPDATE blobs SET used_at = ? WHERE digest = ?", [(now, bytes.fromhex(digest)) for digest in digests]
@@ -168,6 +218,102 @@ class CacheIndex:
                 "DELETE FROM blobs WHERE digest = ?", [(bytes.fromhex(digest),) for digest in digests]
             )
 
+    # packs ------------------------------------------------------------------------------------------------------
+    def _look_up(self, sql: str, given: Sequence[object] = ()) -> list[tuple[object, ...]]:
+        try:
+            with self._lookup_lock:
+                return self._lookups.execute(sql, given).fetchall()
+        except sqlite3.Error as error:
+            raise self._refused("reading", error) from error
+
+    def find_packed(self, digest: bytes) -> Packed | None:
+        for pack, name, offset, size in self._look_up(
+            "SELECT pack, name, offset, size FROM packed JOIN packs ON packs.id = pack WHERE digest = ?", (digest,)
+        ):
+            assert isinstance(pack, int) and isinstance(offset, int) and isinstance(size, int)
+            return Packed(pack, str(name), offset, size)
+        return None
+
+    def which_packed(self, digests: Sequence[bytes]) -> list[bytes]:
+        found: list[bytes] = []
+        for start in range(0, len(digests), _AT_ONCE):
+            part = digests[start : start + _AT_ONCE]
+            marks = ",".join("?" * len(part))
+            for (digest,) in self._look_up(f"SELECT digest FROM packed WHERE digest IN ({marks})", part):  # noqa: S608
+                assert isinstance(digest, bytes)
+                found.append(digest)
+        return found
+
+    def add_pack(self, name: str) -> int:
+        """A new, empty one. Returns its number."""
+        with self._transaction("writing to") as connection:
+            number = connection.execute("INSERT INTO packs (name, nbytes, used_at, sealed) VALUES (?, 0, ?, 0)", (name, _now()))
+            assert number.lastrowid is not None
+            return number.lastrowid
+
+    def add_packed(
+        self, pack: int, rows: Iterable[tuple[bytes, int, int]], nbytes: int, *, sealed: bool = False
+    ) -> None:
+        """(raw digest, offset, size) of blobs that are in a pack, which is `nbytes` long now. Nothing when the pack is gone."""
+        with self._transaction("writing to") as connection:
+            changed = connection.execute(
+                "UPDATE packs SET nbytes = ?, used_at = ?, sealed = ? WHERE id = ?", (nbytes, _now(), int(sealed), pack)
+            )
+            if changed.rowcount:
+                connection.executemany(
+                    "INSERT INTO packed VALUES (?, ?, ?, ?) ON CONFLICT (digest) DO UPDATE SET "
+                    "pack = excluded.pack, offset = excluded.offset, size = excluded.size",
+                    [(digest, pack, offset, size) for digest, offset, size in rows],
+                )
+
+    def remove_packed(self, digest: bytes) -> bool:
+        """Whether it was there."""
+        with self._transaction("writing to") as connection:
+            return bool(connection.execute("DELETE FROM packed WHERE digest = ?", (digest,)).rowcount)
+
+    def remove_pack(self, pack: int) -> None:
+        """With all that is in it."""
+        with self._transaction("writing to") as connection:
+            connection.execute("DELETE FROM packed WHERE pack = ?", (pack,))
+            connection.execute("DELETE FROM packs WHERE id = ?", (pack,))
+
+    def touch_packs(self, packs: Iterable[int]) -> None:
+        now = _now()
+        with self._transaction("writing to") as connection:
+            connection.executemany("UPDATE packs SET used_at = ? WHERE id = ?", [(now, pack) for pack in packs])
+
+    def pack(self, number: int) -> PackRow | None:
+        found = self._query("SELECT id, name, nbytes, used_at, sealed FROM packs WHERE id = ?", (number,))
+        return _pack_row(found[0]) if found else None
+
+    def unsealed_packs(self) -> list[PackRow]:
+        found = self._query("SELECT id, name, nbytes, used_at, sealed FROM packs WHERE NOT sealed ORDER BY id")
+        return [_pack_row(row) for row in found]
+
+    def oldest_packs(self, limit: int, skip: int = 0) -> list[PackRow]:
+        """The packs that were not used for longest, without the first `skip`."""
+        found = self._query(
+            "SELECT id, name, nbytes, used_at, sealed FROM packs ORDER BY used_at, id LIMIT ? OFFSET ?", (limit, skip)
+        )
+        return [_pack_row(row) for row in found]
+
+    def in_pack(self, number: int) -> list[tuple[bytes, int, int]]:
+        """(raw digest, offset, size) of what is in it."""
+        return self._spots("SELECT digest, offset, size FROM packed WHERE pack = ? ORDER BY offset", number)
+
+    def pinned_in_pack(self, number: int) -> list[tuple[bytes, int, int]]:
+        return self._spots(
+            "SELECT digest, offset, size FROM packed WHERE pack = ? AND digest IN (SELECT digest FROM pinned)", number
+        )
+
+    def _spots(self, sql: str, number: int) -> list[tuple[bytes, int, int]]:
+        found: list[tuple[bytes, int, int]] = []
+        for digest, offset, size in self._query(sql, (number,)):
+            assert isinstance(digest, bytes) and isinstance(offset, int) and isinstance(size, int)
+            found.append((digest, offset, size))
+        return found
+
+    # the whole --------------------------------------------------------------------------------------------------
     def totals(self) -> tuple[int, int]:
         """(bytes, blobs) of all."""
         ((nbytes, count),) = self._query("SELECT nbytes, count FROM total")
@@ -177,7 +323,9 @@ class CacheIndex:
     def pinned_totals(self) -> tuple[int, int]:
         """(bytes, blobs) of those that are pinned and here."""
         ((nbytes, count),) = self._query(
-            "SELECT coalesce(sum(nbytes), 0), count(*) FROM blobs WHERE digest IN (SELECT digest FROM pinned)"
+            "SELECT coalesce(sum(nbytes), 0), count(*) FROM ("
+            "SELECT nbytes FROM blobs WHERE digest IN (SELECT digest FROM pinned) UNION ALL "
+            "SELECT size FROM packed WHERE digest IN (SELECT digest FROM pinned))"
         )
         assert isinstance(nbytes, int) and isinstance(count, int)
         return nbytes, count
@@ -195,8 +343,12 @@ class CacheIndex:
     def blobs(self) -> list[Row]:
         return [_row(row) for row in self._query("SELECT digest, nbytes, used_at, complete FROM blobs")]
 
-    def replace_all(self, blobs: Iterable[tuple[str, int, int, bool]]) -> None:
-        """(digest, bytes, used at, complete) of all files there are; last uses that are known stay."""
+    def replace_all(
+        self, blobs: Iterable[tuple[str, int, int, bool]],
+        packs: Iterable[tuple[str, int, int, Iterable[tuple[bytes, int, int]]]] = (),
+    ) -> None:
+        """(digest, bytes, used at, complete) of all files there are, and (name, bytes, used at, (raw digest, offset, size) of
+        each blob) of all packs; last uses that are known stay."""
         with self._transaction("writing to") as connection:
             known = dict(connection.execute("SELECT digest, used_at FROM blobs").fetchall())
             connection.execute("DELETE FROM blobs")
@@ -206,11 +358,24 @@ class CacheIndex:
                 raw = bytes.fromhex(digest)
                 rows.append((raw, nbytes, known.get(raw, used_at), int(complete)))
             connection.executemany("INSERT OR REPLACE INTO blobs VALUES (?, ?, ?, ?)", rows)
+            numbers = dict(connection.execute("SELECT name, id FROM packs").fetchall())
+            connection.execute("DELETE FROM packed")
+            connection.execute("DELETE FROM packs")
+            connection.execute("UPDATE total SET nbytes = (SELECT coalesce(sum(nbytes), 0) FROM blobs)")
+            for name, nbytes, used_at, spots in packs:
+                made = connection.execute(
+                    "INSERT INTO packs (id, name, nbytes, used_at, sealed) VALUES (?, ?, ?, ?, 1)",
+                    (numbers.get(name), name, nbytes, used_at),
+                )
+                connection.executemany(
+                    "INSERT OR IGNORE INTO packed VALUES (?, ?, ?, ?)",
+                    ((digest, made.lastrowid, offset, size) for digest, offset, size in spots),
+                )
 
     # pins -------------------------------------------------------------------------------------------------------
     def pin(self, server: str, name: str, root: str, digests: Iterable[str]) -> Pin:
         """Keeps `digests` for as long as the pin is there. A pin of that name gives up what it kept before."""
-        now = int(time.time())
+        now = _now()
         with self._transaction("writing to") as connection:
             connection.execute(
                 "INSERT INTO pins (server, name, root, pinned_at) VALUES (?, ?, ?, ?) ON CONFLICT (server, name) "
@@ -248,11 +413,23 @@ class CacheIndex:
         with self._lock:
             if self._pid == os.getpid():
                 self._connection.close()
+        with self._lookup_lock:
+            if self._pid == os.getpid():
+                self._lookups.close()
 
 
 def _row(row: tuple[object, ...]) -> Row:
     digest, nbytes, used_at, complete = row
     return Row(_hex(digest), int(str(nbytes)), int(str(used_at)), bool(complete))
+
+
+def _pack_row(row: tuple[object, ...]) -> PackRow:
+    number, name, nbytes, used_at, sealed = row
+    return PackRow(int(str(number)), str(name), int(str(nbytes)), int(str(used_at)), bool(sealed))
+
+
+def _now() -> int:
+    return int(time.time())
 
 
 def _hex(raw: object) -> str:

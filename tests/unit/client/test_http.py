@@ -94,8 +94,7 @@ def test_what_may_go_better_is_tried_again(client: Any, bad: Reply) -> None:
         (Reply(404, b"<html>\n  no page here"), UnavailableError, "answers 404: <html>"),
         (Reply(418, b""), UnavailableError, "answers 418"),
         (Reply(307, b"", {"Location": "https://other.example/"}), UnavailableError, "elsewhere .https://other.example/."),
-        (Reply(200, b"<html>welcome to the hotel"), UnavailableError, "is it an artfs server"),
-        (Reply.of({"a": 1}), UnavailableError, "is it an artfs server"),
+        (Reply(200, b"<html>welcome", {"Content-Type": "text/html"}), UnavailableError, "text/html; does this network want a"),
     ],
 )
 def test_what_will_not_go_better_is_not_tried_again(client: Any, reply: Reply, error: type[Exception], words: str) -> None:
@@ -104,6 +103,15 @@ def test_what_will_not_go_better_is_not_tried_again(client: Any, reply: Reply, e
         one.catalog.entities()
     assert type(caught.value) is error
     assert one.tries == 1
+
+
+def test_an_answer_that_makes_no_sense_is_asked_for_once_more(client: Any) -> None:
+    strange = Reply.of({"a": 1})
+    assert client(strange, ENTITIES).catalog.entities() == ["a", "b"]
+    one = client(strange)
+    with pytest.raises(UnavailableError, match="is it an artfs server"):
+        one.catalog.entities()
+    assert one.tries == 2
 
 
 def test_fields_of_errors_come_along(client: Any) -> None:

@@ -206,8 +206,13 @@ def test_reach() -> None:
     now = [100.0]
     moves: list[tuple[bool, str]] = []
     reach = Reach("https://server", patience_s=10.0, clock=lambda: now[0])
+    returns: list[float] = []
     reach.on_move = lambda is_online, what: moves.append((is_online, what))
+    reach.on_return = lambda: returns.append(now[0])
     reach.contact(True, "")
+    reach.contact(False, "reset")
+    reach.contact(True, "")
+    assert (moves, returns) == ([], [100.0])  # that was too short to be told
     assert not reach.gate()
     reach.contact(False, "refused")
     assert reach.is_troubled and not reach.is_away
@@ -227,11 +232,16 @@ def test_reach() -> None:
     assert not reach.is_away and not reach.is_troubled and reach.away_for_s == 0.0
     assert not reach.gate()
     assert moves == [(False, "refused"), (True, "")]
+    assert len(returns) == 2
     reach.is_listening = lambda: True
+    reach.heard_at = lambda: now[0] - 1
     reach.contact(False, "refused")
+    assert reach.is_troubled
     now[0] += 100
     assert not reach.is_away  # events come, so one call was slow
     assert not reach.gate()
+    reach.heard_at = lambda: 0.0
+    assert reach.is_away  # nothing has come since, only nobody has said that the connection is lost
 
 
 def test_reach_after_the_end() -> None:

@@ -15,6 +15,7 @@ from artfs.model.entry import DirEntry, FileEntry
 from artfs.model.pages import build_tree
 from artfs.model.records import Content
 from artfs.store.cache import Cache
+from artfs.testing.cachefiles import damage_cached
 from artfs.testing.ranges import FakeSource
 from artfs.testing.store_contract import some_bytes
 from artfs.transfer import fetch as fetch_module
@@ -60,7 +61,7 @@ def test_a_small_blob_comes_once_and_stays(source: FakeSource, fetcher: Fetcher,
     for _ in range(3):
         assert fetcher.read_small(content.digest, 5, timeout_s=WAIT_S) == b"hello"
     assert source.sent[content.digest] == 1
-    assert cache.path_of(content.digest).read_bytes() == b"hello"
+    until(lambda: cache.try_read(content.digest) == b"hello")
     other = Fetcher(source, cache)
     assert other.read_small(content.digest, 5, timeout_s=WAIT_S) == b"hello"
     assert source.sent[content.digest] == 1
@@ -166,14 +167,12 @@ def test_rot_of_a_small_blob_is_found_and_mended(
     expect_log("the cached blob .* was damaged; it is fetched again", count=1)
     content = source.add(b"hello")
     fetcher.read_small(content.digest, 5, timeout_s=WAIT_S)
-    path = cache.path_of(content.digest)
-    path.chmod(0o644)
-    path.write_bytes(b"jello")
-    path.chmod(0o444)
+    until(lambda: cache.has(content.digest))
+    damage_cached(cache, content.digest)
     again = Fetcher(source, cache)
     assert again.read_small(content.digest, 5, timeout_s=WAIT_S) == b"hello"
     assert again.stats.damaged == 1
-    assert path.read_bytes() == b"hello"
+    until(lambda: cache.try_read(content.digest) == b"hello")
     again.close()
 
 

@@ -230,13 +230,13 @@ def test_a_pull_goes_on_without_its_helper(
         def offer(self, *arguments: object) -> bool:  # type: ignore[override]
             taken = super().offer(*arguments)  # type: ignore[arg-type]
             Doomed.offered += taken
-            if Doomed.offered == 3 and self._helpers:
+            if Doomed.offered == 2 and self._helpers:  # it takes so many at least, however busy it is
                 self._helpers[0]._process.kill()
             return taken
 
     monkeypatch.setattr(pull_module, "Helpers", Doomed)
     done = pull(store, many, tmp_path / "dest", workers=2)
-    assert Doomed.offered >= 3
+    assert Doomed.offered >= 2
     assert done.written == 1200
     assert verify_directory(store, many.root, tmp_path / "dest") == []
 

@@ -12,10 +12,11 @@ import pytest
 
 from artfs.errors import BadBlobError, StorageError
 from artfs.model.blocklist import decode_block_list
-from artfs.model.digests import BLOCK_SIZE, digest_bytes
+from artfs.model.digests import BLOCK_SIZE, BLOCKS_ABOVE, digest_bytes
 from artfs.model.records import Content
 from artfs.store.cache import Cache, Partial
 from artfs.store.verify import hash_bytes
+from artfs.testing.cachefiles import cached_digests
 from artfs.testing.store_contract import some_bytes
 
 ExpectLog = Callable[..., None]
@@ -54,12 +55,15 @@ def fill(cache: Cache, partial: Partial, data: bytes, indexes: range) -> None:
         assert cache.keep_block(partial, index, block)
 
 
-# complete blobs
+# complete blobs that are files of their own
+BIG = some_bytes(BLOCKS_ABOVE + 9)
+
+
 def test_a_blob_is_a_plain_file_of_its_name(cache: Cache) -> None:
-    digest = put(cache, b"hello")
-    assert read(cache, digest) == b"hello"
+    digest = put(cache, BIG)
+    assert read(cache, digest) == BIG
     path = cache.path_of(digest)
-    assert path.read_bytes() == b"hello"
+    assert path.read_bytes() == BIG
     assert path.stat().st_mode & 0o777 == 0o444
     assert cache.root.stat().st_mode & 0o777 == 0o700
     assert cache.status().count == 1
@@ -72,22 +76,22 @@ def test_only_what_has_the_digest_comes_in(cache: Cache) -> None:
 
 
 def test_twice_is_once(cache: Cache) -> None:
-    digest = put(cache, b"hello")
-    assert cache.put(digest, b"hello")
-    assert (cache.status().count, cache.status().nbytes) == (1, 5)
+    digest = put(cache, BIG)
+    assert cache.put(digest, BIG)
+    assert (cache.status().count, cache.status().nbytes) == (1, len(BIG))
 
 
 def test_what_is_half_written_is_not_there(cache: Cache) -> None:
-    digest = put(cache, b"hello")
+    digest = put(cache, BIG)
     path = cache.path_of(digest)
     os.chmod(path, 0o200)
     assert not cache.has(digest)
     assert cache.try_open(digest) is None
-    assert cache.put(digest, b"hello")  # somebody may be at it
+    assert cache.put(digest, BIG)  # somebody may be at it
     assert not cache.has(digest)
     os.utime(path, (0, 0))  # no, they were killed
-    assert cache.put(digest, b"hello")
-    assert read(cache, digest) == b"hello"
+    assert cache.put(digest, BIG)
+    assert read(cache, digest) == BIG
 
 
 def test_a_writer_that_was_killed(cache: Cache) -> None:
@@ -95,14 +99,12 @@ def test_a_writer_that_was_killed(cache: Cache) -> None:
     code = (
         "import os, signal, sys\nfrom pathlib import Path\nfrom artfs.store.cache import Cache\n"
         "import artfs.store.cache.cache as module\n"
-        "class Os:\n"
-        "    def __getattr__(self, name): return getattr(os, name)\n"
-        "    def write(self, fd, data):\n"
-        "        os.write(fd, data[:3]); os.kill(os.getpid(), signal.SIGKILL)\n"
-        "module.os = Os()\n"
-        "Cache(Path(sys.argv[1]), size=1 << 30, floor=0).put(sys.argv[2], b'hello')\n"
+        "def torn(fd, data, offset):\n"
+        "    os.write(fd, data[:3]); os.kill(os.getpid(), signal.SIGKILL)\n"
+        "module.write_all = torn\n"
+        "Cache(Path(sys.argv[1]), size=1 << 30, floor=0).put(sys.argv[2], bytes(2_000_000))\n"
     )
-    digest = digest_bytes(b"hello")
+    digest = digest_bytes(bytes(2_000_000))
     killed = subprocess.run([sys.executable, "-c", code, str(cache.root), digest], check=False)
     assert killed.returncode == -9
     assert cache.path_of(digest).stat().st_size == 3
@@ -218,27 +220,27 @@ def test_a_damaged_map_is_an_empty_one(cache: Cache, damage: bytes) -> None:
 
 # room
 def test_what_was_not_used_for_longest_goes_first(tmp_path: Path) -> None:
-    with Cache(tmp_path / "c", size=40_000, floor=0) as cache:
+    with Cache(tmp_path / "c", size=4_400_000, floor=0) as cache:
         digests = []
         for number in range(3):
-            digests.append(put(cache, some_bytes(10_000 - number)))
+            digests.append(put(cache, some_bytes(1_100_000 - number)))
             cache.flush()
             _age(cache, digests[-1], 100 - number)
         assert read(cache, digests[0]) is not None  # used just now
-        put(cache, some_bytes(12_000))
+        put(cache, some_bytes(1_300_000))
         assert cache.has(digests[0])
         assert not cache.has(digests[1])
-        assert cache.status().nbytes <= 40_000
+        assert cache.status().nbytes <= 4_400_000
 
 
 def test_what_is_open_or_pinned_stays(tmp_path: Path) -> None:
-    with Cache(tmp_path / "c", size=100_000, floor=0) as cache:
-        first, second, third = (put(cache, some_bytes(10_000 - number)) for number in range(3))
+    with Cache(tmp_path / "c", size=10_000_000, floor=0) as cache:
+        first, second, third = (put(cache, some_bytes(1_100_000 - number)) for number in range(3))
         large, partial = partial_of(cache, some_bytes(5 * BLOCK_SIZE))
         cache.flush()
         fd = cache.try_open(first)
         cache.pin("https://s", "e/p/c:latest", second, [second])
-        assert cache.evict(1 << 30) >= 9_998
+        assert cache.evict(1 << 30) >= 1_099_998
         assert (cache.has(first), cache.has(second), cache.has(third)) == (True, True, False)
         assert (cache.root / "partial" / large.digest).exists()
         assert fd is not None
@@ -277,17 +279,18 @@ def test_the_disk_is_not_filled(tmp_path: Path) -> None:
 
 
 def test_one_that_another_process_evicts_is_not_there(cache: Cache) -> None:
-    digest = put(cache, b"hello")
+    digest = put(cache, BIG)
     fd = os.open(cache.path_of(digest), os.O_RDONLY)
     fcntl.flock(fd, fcntl.LOCK_EX)
     assert cache.try_open(digest) is None
     os.close(fd)
-    assert read(cache, digest) == b"hello"
+    assert read(cache, digest) == BIG
 
 
 # the index
 def test_the_index_is_made_anew_from_the_files(cache: Cache) -> None:
     small = put(cache, b"hello" * 1000)
+    big = put(cache, BIG)
     content, partial = partial_of(cache, DATA)
     fill(cache, partial, DATA, range(2))
     partial.close()
@@ -295,9 +298,11 @@ def test_the_index_is_made_anew_from_the_files(cache: Cache) -> None:
     (cache.root / "index.db").unlink()
     with Cache(cache.root, size=1 << 30, floor=0) as again:
         rows = {row.digest: row for row in again.index.blobs()}
-        assert set(rows) == {small, content.digest}
-        assert rows[small].complete and not rows[content.digest].complete
-        assert again.status().nbytes == sum(row.nbytes for row in rows.values()) >= 2 * BLOCK_SIZE
+        assert set(rows) == {big, content.digest}
+        assert rows[big].complete and not rows[content.digest].complete
+        assert read(again, small) == b"hello" * 1000
+        assert again.status().nbytes == sum(row.nbytes for row in rows.values()) + 5040
+        assert again.status().count == 3
 
 
 @pytest.mark.parametrize("damage", [b"not a database at all" * 500, b""])
@@ -308,7 +313,8 @@ def test_a_damaged_index_is_put_aside(cache: Cache, damage: bytes) -> None:
         path.unlink()
     (cache.root / "index.db").write_bytes(damage)
     with Cache(cache.root, size=1 << 30, floor=0) as again:
-        assert [row.digest for row in again.index.blobs()] == [digest]
+        assert cached_digests(again) == {digest}
+        assert read(again, digest) == b"hello"
     assert (cache.root / "index.db.damaged").exists() == bool(damage)
 
 
@@ -345,25 +351,28 @@ def test_processes_share_it(cache: Cache) -> None:
     """Eight processes put and evict at once: what is there is right, and the index agrees with the files."""
     code = (
         "import os, sys, hashlib\nfrom pathlib import Path\nfrom artfs.store.cache import Cache\n"
-        "cache = Cache(Path(sys.argv[1]), size=3_000_000, floor=0)\n"
+        "cache = Cache(Path(sys.argv[1]), size=9_000_000, floor=0)\n"
         "for n in range(150):\n"
-        "    data = bytes([n]) * (10_000 + n)\n"
+        "    data = bytes([n]) * (10_000 + n if n % 10 else 1_100_000 + n)\n"
         "    digest = hashlib.sha256(data).hexdigest()\n"
         "    cache.put(digest, data)\n"
         "    fd = cache.try_open(digest)\n"
         "    if fd is not None:\n"
-        "        assert os.pread(fd, 1 << 20, 0) == data; os.close(fd)\n"
-        "    if n % 50 == 0: cache.evict(200_000)\n"
+        "        assert os.pread(fd, 1 << 21, 0) == data; os.close(fd)\n"
+        "    if n % 50 == 0: cache.evict(2_000_000)\n"
         "cache.close()\n"
     )
     running = [subprocess.Popen([sys.executable, "-c", code, str(cache.root)]) for _ in range(4)]
     assert [process.wait(60) for process in running] == [0] * 4
+    for digest in cached_digests(cache):
+        data = cache.try_read(digest)
+        assert data is not None and digest_bytes(data) == digest
     there = {path.name: path.stat().st_size for path in (cache.root / "blobs").glob("*/*")}
-    for name in there:
-        assert digest_bytes((cache.root / "blobs" / name[:2] / name).read_bytes()) == name
     rows = {row.digest: row.nbytes for row in cache.index.blobs()}
     assert rows.keys() == there.keys()
-    assert cache.index.totals() == (sum(rows.values()), len(rows))
+    packs = {row.name: row.nbytes for row in cache.index.oldest_packs(-1)}
+    assert packs == {path.name: path.stat().st_size for path in (cache.root / "packs").iterdir()}
+    assert cache.index.totals() == (sum(rows.values()) + sum(packs.values()), len(cached_digests(cache)))
 
 
 def _age(cache: Cache, digest: str, seconds: int) -> None:

@@ -1,0 +1,35 @@
+"""Looking into a cache, and doing it harm, for tests: small blobs are in packs, large ones files of their own."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from artfs.store.cache import Cache
+
+
+def cached_digests(cache: Cache) -> set[str]:
+    """Of every complete blob."""
+    found = {path.name for path in (cache.root / "blobs").glob("*/*")}
+    for row in cache.index.oldest_packs(-1):
+        found.update(raw.hex() for raw, _, _ in cache.index.in_pack(row.number))
+    return found
+
+
+def damage_cached(cache: Cache, digest: str, at: int = 0) -> None:
+    """Flips a byte of a complete blob. Raises LookupError when it is not there."""
+    cache.flush()
+    spot = cache.find_small(digest)
+    path = Path(spot.pack.path) if spot is not None else cache.path_of(digest)
+    offset = at + (spot.offset if spot is not None else 0)
+    if not path.exists():
+        raise LookupError(digest)
+    mode = path.stat().st_mode
+    path.chmod(0o600)
+    fd = os.open(path, os.O_RDWR)
+    try:
+        (byte,) = os.pread(fd, 1, offset)
+        os.pwrite(fd, bytes([byte ^ 0xFF]), offset)
+    finally:
+        os.close(fd)
+        path.chmod(mode & 0o777)
