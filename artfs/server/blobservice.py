@@ -13,7 +13,7 @@ import hashlib
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
 import msgspec
@@ -105,6 +105,7 @@ class BlobService:
         self._clock = clock
         self._pool = ThreadPoolExecutor(8, "artfs-put")
         self._lock = threading.Lock()
+        self._deletions: set[Future[None]] = set()
         self._believed: LRUCache[tuple[int | None, str], tuple[float, ObjectRange]] = LRUCache(10_000)
 
     def close(self) -> None:
@@ -304,7 +305,15 @@ class BlobService:
     def delete_later(self, keys: Sequence[str]) -> None:
         """Deletes objects that nobody needs, beside the answer. What cannot be deleted garbage collection finds by listing."""
         if keys:
-            self._pool.submit(_delete, self.bucket, list(keys))
+            with self._lock:
+                self._deletions = {future for future in self._deletions if not future.done()}
+                self._deletions.add(self._pool.submit(_delete, self.bucket, list(keys)))
+
+    def settle(self) -> None:
+        """Waits for what `delete_later` was asked for so far."""
+        with self._lock:
+            deletions = list(self._deletions)
+        wait(deletions)
 
 
 def _delete(bucket: Bucket, keys: list[str]) -> None:

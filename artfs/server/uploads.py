@@ -35,7 +35,7 @@ from artfs.model.blocklist import encode_block_list, has_lower_list
 from artfs.model.digests import digest_bytes
 from artfs.model.records import Project
 from artfs.server.blobservice import URL_S, BlobService, lower_list
-from artfs.store.bucket import ObjectWriter
+from artfs.store.bucket import Bucket, ObjectWriter
 from artfs.store.verify import BlockHasher
 from artfs.wire.blobroutes import MAX_PART
 from artfs.wire.errors import error_fields
@@ -101,7 +101,7 @@ class Uploads:
             self._ledger.add_parts(upload.id, {part.number: part.sha256 for part in said.parts})
             self._notify(upload.id)
         wanted = {part.number: part.sha256 for part in said.want if part.sha256}
-        if self._is_final:
+        if self._checks_sums:
             for number, sha256 in wanted.items():
                 if not self._ledger.promise_part(upload.id, number, sha256):
                     # Another sender, or the same file as it was before, had other bytes there: one of both is wrong, and the
@@ -128,16 +128,16 @@ class Uploads:
         self._notify(upload.id)
 
     @property
-    def _is_final(self) -> bool:
-        """Whether nobody can change a part that was put."""
+    def _checks_sums(self) -> bool:
+        """Whether the bucket holds senders to the SHA-256 of each part."""
         return self._bucket.signs and self._bucket.keeps_what_was_put()
 
     def _new_key(self, digest: str) -> str:
-        return new_blob_key(digest) if self._is_final else new_upload_key()
+        return new_upload_key() if must_copy(self._bucket) else new_blob_key(digest)
 
     def _told(self, upload: UploadRow, wanted: dict[int, str] | None = None) -> Upload:
         """`wanted`: the SHA-256 of parts that the sender wants to send next."""
-        checks = self._is_final
+        checks = self._checks_sums
         if checks and upload.part_count == 1:
             wanted = {0: upload.digest}
             self._ledger.promise_part(upload.id, 0, upload.digest)
@@ -213,7 +213,8 @@ class _Check:
         self._progress = asyncio.Event()
         self._sha256 = hashlib.sha256()
         self._blocks = BlockHasher()
-        self._copies = not (service.bucket.signs and service.bucket.keeps_what_was_put())
+        # As it was when the upload began.
+        self._copies = not upload.key.startswith("blobs/")
         self._key = new_blob_key(upload.digest) if self._copies else upload.key
         self._verified = 0
         self._end: FinishLine | None = None
@@ -354,6 +355,11 @@ class _Check:
     def _drop_copies(self) -> None:
         if self._copies:
             self._service.delete_later(_keys(self._upload, self._key))
+
+
+def must_copy(bucket: Bucket) -> bool:
+    """Whether who put a part may change it afterwards."""
+    return not bucket.signs or not (bucket.trusts_senders or bucket.keeps_what_was_put())
 
 
 def _keys(upload: UploadRow, key: str) -> list[str]:

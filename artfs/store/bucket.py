@@ -74,6 +74,12 @@ class Bucket(Protocol):
         trusted. May ask the bucket, once."""
         ...
 
+    @property
+    def trusts_senders(self) -> bool:
+        """Whoever runs the server says that no copy is needed even if the bucket does not keep what was put: senders do not
+        change it while their URLs are good."""
+        ...
+
     def put(self, key: str, data: Buffer) -> None:
         """Stores a whole object; durable when this returns."""
         ...
@@ -156,12 +162,12 @@ def open_bucket(url: str) -> Bucket:
     A path or file:///PATH is a folder, made (0700) when missing. The others need the extra `artfs[server]`, and find their
     credentials where the vendor's own tools find them (environment, configuration files, instance metadata):
 
-        s3://BUCKET/PREFIX?endpoint=URL&region=NAME&public=URL&presign=no&profile=NAME
-        gs://BUCKET/PREFIX?endpoint=URL&presign=no
-        az://CONTAINER/PREFIX?account=NAME&endpoint=URL&presign=no
+        s3://BUCKET/PREFIX?endpoint=URL&region=NAME&public=URL&presign=no&copies=no&profile=NAME
+        gs://BUCKET/PREFIX?endpoint=URL&presign=no&copies=no
+        az://CONTAINER/PREFIX?account=NAME&endpoint=URL&presign=no&copies=no
 
     `endpoint`: another server that speaks the protocol; `public`: what clients call it, if that is not the same.
-    `presign=no`: clients cannot reach it, all bytes pass through the server.
+    `presign=no`: clients cannot reach it, all bytes pass through the server. `copies=no`: see Bucket.trusts_senders.
     Raises UsageError for a URL that is none, StorageError when a folder cannot be made, MissingExtraError.
     """
     scheme, separator, rest = url.partition("://")

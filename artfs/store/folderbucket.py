@@ -52,6 +52,10 @@ class FolderBucket:
     def keeps_what_was_put(self) -> bool:
         return False
 
+    @property
+    def trusts_senders(self) -> bool:
+        return False
+
     def path_of(self, key: str) -> Path:
         """Where the object's file is or would be."""
         return Path(self._path(key))

@@ -43,9 +43,9 @@ _DELETED_AT_ONCE = 1000
 _CREDENTIALS_S = 300
 _PROBE_S = 60
 _OPTIONS = {
-    "s3": {"endpoint", "region", "public", "presign", "profile"},
-    "gs": {"endpoint", "presign"},
-    "az": {"account", "endpoint", "presign"},
+    "s3": {"endpoint", "region", "public", "presign", "copies", "profile"},
+    "gs": {"endpoint", "presign", "copies"},
+    "az": {"account", "endpoint", "presign", "copies"},
 }
 _RETRIES: Any = {"max_retries": 5, "retry_timeout": timedelta(seconds=60)}
 
@@ -73,14 +73,20 @@ def open_objects(scheme: str, bucket: str, prefix: str, options: dict[str, str])
             check_key(prefix)
         except ValueError:
             raise UsageError(f"not a prefix: {prefix!r} (lower-case letters, digits, '.', '_', '-', '/')") from None
-    presign = {"": True, "yes": True, "no": False}.get(options.get("presign", ""))
-    if presign is None:
-        raise UsageError(f"presign is yes or no, not {options['presign']!r}")
+    presign, copies = _yes_or_no(options, "presign"), _yes_or_no(options, "copies")
     try:
         parts = {"s3": _s3, "gs": _gs, "az": _az}[scheme](bucket, options)
     except (exceptions.BaseError, BotoCoreError, ValueError) as error:
         raise UsageError(f"cannot use {scheme}://{bucket}: {_first_line(error)}") from error
-    return ObjectBucket(f"{scheme}://{bucket}/{prefix}".rstrip("/"), f"{prefix}/" if prefix else "", parts, presign=presign)
+    name = f"{scheme}://{bucket}/{prefix}".rstrip("/")
+    return ObjectBucket(name, f"{prefix}/" if prefix else "", parts, presign=presign, copies=copies)
+
+
+def _yes_or_no(options: dict[str, str], name: str) -> bool:
+    answer = {"yes": True, "no": False}.get(options.get(name, "yes"))
+    if answer is None:
+        raise UsageError(f"{name} is yes or no, not {options[name]!r}")
+    return answer
 
 
 def _client(endpoint: str) -> Any:
@@ -157,11 +163,12 @@ def _plain_signer(store: Any, headers: dict[str, str]) -> Signer:
 class ObjectBucket:
     """See artfs.store.bucket.Bucket; `open_objects` makes one."""
 
-    def __init__(self, name: str, prefix: str, parts: _Parts, *, presign: bool) -> None:
+    def __init__(self, name: str, prefix: str, parts: _Parts, *, presign: bool, copies: bool) -> None:
         self._name = name
         self._prefix = prefix
         self._parts = parts
         self._presign = presign
+        self._copies = copies
         self._lock = threading.Lock()
         self._can_sign: bool | None = None
         self._keeps: bool | None = None
@@ -188,6 +195,10 @@ class ObjectBucket:
             if self._keeps is None:
                 self._keeps = self._parts.probes and self._probe()
             return self._keeps
+
+    @property
+    def trusts_senders(self) -> bool:
+        return not self._copies
 
     def put(self, key: str, data: Buffer) -> None:
         path = self._path(key)

@@ -14,6 +14,7 @@ from artfs.catalog.sql.catalog import SqlCatalog
 from artfs.catalog.sql.engine import Clock, Database, system_clock
 from artfs.catalog.sql.ledger.blobledger import SqlBlobLedger
 from artfs.catalog.sql.ledger.ledger import SqlLedger
+from artfs.catalog.sql.postgresql.opening import open_url
 from artfs.catalog.sql.sqlite.opening import open_file
 from artfs.model.access import COMMAND_LINE, Grant, Role, Token
 from artfs.model.digests import BLOCKS_ABOVE, digest_bytes
@@ -50,17 +51,16 @@ class Hands:
 
 
 class BlobWorld:
-    """Attributes beside the parts of a server:
-
-    clock: of the database.
-    """
+    """`database`: a file or PostgreSQL's URL, with the current schema. `clock`: of the database, None: one that a test moves."""
 
     def __init__(
-        self, database: Path, bucket: Bucket, *, clock: Clock | None = None,
+        self, database: Path | str, bucket: Bucket, *, clock: Clock | None = None,
         make_ledger: Callable[[Database], SqlBlobLedger] = SqlBlobLedger,
     ) -> None:
         self.clock: Any = Hands() if clock is None else clock
-        self.catalog: SqlCatalog = open_file(database, clock=self.clock)
+        self.catalog: SqlCatalog = (
+            open_file(database, clock=self.clock) if isinstance(database, Path) else open_url(database, clock=self.clock)
+        )
         self.names = SqlLedger(self.catalog.database)
         self.ledger = make_ledger(self.catalog.database)
         self.bucket = bucket
@@ -150,10 +150,7 @@ class BlobWorld:
 
     def settle(self) -> None:
         """Waits for what is deleted beside answers."""
-        self.service._pool.submit(lambda: None).result()
-        pool = self.service._pool
-        for future in [pool.submit(lambda: None) for _ in range(8)]:
-            future.result()
+        self.service.settle()
 
     def serve(self, *, part_size: int = BLOCKS_ABOVE) -> BlobServer:
         """A server over it. Parts of uploads have `part_size` bytes."""

@@ -92,7 +92,7 @@ class UploadRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class UploadPart(msgspec.Struct, frozen=True, omit_defaults=True):
     """A part that is not there yet. PUT `size` bytes from `number * part_size` on to `url`, with `headers`. `url` absolute:
-    the bucket's, without our token."""
+    the bucket's, without our token; "": tell its SHA-256 first (`Upload.checks`)."""
 
     number: int
     size: _Size

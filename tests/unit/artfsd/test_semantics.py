@@ -37,7 +37,7 @@ def all_tests() -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("page", ["semantics.md", "postgresql.md", "server.md"])
+@pytest.mark.parametrize("page", ["semantics.md", "postgresql.md", "server.md", "server-blobs.md"])
 def test_every_test_that_is_named_exists(page: str) -> None:
     named = set(re.findall(r"`(test_\w+)`", (ROOT / "docs" / page).read_text(encoding="utf-8")))
     assert named

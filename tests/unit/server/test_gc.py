@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
@@ -13,11 +14,20 @@ from artfs.model.entry import FileEntry
 from artfs.model.pages import LeafPage, build_tree, decode_page
 from artfs.server import gc
 from artfs.server.gc import Collected
+from artfs.store.bucket import open_bucket
 from artfs.testing.blobworld import BlobServer, BlobWorld, file_entry, some_data
 from artfs.wire.messages import LocateRequest, TreesRequest
 
 MIB = 1024 * 1024
 DATA = some_data(3 * MIB)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def blobs(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[BlobWorld]:
+    """A server's blobs, in a folder, with each kind of database."""
+    database = request.getfixturevalue("database" if request.param == "sqlite" else "postgres_url")
+    with BlobWorld(database, open_bucket(str(tmp_path / "bucket"))) as made:
+        yield made
 
 
 @pytest.fixture

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -34,6 +35,7 @@ from artfs.model.tree import PageCache
 from artfs.store.bucket import Buffer, StoredObject
 from artfs.store.folderbucket import FolderBucket
 from artfs.testing.blobworld import BlobWorld, some_data
+from artfs.testing.postgres import Postgres
 
 GRACE_S = 1.0
 """Far longer than a batch takes: by the clock, each look at which is 50 µs."""
@@ -129,14 +131,16 @@ OTHER = {"p": "q", "q": "p"}
 
 
 class Machine(RuleBasedStateMachine):
-    template: Path
+    """`databases`: makes an empty database, and says where it is."""
+
+    databases: Callable[[ExitStack, Path], Path | str]
     threads = 4
 
     @initialize(seed=st.integers(0, 2**32))
     def begin(self, seed: int) -> None:
         self.folder = TemporaryDirectory(prefix="artfs-gc-", dir=MEMORY if MEMORY.is_dir() else None)
-        database = Path(self.folder.name, "catalog.db")
-        database.write_bytes(self.template.read_bytes())
+        self.stack = ExitStack()
+        database = type(self).databases(self.stack, Path(self.folder.name))
         self.clock = Ticks()
         bucket = TimedBucket(Path(self.folder.name, "bucket"), self.clock)
         self.world = BlobWorld(database, bucket, clock=self.clock, make_ledger=lambda database: Dawdling(database, seed))
@@ -214,6 +218,7 @@ class Machine(RuleBasedStateMachine):
         assert self.world.keys("blobs/") == []
         self.pool.shutdown()
         self.world.close()
+        self.stack.close()
         self.folder.cleanup()
 
     # work -------------------------------------------------------------------------------------------------------
@@ -297,18 +302,32 @@ def _fits(path: str, others: dict[str, int]) -> bool:
     return not any(other == path or other.startswith(path + "/") or path.startswith(other + "/") for other in others)
 
 
-@pytest.mark.parametrize("threads", [1, 4])
-def test_nothing_that_a_living_version_needs_ever_goes(
-    threads: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    open_catalog(tmp_path / "template.db").close()
-    monkeypatch.setattr(Machine, "template", tmp_path / "template.db", raising=False)
+def run(monkeypatch: pytest.MonkeyPatch, databases: Callable[[ExitStack, Path], Path | str], threads: int, examples: int) -> None:
+    monkeypatch.setattr(Machine, "databases", staticmethod(databases), raising=False)
     monkeypatch.setattr(Machine, "threads", threads)
     run_state_machine_as_test(
         Machine,
         settings=settings(
-            max_examples=EXAMPLES, stateful_step_count=12, deadline=None, suppress_health_check=list(HealthCheck),
+            max_examples=examples, stateful_step_count=12, deadline=None, suppress_health_check=list(HealthCheck),
             # What threads do differs from run to run, so an example that failed may not fail again.
             database=None, print_blob=False, phases=[Phase.generate],
         ),
     )
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+def test_nothing_that_a_living_version_needs_ever_goes(
+    threads: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    template = tmp_path / "template.db"
+    open_catalog(template).close()
+    run(monkeypatch, lambda stack, folder: Path(shutil.copy(template, folder / "catalog.db")), threads, EXAMPLES)
+
+
+def test_nothing_that_a_living_version_needs_ever_goes_in_postgresql(
+    postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def make(stack: ExitStack, folder: Path) -> str:
+        return postgres.url(stack.enter_context(postgres.database(postgres.template)))
+
+    run(monkeypatch, make, 4, max(2, EXAMPLES // 3))

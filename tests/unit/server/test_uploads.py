@@ -498,3 +498,33 @@ def test_the_sum_of_a_single_part_is_known(strict: BlobWorld) -> None:
         assert bucket.put_by(each["url"], data)
         told(server, secret, upload, 0)
         assert server.finish(secret, upload["id"])[-1]["done"]
+
+
+def test_who_trusts_senders_needs_no_copies(
+    tmp_path: Path, server_template: Path, rclone: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in CREDENTIALS.items():
+        monkeypatch.setenv(name, value)
+    database = Path(shutil.copy(server_template, tmp_path / "trusting.db"))
+    with BlobWorld(database, open_bucket(rclone.url(f"uploads{next(_numbers)}", copies="no"))) as world:
+        secret = world.token_and_secret("e/p writer")[1]
+        with world.serve(part_size=MIB) as server:
+            upload = begin(server, secret)
+            assert "checks" not in upload
+            for each in upload["parts"]:
+                assert put(each, part(each["number"])) == 200
+            before = world.keys("blobs/")
+            assert len(before) == 4
+            told(server, secret, upload, 0, 1, 2, 3)
+            assert server.finish(secret, upload["id"])[-1]["done"]
+            world.settle()
+            assert world.keys("blobs/") == before
+            assert read_all(world) == DATA
+            # Wrong bytes do not count there, either.
+            wrong = begin(server, secret, digest_bytes(b"other"))
+            for each in wrong["parts"]:
+                put(each, bytes(each["size"]))
+            told(server, secret, wrong, 0, 1, 2, 3)
+            assert server.finish(secret, wrong["id"])[-1]["error"]["kind"] == "bad-blob"
+            world.settle()
+            assert world.keys("blobs/") == before

@@ -205,7 +205,7 @@ def test_google_without_a_key_signs_nothing(opened: Callable[[str], Bucket]) -> 
 # URLs ---------------------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("url", [
     "", "file://", "http://b/p", "s3://", "s3:///p", "s3://b/UPPER", "s3://b/a//b", "s3://b/p?nonsense=1", "s3://b/p?presign=perhaps",
-    "s3://user@b/p", "gs://b/p?public=x", "az://c/p#f", "az://c/p",
+    "s3://b/p?copies=",     "s3://user@b/p", "gs://b/p?public=x", "az://c/p#f", "az://c/p",
 ])  # fmt: skip
 def test_urls_that_are_none(url: str) -> None:
     with pytest.raises(UsageError):

@@ -12,6 +12,8 @@ USER_UNIT = UNITS / "user" / "artfs.service"
 SYSTEM_UNIT = UNITS / "system" / "artfs@.service"
 SERVER_UNIT = UNITS / "system" / "artfs-server.service"
 SERVER_SOCKET = UNITS / "system" / "artfs-server.socket"
+GC_UNIT = UNITS / "system" / "artfs-server-gc.service"
+GC_TIMER = UNITS / "system" / "artfs-server-gc.timer"
 
 IMPLY_NO_NEW_PRIVILEGES = {
     # systemd.exec(5), NoNewPrivileges=: "certain settings override this" for a manager without CAP_SYS_ADMIN.
@@ -40,7 +42,8 @@ def service_of(unit: Path) -> dict[str, str]:
 
 @pytest.mark.parametrize(
     ("unit", "scope"),
-    [(USER_UNIT, "--user"), (SYSTEM_UNIT, "--system"), (SERVER_UNIT, "--system"), (SERVER_SOCKET, "--system")],
+    [(USER_UNIT, "--user"), (SYSTEM_UNIT, "--system"), (SERVER_UNIT, "--system"), (SERVER_SOCKET, "--system"),
+     (GC_UNIT, "--system"), (GC_TIMER, "--system")],
     ids=lambda given: getattr(given, "name", given),
 )
 def test_systemd_accepts_the_unit(unit: Path, scope: str, tmp_path: Path) -> None:
@@ -91,3 +94,15 @@ def test_the_server_has_nothing_that_it_does_not_need() -> None:
         ["systemd-analyze", "security", "--offline=true", "--threshold=25", str(SERVER_UNIT)], capture_output=True, text=True
     )
     assert rated.returncode == 0, rated.stdout.splitlines()[-1]
+
+
+def test_the_servers_garbage_collection_is_of_the_same_account_and_hardened_alike() -> None:
+    server, collection = service_of(SERVER_UNIT), service_of(GC_UNIT)
+    # systemd names the account of a unit that has DynamicUser= and no User= after the unit.
+    assert collection["User"] == SERVER_UNIT.stem
+    assert collection["Type"] == "oneshot"
+    own = {
+        "Type", "NotifyAccess", "Environment", "ExecStart", "ExecReload", "Restart", "RestartSec", "KillMode",
+        "TimeoutStopSec", "TimeoutStartSec", "LimitNOFILE", "TasksMax",
+    }  # fmt: skip
+    assert {key: collection.get(key) for key in server.keys() - own} == {key: server[key] for key in server.keys() - own}

@@ -8,12 +8,13 @@ columns of whole numbers.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection, Sequence
 from typing import Any
 
 from sqlalchemy import Connection
 
-from artfs.model.digests import to_raw
+from artfs.model.digests import RAW_LENGTH, check_digest
 
 
 def is_postgresql(conn: Connection) -> bool:
@@ -25,13 +26,27 @@ def rows(
 ) -> tuple[str, dict[str, Any]]:
     """(`(SELECT …) AS given`, its parameters). Digests must differ from each other where the statement needs that; the columns
     are as long as they are."""
-    raw = [to_raw(digest) for digest in digests]
+    joined = _joined(digests)
     if is_postgresql(conn):
+        raw = [joined[at : at + RAW_LENGTH] for at in range(0, len(joined), RAW_LENGTH)]
         arrays = ["CAST(:given_digests AS bytea[])", *(f"CAST(:given_{name} AS bigint[])" for name in columns)]
         sql = f"unnest({', '.join(arrays)}) AS given({', '.join(('digest', *columns))})"
         return sql, {"given_digests": raw, **{f"given_{name}": list(values) for name, values in columns.items()}}
     # SQLite has no arrays, and its JSON no bytes: the digests are one blob, and JSON numbers the pieces of it.
     picked = "".join(f", json_extract(value, '$[{at}]') AS {name}" for at, name in enumerate(columns))
-    numbers = list(zip(*columns.values(), strict=True)) if columns else [0] * len(raw)
+    numbers = list(zip(*columns.values(), strict=True)) if columns else [0] * len(digests)
     sql = f"(SELECT substr(:given_digests, 32 * key + 1, 32) AS digest{picked} FROM json_each(:given_numbers)) AS given"
-    return sql, {"given_digests": b"".join(raw), "given_numbers": json.dumps(numbers, separators=(",", ":"))}
+    return sql, {"given_digests": joined, "given_numbers": json.dumps(numbers, separators=(",", ":"))}
+
+
+def _joined(digests: Collection[str]) -> bytes:
+    """All of them, raw, one behind the other. Raises InvalidNameError."""
+    text = "".join(digests)
+    # All at once, as there are thousands.
+    if not set(map(len, digests)) <= {2 * RAW_LENGTH} or _HEX.fullmatch(text) is None:
+        for digest in digests:
+            check_digest(digest)
+    return bytes.fromhex(text)
+
+
+_HEX = re.compile("[0-9a-f]*")
