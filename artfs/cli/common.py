@@ -19,6 +19,7 @@ from artfs.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from artfs.api.session import Session
+    from artfs.client.http import Http
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -73,6 +74,25 @@ class App:
                 self._session.remote.reach.on_move = self._network_moved
                 self._session.remote.reach.on_stale = lambda why: self.note(f"names are as they were last seen ({why})")
         return self._session
+
+    @contextlib.contextmanager
+    def connected(self, settings: Settings | None = None, *, secret: str | None = None) -> Iterator[Http]:
+        """A connection to the server of `settings` (None: the app's), for calls that are not those of a catalog; a person is told
+        when it does not answer. `secret`: None: the token that is kept for it."""
+        from artfs.client.credentials import Credentials
+        from artfs.client.http import Http
+        from artfs.client.reach import Reach
+
+        chosen = self.settings if settings is None else settings
+        http = Http.of(chosen, Credentials().find(chosen) if secret is None else secret)
+        reach = Reach(chosen.server, patience_s=chosen.network_timeout_s)
+        reach.on_move = self._network_moved
+        http.on_contact = reach.contact
+        try:
+            yield http
+        finally:
+            reach.close()
+            http.close()
 
     def _network_moved(self, is_online: bool, what: str) -> None:
         server = self.settings.server

@@ -94,6 +94,13 @@ def _wanted(
             yield catalog.collections(entity, name), None
             continue
         wanted = parse_whole(name, session.settings)
+        if name.count("/") == 1 and ":" not in name and catalog.try_project(wanted.entity, wanted.project) is None:
+            first, second = name.split("/")
+            if catalog.try_project(first, second) is not None:
+                raise NotFoundError(
+                    f"no project {wanted.entity}/{first}: {name} means PROJECT/COLLECTION; for all of the project, say "
+                    f"{second} --entity {first}"
+                )
         collection = collection_of(session, wanted)
         if wanted.alias is None:
             yield [collection], None

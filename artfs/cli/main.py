@@ -7,6 +7,7 @@ import contextlib
 import importlib
 import json
 import os
+import re
 import sys
 import traceback
 from collections.abc import Sequence
@@ -17,7 +18,8 @@ import click
 from artfs.cli import exits
 from artfs.cli.common import App, global_options, without_collection
 from artfs.cli.output import escape
-from artfs.errors import ArtfsError
+from artfs.errors import ArtfsError, ForbiddenError, NotFoundError
+from artfs.settings import DEFAULT_ENTITY
 
 SECTIONS: dict[str, dict[str, str]] = {
     "The mount": {
@@ -191,7 +193,8 @@ def run(args: Sequence[str] | None = None) -> int:
     except ArtfsError as error:
         if app.debug:
             traceback.print_exc()
-        return _report(app, error.kind, str(error), exits.exit_code(error), getattr(error, "paths", ()))
+        message = str(error) + _entity_hint(app, error)
+        return _report(app, error.kind, message, exits.exit_code(error), getattr(error, "paths", ()))
     except Exception as error:
         if app.debug:
             traceback.print_exc()
@@ -225,6 +228,19 @@ def _with_hint(error: click.ClickException) -> str:
     if isinstance(error, click.UsageError) and error.ctx is not None:
         return f"{text} (see `{error.ctx.command_path} --help`)"
     return text
+
+
+def _entity_hint(app: App, error: ArtfsError) -> str:
+    """For whoever uses a server's catalog and did not say whose projects are meant."""
+    if not isinstance(error, NotFoundError | ForbiddenError) or not re.search(rf"\b{DEFAULT_ENTITY}\b", str(error)):
+        return ""
+    try:
+        settings = app.settings
+    except ArtfsError:
+        return ""
+    if not settings.server or settings.entity != DEFAULT_ENTITY:
+        return ""
+    return f" (names without an entity are of {DEFAULT_ENTITY}; --entity NAME, ARTFS_ENTITY or the config file say another)"
 
 
 def _report(app: App, kind: str, message: str, code: int, paths: Sequence[str] = ()) -> int:

@@ -12,7 +12,6 @@ from typing import Any, Protocol
 import click
 
 from artfs.cli.common import App
-from artfs.client.credentials import Credentials
 from artfs.errors import InvalidArgumentError, NotFoundError
 from artfs.model.access import COMMAND_LINE, EVERY_PROJECT, ROLES, AuditFilter, Grant, Role, Token
 from artfs.model.names import check_entity_name, check_project_name
@@ -52,13 +51,8 @@ def open_books(app: App, database: str | None) -> Iterator[Books]:
     is kept in the state folder."""
     settings = app.settings
     if database is None and settings.server:
-        from artfs.client.http import Http
-
-        http = Http.of(settings, Credentials().find(settings))
-        try:
+        with app.connected() as http:
             yield _RemoteBooks(http)
-        finally:
-            http.close()
         return
     from artfs.catalog import open_catalog
     from artfs.catalog.sql.ledger.blobledger import SqlBlobLedger

@@ -140,8 +140,9 @@ def write_private(path: Path, data: bytes, mode: int) -> None:
         raise StorageError.wrap(error, f"writing {path}") from error
 
 
-def set_server(server: str, path: Path | None = None) -> Path:
-    """Writes the setting `server` to the config file, "" removes it; the rest of the file stays as it is. Returns the file."""
+def set_server(server: str, path: Path | None = None, *, entity: str | None = None) -> Path:
+    """Writes the setting `server` to the config file, "" removes it; and `entity`, when it is given. The rest of the file stays
+    as it is. Returns the file."""
     path = path or config_path()
     try:
         text = path.read_text(encoding="utf-8")
@@ -150,10 +151,16 @@ def set_server(server: str, path: Path | None = None) -> Path:
         text, mode = "", 0o600
     except (OSError, UnicodeError) as error:
         raise UsageError(f"cannot read the config file {path}: {error}") from error
-    line = f"server = {json.dumps(server)}\n" if server else ""
-    changed, count = re.subn(r"^[ \t]*server[ \t]*=.*(?:\n|\Z)", lambda found: line, text, flags=re.MULTILINE)
-    if not count:
-        changed = text + ("\n" if text and not text.endswith("\n") else "") + line
+    changed = _with_setting(text, "server", server)
+    if entity is not None:
+        changed = _with_setting(changed, "entity", entity)
     if changed != text:
         write_private(path, changed.encode(), mode)
     return path
+
+
+def _with_setting(text: str, name: str, value: str) -> str:
+    """A config file's text with a setting in the place of what it had; "": without it."""
+    line = f"{name} = {json.dumps(value)}\n" if value else ""
+    changed, count = re.subn(rf"^[ \t]*{name}[ \t]*=.*(?:\n|\Z)", lambda found: line, text, flags=re.MULTILINE)
+    return changed if count else text + ("\n" if text and not text.endswith("\n") else "") + line

@@ -62,6 +62,7 @@ class Http:
         base_url: without a slash at its end.
         on_change: told the number of the newest change by each answer to a call that changed something.
         on_contact: told whether a try reached the server: True, or False with what went wrong.
+        on_give_up: told when a call that had all its time has failed, because the server was not reached to the end.
         gate: asked before each call (not for events). Raises UnavailableError to refuse it; True: it should find out
             quickly whether the server answers.
     """
@@ -74,6 +75,7 @@ class Http:
         self.timeout_s = timeout_s
         self.on_change: Callable[[int], None] = lambda number: None
         self.on_contact: Callable[[bool, str], None] = lambda reached, what: None
+        self.on_give_up: Callable[[], None] = lambda: None
         self.gate: Callable[[], bool] = lambda: False
         self._closed = threading.Event()
         self._patience = threading.local()
@@ -173,7 +175,8 @@ class Http:
         limit_s = min(limit_s, getattr(self._patience, "limit_s", limit_s))
         if self.gate():
             limit_s = min(limit_s, PROBE_S)
-        backoff = Backoff(limit_s)
+        # A long limit is for an answer that takes long, not for a server that cannot be reached.
+        backoff = Backoff(min(limit_s, self.timeout_s))
         began = time.monotonic()
         tried, is_open = 0, False  # is_open: an earlier try may have done it
         while True:
@@ -202,6 +205,8 @@ class Http:
             is_open = is_open or not not_begun
             wait_s = backoff.wait_s(tried, time.monotonic() - began, random.random(), asked)  # noqa: S311
             if wait_s is None or not (route.idempotent or not_begun):
+                if wait_s is None and limit_s >= self.timeout_s and isinstance(failure, UnavailableError):
+                    self.on_give_up()
                 raise failure
             if getattr(self._patience, "end", self._closed).wait(wait_s):
                 raise failure

@@ -19,8 +19,9 @@ TELL_S = 1.0
 class Reach:
     """Told of every try by `contact` (client.http.Http.on_contact), asked before each call by `gate`. Thread-safe.
 
-    A server is away when no try has reached it for `patience_s` seconds: up to then it may be a short trouble, and calls try
-    again. When it was heard of through its events since the first try that failed, it is not away: single calls are slow.
+    A server is away when no try has reached it for `patience_s` seconds, or when a call has given up: up to then it may be a
+    short trouble, and calls try again. When it was heard of through its events since the first try that failed, it is not
+    away: single calls are slow.
 
     Attributes:
         is_listening: whether its events come, as far as is known. heard_at: when something came of them last, by `clock`.
@@ -47,6 +48,7 @@ class Reach:
         self._lock = threading.Lock()
         self._reason = ""
         self._since: float | None = None
+        self._gave_up = False
         self._was_told = False
         self._tried_at = 0.0
 
@@ -64,7 +66,9 @@ class Reach:
     @property
     def is_away(self) -> bool:
         since = self._since
-        return since is not None and self._clock() - since >= self._patience_s and not self._was_heard_after(since)
+        if since is None or self._was_heard_after(since):
+            return False
+        return self._gave_up or self._clock() - since >= self._patience_s
 
     def _was_heard_after(self, when: float) -> bool:
         return self.is_listening() and self.heard_at() >= when
@@ -93,6 +97,7 @@ class Reach:
             if reached:
                 moved = self._was_told
                 self._since = None
+                self._gave_up = False
                 self._reason = ""
                 self._was_told = False
             else:
@@ -106,6 +111,11 @@ class Reach:
             self.on_return()
         if moved:
             self.on_move(reached, what)
+
+    def give_up(self) -> None:
+        """A call has tried for as long as it may, in vain: others need not."""
+        with self._lock:
+            self._gave_up = self._since is not None
 
     def probe(self, ping: Callable[[], object]) -> None:
         """Finds out with one small call, and how long it takes. Raises nothing: `is_troubled` tells."""

@@ -121,6 +121,16 @@ class FarStore(BlobStore, Protocol):
         ...
 
 
+@runtime_checkable
+class ResendingStore(Protocol):
+    """A store that can give back to its source what that has lost."""
+
+    def send_again(self, batch: StoreBatch, digests: Iterable[str]) -> list[str]:
+        """Puts into `batch` what the source had once and has not any more, as far as all of it is kept here. Returns the
+        digests of the others. Raises StorageError."""
+        ...
+
+
 class LocalStore(BlobStore, Protocol):
     """A store whose blobs are plain files on this machine."""
 

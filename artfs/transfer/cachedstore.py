@@ -161,8 +161,30 @@ class CachedStore:
         """Keeps a small blob that was just sent: it will be read."""
         self._cache.put(digest_bytes(data), data)
 
+    def send_again(self, batch: StoreBatch, digests: Iterable[str]) -> list[str]:
+        lost = []
+        for digest in digests:
+            fd = self._cache.try_open(digest)
+            if fd is None:
+                lost.append(digest)
+                continue
+            try:
+                if os.fstat(fd).st_size <= BLOCKS_ABOVE:
+                    sent = batch.put_bytes(os.pread(fd, BLOCKS_ABOVE, 0))
+                else:
+                    # By its name in the cache, as the descriptor may be closed before it is sent.
+                    sent = batch.put_file(self._cache.path_of(digest)).digest
+            except OSError as error:
+                raise StorageError.wrap(error, f"reading blob {digest} in the cache") from error
+            finally:
+                os.close(fd)
+            if sent != digest:
+                self.forget_damaged(digest)
+                lost.append(digest)
+        return lost
+
     def blobs(self) -> Iterator[tuple[str, int]]:
-        raise UsageError("a server's blobs cannot be listed from here")
+        raise UsageError("a server's blobs cannot be listed from here; `artfs verify NAME` checks those of a version")
 
     def remove(self, digest: str) -> None:
         raise UsageError("a server removes blobs by itself (`artfs gc` there)")

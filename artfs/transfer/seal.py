@@ -22,14 +22,22 @@ import os
 import stat
 
 from artfs.catalog.base import Catalog
-from artfs.errors import DraftBusyError, LatestMovedError, NotFoundError, SourceChangedError, StorageError
-from artfs.model.records import NewVersion
+from artfs.errors import (
+    BlobMissingError,
+    DraftBusyError,
+    DraftInvalidError,
+    LatestMovedError,
+    NotFoundError,
+    SourceChangedError,
+    StorageError,
+)
+from artfs.model.records import Committed, NewVersion
 from artfs.model.ttl import parse_ttl
-from artfs.store.base import LocalStore, StoreBatch
+from artfs.store.base import LocalStore, ResendingStore, StoreBatch
 from artfs.store.staging import StagedDraft
 from artfs.transfer.journal import Row, append_rows, latest_of, moved_since, recover
 from artfs.transfer.progress import Meter, OnProgress
-from artfs.transfer.staged import SHOWN, OwnFile, StagedScan, page_source, some_of
+from artfs.transfer.staged import SHOWN, OwnFile, StagedScan, page_source, paths_with, some_of
 from artfs.wire.control import CommitOptions, CommitReply, Progress
 
 log = logging.getLogger(__name__)
@@ -53,8 +61,10 @@ def commit_draft(
         busy: files that are open for writing (a daemon knows); not empty: DraftBusyError.
         on_progress: called with phases "hashing", "moving", "trees", "syncing", "catalog".
         run_id: the run that logs it.
-    Raises DraftBusyError, DraftInvalidError, LatestMovedError, TypeConflictError, InvalidNameError, StorageError,
-    CatalogError, and SourceChangedError; then the draft is there, whole, and no version was made.
+    What the draft inherited and a server has swept since is sent again from this machine's cache.
+    Raises DraftBusyError, DraftInvalidError (also for inherited files that are nowhere any more), LatestMovedError,
+    TypeConflictError, InvalidNameError, StorageError, CatalogError, and SourceChangedError; then the draft is there, whole, and
+    no version was made.
     """
     if busy:
         raise DraftBusyError(
@@ -104,9 +114,12 @@ def _commit(
             f"`latest` of {info.project}/{info.collection} moved to v{latest.index} since this draft began from "
             f"{info.base_version}; look at `artfs draft diff`, then commit with --force to put the draft on top"
         )
-    scan = StagedScan(draft, page_source(store), on_progress)
-    scan.hash_files(workers)
-    built = scan.build()
+    try:
+        scan = StagedScan(draft, page_source(store), on_progress)
+        scan.hash_files(workers)
+        built = scan.build()
+    except BlobMissingError as error:
+        raise _base_is_gone(draft, ()) from error
     _take_files(store, batch, draft, scan, on_progress)
     meter = Meter(on_progress, "trees", len(scan.pages), sum(map(len, scan.pages.values())))
     for data in scan.pages.values():
@@ -116,7 +129,11 @@ def _commit(
     batch.sync()
     append_rows(draft, [Row(b"", built.digest, built.totals.size, "", False)])
     _say(on_progress, "catalog")
-    committed = catalog.commit(
+    committed = _name_it(
+        catalog,
+        store,
+        batch,
+        scan,
         NewVersion(
             entity=info.entity,
             project=info.project,
@@ -133,7 +150,7 @@ def _commit(
             ttl=parse_ttl(options.ttl),
             allow_protected=options.allow_protected,
             expect_latest=None if options.force or info.base_digest is None else (latest.index if latest is not None else -1),
-        )
+        ),
     )
     warnings = []
     if scan.ignored:
@@ -156,6 +173,39 @@ def _commit(
         moved_from=(info.base_version or "") if moved else None,
     )
     return reply, scan.files
+
+
+def _name_it(catalog: Catalog, store: LocalStore, batch: StoreBatch, scan: StagedScan, new: NewVersion) -> Committed:
+    """As Catalog.commit; what is missing then can only be inherited, and goes to the server again if it is here."""
+    sent: set[str] = set()
+    while True:
+        try:
+            return catalog.commit(new)
+        except BlobMissingError as error:
+            missing = error.digests
+            if not isinstance(store, ResendingStore) or not missing or not sent.isdisjoint(missing):
+                raise
+            lost = store.send_again(batch, missing)
+            if lost:
+                raise _base_is_gone(scan.draft, paths_with(scan, store, new.digest, frozenset(lost))) from error
+        log.info("draft %s: %d inherited blobs were swept on the server, and are sent again", scan.draft.label, len(missing))
+        batch.sync()
+        sent.update(missing)
+
+
+def _base_is_gone(draft: StagedDraft, paths: tuple[str, ...]) -> DraftInvalidError:
+    """`paths`: of the files that nobody has any more; () when not even they can be told."""
+    what = f"files of it that this machine has not kept: {some_of(paths)}" if paths else "its list of files"
+    return DraftInvalidError(
+        f"{draft.info.project}/{draft.info.collection}:{draft.info.base_version}, from which the draft {draft.label} began, was "
+        f"deleted and swept on the server, and with it went {what}; "
+        + (
+            "replace or remove them in the draft and commit again"
+            if paths
+            else f"what you changed is in {os.fsdecode(draft.files)}"
+        ),
+        paths,
+    )
 
 
 def _take_files(

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from artfs.errors import DraftInvalidError, SourceChangedError, StorageError
+from artfs.errors import BlobMissingError, DraftInvalidError, SourceChangedError, StorageError
 from artfs.model.collide import case_collisions
 from artfs.model.digests import to_raw
 from artfs.model.edit import update_directory
@@ -216,6 +216,21 @@ def draft_changes(store: LocalStore, draft: StagedDraft, *, workers: int = 2) ->
     scan.pages.update(empty.pages)
     overlay = _Overlay(scan.pages, source)
     yield from diff(Manifest(overlay, draft.info.base_digest or empty.digest), Manifest(overlay, built.digest))
+
+
+def paths_with(scan: StagedScan, store: LocalStore, root: str, digests: frozenset[str]) -> tuple[str, ...]:
+    """The files of the tree that was built whose blobs are among `digests`; () when a page of it is, which cannot be read."""
+    manifest = Manifest(_Overlay(scan.pages, page_source(store)), root)
+    try:
+        return tuple(
+            path for path, entry in manifest.walk() if isinstance(entry, FileEntry) and not digests.isdisjoint(blobs_of(entry))
+        )
+    except BlobMissingError:
+        return ()
+
+
+def blobs_of(entry: FileEntry) -> tuple[str, ...]:
+    return (entry.digest, entry.blocks.hex()) if entry.blocks else (entry.digest,)
 
 
 def unhashed_bytes(draft: StagedDraft) -> int:

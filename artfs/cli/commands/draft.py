@@ -58,7 +58,7 @@ def list_(app: App, all_entities: bool) -> None:
         emit_json([_draft_shape(app, draft, files, size) for draft, files, size in rows])
         return
     table(
-        ["DRAFT", "COMMITS TO", "BASE", "BEGAN", "OWN FILES", "SIZE"],
+        ["DRAFT", "COMMITS TO", "BASE", "BEGAN", "OWN FILES", "SIZE", "STATE"],
         [
             [
                 _label(draft.info, app),
@@ -67,6 +67,7 @@ def list_(app: App, all_entities: bool) -> None:
                 local_time(parse_time(draft.info.began_at)),
                 f"{files:,}",
                 human_size(size),
+                _state(draft.info),
             ]
             for draft, files, size in rows
         ],
@@ -192,6 +193,12 @@ def _label(info: DraftInfo, app: App) -> str:
     return f"{'' if info.entity == app.settings.entity else info.entity + '/'}{info.project}/{info.name}"
 
 
+def _state(info: DraftInfo) -> str:
+    if info.pending is not None:
+        return "waits for the server"
+    return "" if info.problem is None else f"was not committed: {info.problem}"
+
+
 def _mounted(app: App, draft: StagedDraft) -> str | None:
     serving = try_serving(app.settings, draft.info.entity)
     return None if serving is None else f"{serving.mountpoint}/drafts/{draft.info.project}/{draft.info.name}"
@@ -212,6 +219,8 @@ def _draft_shape(app: App, draft: StagedDraft, files: int, size: int) -> dict[st
         "metadata": info.metadata,
         "aliases": list(info.aliases),
         "tags": list(info.tags),
+        "waits": info.pending is not None,
+        "problem": info.problem,
         "own_files": files,
         "own_size": size,
         "files_path": str(draft.path / "files"),

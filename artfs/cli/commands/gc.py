@@ -14,6 +14,9 @@ from artfs.errors import InvalidArgumentError, MissingExtraError, UnavailableErr
 from artfs.model.ttl import parse_ttl
 from artfs.store.staging import DraftArea
 
+SHORTEST_GRACE_S = 3600.0
+"""Servers want at least so much (artfs/server/gc.py)."""
+
 
 @artfs_command("gc")
 @click.option("-n", "--dry-run", is_flag=True, help="Only say what would be freed.")
@@ -48,6 +51,10 @@ def command(app: App, dry_run: bool, grace: str, database: str | None, blobs: st
       artfs gc --database postgresql://artfs@db/artfs --blobs s3://team-artifacts/artfs
     """
     grace_s = _seconds(grace)
+    if grace_s < SHORTEST_GRACE_S and (database is not None or blobs is not None or app.settings.server):
+        raise InvalidArgumentError(
+            f"--grace {grace} is too short: say an hour at least, so that no commit that is being made loses anything"
+        )
     if database is not None or blobs is not None:
         _show_collected(app, _collect_beside(app, database, blobs, grace_s, dry_run), dry_run)
     elif app.settings.server:
@@ -78,32 +85,26 @@ def _collect_beside(app: App, database: str | None, blobs: str | None, grace_s: 
 
 
 def _collect_there(app: App, grace_s: float, dry_run: bool) -> Any:
-    from artfs.client.credentials import Credentials
-    from artfs.client.http import Http
     from artfs.wire.blobroutes import COLLECT_GARBAGE
     from artfs.wire.errors import error_from
     from artfs.wire.messages import CollectLine, CollectRequest
     from artfs.wire.routes import JSON
 
-    http = Http.of(app.settings, Credentials().find(app.settings))
-    try:
-        content = msgspec.json.encode(CollectRequest(grace_s, dry_run))
-        told = ""
-        with http.stream(
-            COLLECT_GARBAGE, content=content, headers={"Content-Type": JSON}, silence_s=app.settings.network_timeout_s
-        ) as response:
-            for text in response.iter_lines():
-                line = msgspec.json.decode(text, type=CollectLine)
-                if line.error is not None:
-                    raise error_from(line.error)
-                if line.done is not None:
-                    return line.done
-                if line.step != told:
-                    told = line.step
-                    app.note(told)
-        raise UnavailableError(f"{app.settings.server} stopped telling how far it is; it goes on nevertheless")
-    finally:
-        http.close()
+    content = msgspec.json.encode(CollectRequest(grace_s, dry_run))
+    told = ""
+    with app.connected() as http, http.stream(
+        COLLECT_GARBAGE, content=content, headers={"Content-Type": JSON}, silence_s=app.settings.network_timeout_s
+    ) as response:
+        for text in response.iter_lines():
+            line = msgspec.json.decode(text, type=CollectLine)
+            if line.error is not None:
+                raise error_from(line.error)
+            if line.done is not None:
+                return line.done
+            if line.step != told:
+                told = line.step
+                app.note(told)
+    raise UnavailableError(f"{app.settings.server} stopped telling how far it is; it goes on nevertheless")
 
 
 def _show_collected(app: App, done: Any, dry_run: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import stat
 from collections.abc import Mapping
 from pathlib import Path
@@ -76,6 +77,8 @@ def command(
       artfs log ./cars vega/cars --ignore '*.tmp' --dry-run
       artfs log s3://bucket/cars vega/cars-in-s3
     """
+    if "://" not in path and not os.path.lexists(path) and ("://" in name or os.path.lexists(name)):
+        raise click.UsageError(f"what is to be logged comes first: artfs log {shlex.quote(name)} {shlex.quote(path)}")
     wanted = parse_whole(name, app.settings)
     if wanted.alias is not None:
         raise InvalidNameError(

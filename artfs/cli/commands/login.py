@@ -15,6 +15,9 @@ from artfs.model.access import is_secret
 from artfs.settings import Settings, load_settings
 from artfs.wire.bodies import Me
 
+PATIENCE_S = 10.0
+"""How long a server may not answer: a person waits, who may have mistyped its name."""
+
 _LOCAL = ("localhost", "127.0.0.1", "::1")
 
 
@@ -27,11 +30,13 @@ def command(app: App, url: str, token_stdin: bool) -> None:
 
     Asks for the token that an administrator of the server made (`artfs token create`), tries it, and keeps it: in the
     system's keyring where there is one (with the package keyring), otherwise in a file that only you can read. From then
-    on all commands, the mount and the Python API use that server, until `artfs logout`.
+    on all commands, the mount and the Python API use that server, until `artfs logout`. With --entity, names without an
+    entity are of that one from then on.
 
     \b
     Examples:
       artfs login https://artfs.example.org
+      artfs login --entity team https://artfs.example.org
       artfs login --token-stdin https://artfs.example.org < token.txt
     """
     before = app.settings
@@ -41,12 +46,18 @@ def command(app: App, url: str, token_stdin: bool) -> None:
         app.note(f"{server} is not encrypted: whoever can listen on the way there learns the token")
     secret, me = _try(settings, token_stdin)
     where = Credentials().keep(server, secret)
-    config = set_server(server)
+    config = set_server(server, entity=app.overrides.get("entity"))
     name = "anybody, as it wants no token" if me.name is None else me.name
     say(f"logged in to {escape(server)} as {escape(name)}: {escape(_may(me))}")
     if secret:
         app.note(f"the token is kept in {where}")
-    app.note(f"{config} names the server")
+    app.note(f"{config} names the server" + (f" and {settings.entity}" if "entity" in app.overrides else ""))
+    entities = sorted({grant.entity for grant in me.grants})
+    if entities and settings.entity not in entities:
+        app.note(
+            f"names without an entity are of {settings.entity}, where this token may do nothing; "
+            f"`artfs login --entity {entities[0]} {server}` makes that {entities[0]}"
+        )
     if before.server not in ("", server) and load_settings(None, **app.overrides).server != server:
         app.note(f"ARTFS_SERVER names {before.server}, which counts for as long as it is set")
     _tell_of_own(app, before)
@@ -73,7 +84,7 @@ def ask_who(settings: Settings, secret: str) -> Me:
     from artfs.client.http import Http
     from artfs.wire.routes import SERVER_ROUTES, by_name
 
-    http = Http.of(settings, secret)
+    http = Http.of(settings.with_changes(network_timeout_s=min(settings.network_timeout_s, PATIENCE_S)), secret)
     try:
         me: Me = http.call(by_name(SERVER_ROUTES)["me"])
         return me

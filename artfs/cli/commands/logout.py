@@ -8,7 +8,7 @@ from artfs.cli.common import App, artfs_command, pass_app
 from artfs.cli.output import escape, say
 from artfs.client.credentials import Credentials, set_server
 from artfs.errors import UsageError
-from artfs.settings import load_settings
+from artfs.settings import DEFAULT_ENTITY, load_settings
 
 
 @artfs_command("logout")
@@ -32,6 +32,8 @@ def command(app: App, url: str | None) -> None:
     if server == using:
         set_server("")
     say(f"logged out of {escape(server)}" if was_kept or server == using else f"no token of {escape(server)} was kept")
+    if app.settings.entity != DEFAULT_ENTITY and server == using:
+        app.note(f"names without an entity go on to be of {app.settings.entity}")
     left = load_settings(None, **app.overrides).server
     if left:
         app.note(f"{left} is still in use: ARTFS_SERVER names it" if left == server else f"{left} is in use")

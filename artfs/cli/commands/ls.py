@@ -86,8 +86,11 @@ def _projects(app: App) -> None:
         right=[1],
     )
     if not rows:
+        others = [entity for entity in catalog.entities() if entity != app.settings.entity]
+        there = f"there are projects of {', '.join(others[:10])} (--entity {others[0]})" if others else ""
         app.note(
-            f"no projects of {app.settings.entity} yet; `artfs log DIR PROJECT/NAME` makes a first version"
+            f"no projects of {app.settings.entity} yet; "
+            + (there or "`artfs log DIR PROJECT/NAME` makes a first version")
         )
 
 

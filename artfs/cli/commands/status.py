@@ -22,7 +22,7 @@ from artfs.cli.output import (
     table,
 )
 from artfs.client.control import DaemonClient, running_mounts
-from artfs.errors import ArtfsError
+from artfs.errors import AccessError, ArtfsError
 from artfs.store.staging import DraftArea
 from artfs.wire.control import MountRecord
 
@@ -80,6 +80,8 @@ def _show(app: App, shape: dict[str, Any]) -> None:
         state = "answers" if server["online"] else f"cannot be reached: {server['reason']}"
         if server["latency_s"] is not None:
             state += f" in {server['latency_s'] * 1000:.0f} ms"
+        if server["refused"]:
+            state += f", but does not let us in: {server['refused']}"
         pairs += [
             ("server", f"{server['url']} {state}"),
             (
@@ -162,10 +164,20 @@ def _draft_state(draft: dict[str, Any], mounts: list[dict[str, Any]]) -> str:
 def _server_shape(app: App) -> dict[str, Any]:
     remote = app.session.remote
     assert remote is not None
-    remote.reach.probe(remote.ping)
+    remote.reach.on_move = lambda is_online, what: None  # it is what the answer says
+    refused = []
+
+    def ping() -> None:
+        try:
+            remote.ping()
+        except AccessError as error:
+            refused.append(str(error))
+
+    remote.reach.probe(ping)
     return {
         "url": remote.server,
         "online": not remote.reach.is_troubled,
+        "refused": "".join(refused),
         "reason": remote.reach.reason,
         "latency_s": remote.reach.latency_s,
     }

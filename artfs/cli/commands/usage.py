@@ -8,11 +8,15 @@ from typing import TYPE_CHECKING
 import click
 
 from artfs.cli.common import App, artfs_command, json_option, pass_app
-from artfs.cli.output import emit_json, human_size, say, table
+from artfs.cli.output import emit_json, escape, human_size, say, table
 from artfs.cli.targets import parse_project
 
 if TYPE_CHECKING:
     from artfs.wire.messages import ProjectUsage
+
+
+READING_TREES_S = 600.0
+"""How long a server may take for one project: it reads all its trees."""
 
 
 @artfs_command("usage")
@@ -48,7 +52,7 @@ def command(app: App, place: str | None) -> None:
         )
         return
     if not found:
-        say("there are no projects")
+        say(f"there are no projects of {escape(app.settings.entity)}")
         return
     rows = []
     for each in found:
@@ -70,17 +74,11 @@ def _usages(app: App, place: str | None) -> Iterator[ProjectUsage]:
         catalog.collections(entity, name)  # says what there is instead
         names = [name]
     if app.session.remote is not None:
-        from artfs.client.credentials import Credentials
-        from artfs.client.http import Http
         from artfs.wire.blobroutes import USAGE
 
-        # The server reads all trees first.
-        http = Http.of(app.settings.with_changes(network_timeout_s=600.0), Credentials().find(app.settings))
-        try:
+        with app.connected() as http:
             for name in names:
-                yield http.call(USAGE, {"entity": entity, "project": name})
-        finally:
-            http.close()
+                yield http.call(USAGE, {"entity": entity, "project": name}, timeout_s=READING_TREES_S)
         return
     from artfs.transfer.usage import usage_of
 

@@ -56,7 +56,7 @@ def test_usage(there: Artfs, tmp_path: Path) -> None:
 
 
 def test_usage_of_this_machines_own(artfs: Artfs, tmp_path: Path) -> None:
-    assert artfs("usage").lines == ["there are no projects"]
+    assert artfs("usage").lines == ["there are no projects of local"]
     log(artfs, tmp_path / "data", "used/cars", a="a" * 1000, b="b" * 5000)
     log(artfs, tmp_path / "data", "used/cars", a="A" * 1000)
     (used,) = artfs("usage", "--json").json

@@ -137,7 +137,7 @@ def check_quota(conn: Connection, project_id: int, nbytes: int) -> None:
     project = conn.execute(select(_p.c.entity, _p.c.name).where(_p.c.id == project_id)).one()
     raise QuotaError(
         f"the quota of {project.entity}/{project.name} is used up: it has {used.nbytes:,} of {used.quota:,} bytes, and"
-        f" {nbytes:,} more were to come"
+        f" {nbytes:,} more were to come; delete versions (`artfs gc` then frees them), or have it raised (`artfs quota`)"
     )
 
 

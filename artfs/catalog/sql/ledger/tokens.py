@@ -67,12 +67,13 @@ def authenticate(conn: Connection, secret: str, clock: Callable[[Connection], in
         digest = _digest(secret)
         found = [row for row in conn.execute(_BY_SECRET, {"digest": digest}) if hmac.compare_digest(row.secret_sha256, digest)]
     if not found:
-        raise UnauthorizedError("the server does not know this token")
+        raise UnauthorizedError("the server does not know this token; `artfs login` keeps another")
     [token] = _read(found)
     if token.revoked_at is not None:
-        raise UnauthorizedError(f"the token {token.name!r} was revoked")
+        raise UnauthorizedError(f"the token {token.name!r} was revoked; `artfs login` keeps a new one")
     if token.expires_at is not None and queries.to_stamp(token.expires_at) <= clock(conn):
-        raise UnauthorizedError(f"the token {token.name!r} expired at {token.expires_at.isoformat(timespec='seconds')}")
+        when = token.expires_at.isoformat(timespec="seconds")
+        raise UnauthorizedError(f"the token {token.name!r} expired at {when}; `artfs login` keeps a new one")
     return token
 
 
