@@ -219,6 +219,10 @@ def main() -> NoReturn:
     except BrokenPipeError:
         _drop_stdout()
         code = exits.BROKEN_PIPE
+    if code == exits.INTERRUPTED:
+        # All is cleared up. The interpreter's own end would wait for threads that wait for a server.
+        sys.stderr.flush()
+        os._exit(code)
     sys.exit(code)
 
 

@@ -22,11 +22,12 @@ from typing import Self
 import httpx
 import msgspec
 
-from artfs.client.http import Http
+from artfs.client.http import Http, to_be_tried_again
 from artfs.errors import (
     ArtfsError,
     BadBlobError,
     NotFoundError,
+    RateLimitedError,
     SourceChangedError,
     StorageError,
     UnavailableError,
@@ -62,6 +63,9 @@ AT_ONCE = 4
 HELD = 64
 """Large files that are open, and wait to be sent, at the most."""
 
+TRIES = 3
+"""How often a large file is sent of which the server says that it has not got it right."""
+
 PARTS_AT_ONCE = 4
 CHUNK = 1024 * 1024
 SILENCE_S = 30.0
@@ -86,6 +90,7 @@ class RemoteBatch:
         self._futures: set[Future[None]] = set()
         self._room = threading.BoundedSemaphore(AT_ONCE)
         self._held = threading.BoundedSemaphore(HELD)
+        self._waiting: dict[int, _Large] = {}  # by descriptor: those that no thread has taken over yet
         self._pool: ThreadPoolExecutor | None = None
         self._parts_pool: ThreadPoolExecutor | None = None
         self._stopped = threading.Event()
@@ -101,9 +106,16 @@ class RemoteBatch:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stopped.set()
+        interrupted = kind is not None and not issubclass(kind, Exception)
+        if interrupted:
+            self._http.hang_up()  # Ctrl-C does not wait for a silent server
         for pool in (self._pool, self._parts_pool):
             if pool is not None:
-                pool.shutdown(cancel_futures=True)
+                pool.shutdown(wait=not interrupted, cancel_futures=True)
+        with self._lock:
+            left, self._waiting = list(self._waiting.values()), {}
+        for large in left:
+            large.close()
 
     # StoreBatch -------------------------------------------------------------------------------------------------
     def put_bytes(self, data: bytes) -> str:
@@ -129,7 +141,7 @@ class RemoteBatch:
                 data = None
                 content = hash_file(fd, before.st_size, on_bytes=on_bytes).content
             _check_same(name, before, os.fstat(fd))
-            large = None if data is not None else self._hold(name, content, fd, before)
+            large = None if data is not None else _hold(name, content, fd, before)
         except SourceChangedError as error:
             raise SourceChangedError(f"{name}: {error}") from None
         except OSError as error:
@@ -165,7 +177,7 @@ class RemoteBatch:
                 raise SourceChangedError(
                     f"{name} changed after it was hashed: {content.size} bytes became {status.st_size}"
                 )
-            large = self._hold(name, content, fd, status) if content.size > BLOCKS_ABOVE else None
+            large = _hold(name, content, fd, status) if content.size > BLOCKS_ABOVE else None
         except OSError as error:
             raise StorageError.wrap(error, f"reading {name}") from error
         finally:
@@ -174,6 +186,20 @@ class RemoteBatch:
             self._add_large(large)
         else:
             self._add_small(content.digest, name)
+
+    def send_open(self, fd: int, name: str, content: Content) -> None:
+        self._check_open()
+        try:
+            status = os.fstat(fd)
+            if status.st_size != content.size:
+                raise SourceChangedError(f"{name} changed after it was hashed: {content.size} bytes became {status.st_size}")
+            if content.size <= BLOCKS_ABOVE:
+                self._add_small(content.digest, _checked_bytes(fd, name, content.digest))
+                return
+            large = _hold(name, content, fd, status)
+        except OSError as error:
+            raise StorageError.wrap(error, f"reading {name}") from error
+        self._add_large(large)
 
     def lacks(self, digests: Sequence[str]) -> set[str]:
         found: set[str] = set()
@@ -224,6 +250,12 @@ class RemoteBatch:
 
     def _send_group(self, group: dict[str, bytes | str]) -> None:
         try:
+            self._send_missing(group)
+        finally:
+            self._room.release()
+
+    def _send_missing(self, group: dict[str, bytes | str]) -> None:
+        with self._http.ending_with(self._stopped):
             missing: BlobList = self._http.call(MISSING_BLOBS, self._where, body=BlobList(list(group)))
             frames: list[tuple[str, bytes]] = []
             nbytes = 0
@@ -237,8 +269,6 @@ class RemoteBatch:
                     frames, nbytes = [], 0
             if frames:
                 self._send_frames(frames)
-        finally:
-            self._room.release()
 
     def _send_frames(self, frames: list[tuple[str, bytes]]) -> None:
         self._http.exchange(
@@ -246,10 +276,6 @@ class RemoteBatch:
         )
 
     # large blobs ------------------------------------------------------------------------------------------------
-    def _hold(self, name: str, content: Content, fd: int, status: os.stat_result) -> _Large:
-        """The open file, until it is sent: its name may go, or mean another one then."""
-        return _Large(name, content, os.dup(fd), _fingerprint(status))
-
     def _add_large(self, large: _Large) -> None:
         """Takes it over."""
         try:
@@ -263,18 +289,34 @@ class RemoteBatch:
         if known:
             large.close()
             return
+        with self._lock:
+            self._waiting[large.fd] = large
         self._held.acquire()
         with self._lock:
             self._submit(self._send_held, large)
 
     def _send_held(self, large: _Large) -> None:
+        with self._lock:
+            if self._waiting.pop(large.fd, None) is None:
+                return  # the batch has ended, and closed it
         try:
-            self._send_large(large)
+            with self._http.ending_with(self._stopped):
+                self._send_large(large)
         finally:
             large.close()
             self._held.release()
 
     def _send_large(self, large: _Large) -> None:
+        for left in range(TRIES - 1, -1, -1):
+            try:
+                self._send_large_once(large)
+                return
+            except _SendAgain as again:
+                large.check()
+                if not left or self._stopped.is_set():
+                    raise _told(again.error, large) from None
+
+    def _send_large_once(self, large: _Large) -> None:
         content = large.content
         upload: Upload = self._http.call(
             BEGIN_UPLOAD, self._where, body=UploadRequest(content.digest, content.size)
@@ -288,12 +330,17 @@ class RemoteBatch:
         finishing.start()
         try:
             self._send_parts(upload, large, checked)
+        except _GivenUp:
+            if self._stopped.is_set():
+                raise
         except BaseException:
             checked.given_up.set()
             raise
         finishing.join()
         if checked.error is not None:
             raise checked.error
+        if checked.again is not None:
+            raise _SendAgain(checked.again)
 
     def _send_parts(self, upload: Upload, large: _Large, checked: _Checked) -> None:
         assert self._parts_pool is not None
@@ -332,14 +379,30 @@ class RemoteBatch:
             try:
                 self._put(part, headers, _read_part(fd, offset, part.size, self._go_on(checked)))
                 return
-            except UnavailableError as error:
-                wait_s = Backoff(self._http.timeout_s).wait_s(tried, time.monotonic() - began, random.random())  # noqa: S311
+            except (UnavailableError, _NotGoodError) as error:
+                if not isinstance(error, UnavailableError):
+                    fresh = self._try_fresh(part, upload, fd)
+                    if fresh is None:
+                        return
+                    part, error = fresh, UnavailableError(str(error))
+                asked = error.retry_after_s if isinstance(error, RateLimitedError) else None
+                wait_s = Backoff(self._http.timeout_s).wait_s(
+                    tried, time.monotonic() - began, random.random(), asked  # noqa: S311
+                )
                 if wait_s is None or self._stopped.wait(wait_s):
-                    raise error
+                    raise error from None
+
+    def _try_fresh(self, part: UploadPart, upload: Upload, fd: int) -> UploadPart | None:
+        """The same with a URL that is good now; None: it has come already, only the answer did not."""
+        want = [PartDone(part.number, _part_digest(fd, part, upload))] if upload.checks else []
+        told: Upload = self._http.call(PARTS_DONE, {"upload_id": upload.id}, body=PartsDone([], want))
+        if part.number in told.done:
+            return None
+        return next((each for each in told.parts if each.number == part.number), part)
 
     def _go_on(self, checked: _Checked) -> Callable[[], None]:
         def go_on() -> None:
-            if self._stopped.is_set() or checked.error is not None:
+            if self._stopped.is_set() or checked.error is not None or checked.again is not None:
                 raise _GivenUp
 
         return go_on
@@ -358,18 +421,24 @@ class RemoteBatch:
             if not response.is_success:
                 first = " ".join(text.split())[:200]
                 message = f"{response.url.host} refuses part {part.number} of a blob: {status} {first}"
-                raise UnavailableError(message) if status in AGAIN or status in (400, 403) else StorageError(message)
+                if status in AGAIN:
+                    raise to_be_tried_again(response, message)
+                raise _NotGoodError(message) if status in (400, 403) else StorageError(message)
 
     def _finish(self, upload_id: str, large: _Large, checked: _Checked) -> None:
         tried = 0
         lost_at = time.monotonic()
-        while not checked.given_up.is_set():
+        while not (checked.given_up.is_set() or self._stopped.is_set()):
             tried += 1
             try:
                 for line in self._finish_lines(upload_id):
                     tried, lost_at = 0, time.monotonic()
                     if line.error is not None:
-                        checked.error = _told(error_from(line.error), large)
+                        error = error_from(line.error)
+                        if isinstance(error, (BadBlobError, UnavailableError, NotFoundError)):
+                            checked.again = error
+                        else:
+                            checked.error = error
                         return
                     if line.done:
                         return
@@ -381,10 +450,14 @@ class RemoteBatch:
                 if wait_s is None:
                     checked.error = error
                     return
-                checked.given_up.wait(wait_s)
-            except ArtfsError as error:
-                checked.error = _told(error, large)
+                self._stopped.wait(wait_s)
+            except NotFoundError as error:
+                checked.again = error
                 return
+            except ArtfsError as error:
+                checked.error = error
+                return
+        checked.error = UnavailableError("sending was given up")
 
     def _finish_lines(self, upload_id: str) -> Iterator[FinishLine]:
         with self._http.stream(
@@ -429,12 +502,29 @@ class _Large:
         os.close(self.fd)
 
 
+def _hold(name: str, content: Content, fd: int, status: os.stat_result) -> _Large:
+    """The open file, until it is sent: its name may go, or mean another one then."""
+    return _Large(name, content, os.dup(fd), _fingerprint(status))
+
+
 class _Checked:
     """How far the server is with checking."""
 
     def __init__(self) -> None:
         self.error: ArtfsError | None = None
+        self.again: ArtfsError | None = None  # why it has to be sent again, as far as the server has not got it
         self.given_up = threading.Event()
+
+
+class _SendAgain(Exception):
+    """The server did not get it, or lost it, or something on the way damaged it."""
+
+    def __init__(self, error: ArtfsError) -> None:
+        self.error = error
+
+
+class _NotGoodError(Exception):
+    """A bucket does not take a part at this URL (any more)."""
 
 
 class _GivenUp(Exception):
@@ -443,7 +533,7 @@ class _GivenUp(Exception):
 
 def _told(error: ArtfsError, large: _Large) -> ArtfsError:
     if isinstance(error, BadBlobError):
-        return SourceChangedError(f"{large.path} changed while it was sent ({error})")
+        return SourceChangedError(f"{large.path} does not arrive as it was read; does it change while it is sent? ({error})")
     return error
 
 
@@ -470,13 +560,17 @@ def _bytes_of(digest: str, data: bytes | str) -> bytes:
         return data
     fd = _open(data)
     try:
-        found = read_small(fd, os.fstat(fd).st_size)
+        return _checked_bytes(fd, data, digest)
     except OSError as error:
         raise StorageError.wrap(error, f"reading {data}") from error
     finally:
         os.close(fd)
+
+
+def _checked_bytes(fd: int, name: str, digest: str) -> bytes:
+    found = read_small(fd, os.fstat(fd).st_size)
     if digest_bytes(found) != digest:
-        raise SourceChangedError(f"{data} changed after it was hashed")
+        raise SourceChangedError(f"{name} changed after it was hashed")
     return found
 
 

@@ -74,6 +74,16 @@ class StoreBatch(Protocol):
         ...
 
 
+class SendingBatch(StoreBatch, Protocol):
+    """What is put is sent to a server."""
+
+    def send_open(self, fd: int, name: str, content: Content) -> None:
+        """Sends the open regular file, whatever its name is by now. The caller vouches for `content`, as in
+        `adopt_file`, and may close `fd` at once; `name` is for messages. Raises SourceChangedError when it has another size;
+        what goes wrong later, `sync` raises."""
+        ...
+
+
 class BlobStore(Protocol):
     def try_size(self, digest: str) -> int | None:
         """The blob's size in bytes, or None when it is not here."""
@@ -105,6 +115,12 @@ class BlobStore(Protocol):
     def remove(self, digest: str) -> None:
         """Removes a blob; not there is fine. Only the sweep calls it, under the exclusive lock."""
         ...
+
+
+class SendingStore(BlobStore, Protocol):
+    """A server's."""
+
+    def begin(self, place: Place | None = None) -> SendingBatch: ...
 
 
 @runtime_checkable

@@ -17,8 +17,10 @@ from artfs.store.cache.check import CacheCheck, check_cache
 from artfs.testing.faultproxy import FaultProxy
 from artfs.testing.mount import Daemon, Workspace
 from artfs.testing.s3 import CREDENTIALS, S3Server, rclone_server
-from artfs.testing.serving import ServerProcess, artfs_serve
+from artfs.testing.serving import ServerProcess
 from artfs.transfer.verify import Problem, verify_version
+
+PART = 2 * 1024 * 1024
 
 LIMIT_S = 4.0
 """The time limits that a FarWorkspace sets: of a system call, and of a call to the server with all its tries."""
@@ -28,7 +30,7 @@ SPARE_S = 4.0
 
 
 class FarServer:
-    """`artfs serve` without tokens, behind a proxy. A context manager, which ends both.
+    """`artfs serve` without tokens, behind a proxy. `close` ends both. Uploads have parts of PART bytes.
 
     Arguments:
         home: its state folder; database and blobs are below it.
@@ -67,7 +69,8 @@ class FarServer:
         return "".join([*self._logs, self.process.log if self.process is not None else ""])
 
     def _run(self) -> ServerProcess:
-        return artfs_serve(*self._arguments, environ=self._environ)
+        serve = ["-m", "artfs.testing.smallparts", str(PART), "serve", "--listen", "127.0.0.1:0"]
+        return ServerProcess([*serve, *self._arguments], self._environ)
 
     def start(self) -> None:
         """Again, after `kill`; on another port, to which the proxy leads from now on."""

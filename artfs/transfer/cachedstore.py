@@ -14,7 +14,7 @@ from typing import Self
 from artfs.errors import BadBlobError, BlobMissingError, StorageError, UsageError
 from artfs.model.digests import BLOCKS_ABOVE, digest_bytes
 from artfs.model.records import Content
-from artfs.store.base import BlobStore, Place, StoreBatch
+from artfs.store.base import Place, SendingBatch, SendingStore
 from artfs.store.verify import StreamHasher, write_all
 from artfs.transfer.fetch import Fetcher
 from artfs.transfer.largeblob import LargeBlob
@@ -38,7 +38,7 @@ class CachedStore:
         limit_s: how long nothing may come from the server, in seconds.
     """
 
-    def __init__(self, remote: BlobStore, fetcher: Fetcher, *, limit_s: float = 30.0) -> None:
+    def __init__(self, remote: SendingStore, fetcher: Fetcher, *, limit_s: float = 30.0) -> None:
         self.remote = remote
         self.fetcher = fetcher
         self._cache = fetcher.cache
@@ -154,7 +154,7 @@ class CachedStore:
     def read_page(self, digest: str) -> bytes:
         return self.fetcher.page(digest)
 
-    def begin(self, place: Place | None = None) -> StoreBatch:
+    def begin(self, place: Place | None = None) -> SendingBatch:
         return _CachingBatch(self.remote.begin(place), self)
 
     def keep(self, data: bytes) -> None:
@@ -220,7 +220,7 @@ class _Temporary:
 class _CachingBatch:
     """A server's batch; what is put as bytes (trees, block lists) is kept here, too."""
 
-    def __init__(self, batch: StoreBatch, store: CachedStore) -> None:
+    def __init__(self, batch: SendingBatch, store: CachedStore) -> None:
         self._batch = batch
         self._store = store
 
@@ -248,6 +248,9 @@ class _CachingBatch:
         self._batch.adopt_file(path, content, block_objects)
         for data in block_objects:
             self._store.keep(data)
+
+    def send_open(self, fd: int, name: str, content: Content) -> None:
+        self._batch.send_open(fd, name, content)
 
     def lacks(self, digests: Sequence[str]) -> set[str]:
         return self._batch.lacks(digests)

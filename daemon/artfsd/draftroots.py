@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from artfs.errors import ArtfsError, DraftBusyError, InvalidNameError, NotFoundError
 from artfs.model.names import check_alias
+from artfs.store.base import Place, SendingBatch
 from artfs.store.staging import DraftArea, StagedDraft
 from artfs.transfer.begin import begin_draft
 from artfs.transfer.journal import recover
@@ -51,9 +52,9 @@ class Drafts:
 
     def __init__(
         self, area: DraftArea, ctx: NamesContext, store: LocalStore, pool: HashPool,
-        notify: Callable[[list[Invalidation]], None], *, sends: bool = False,
+        notify: Callable[[list[Invalidation]], None], *, send: Callable[[Place], SendingBatch] | None = None,
     ) -> None:
-        """`sends`: the store is a server's, so what is closed is sent at once."""
+        """`send`: begins a batch of a server's store, to which what is closed is sent at once."""
         self.area = area
         self.ctx = ctx
         self.store = store
@@ -62,7 +63,8 @@ class Drafts:
         self.live: dict[tuple[str, str, str], LiveDraft] = {}
         self._senders: dict[tuple[str, str], DraftSender] = {}
         self._sender_of: dict[int, DraftSender] = {}  # by the id of a draft's HashLog
-        if sends:
+        self._begin_sending = send
+        if send is not None:
             pool.on_hashed = self._hashed
         self.root = DraftsDir(self)
 
@@ -75,11 +77,11 @@ class Drafts:
         if sender is not None:
             sender.offer(content, data)
 
-    def _sender(self, staged: StagedDraft) -> DraftSender:
+    def _sender(self, staged: StagedDraft, begin: Callable[[Place], SendingBatch]) -> DraftSender:
         place = (staged.info.entity, staged.info.project)
         sender = self._senders.get(place)
         if sender is None:
-            sender = self._senders[place] = DraftSender(lambda: self.store.begin(place), "/".join(place))
+            sender = self._senders[place] = DraftSender(lambda: begin(place), "/".join(place))
         return sender
 
     def recover_all(self) -> None:
@@ -112,8 +114,8 @@ class Drafts:
     def _make_live(self, staged: StagedDraft) -> LiveDraft:
         base_ns = time_ns(datetime.fromisoformat(staged.info.began_at))
         draft = LiveDraft(staged, self.ctx.trees, self.store, self.pool, base_ns)
-        if self.pool.on_hashed is not None:
-            self._sender_of[id(draft.hashes)] = self._sender(staged)
+        if self._begin_sending is not None:
+            self._sender_of[id(draft.hashes)] = self._sender(staged, self._begin_sending)
         return draft
 
     def begin(self, project: str, name: str) -> Callable[[], StagedDraft]:

@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 from artfs.errors import ArtfsError
 from artfs.model.records import Content
-from artfs.store.base import StoreBatch
+from artfs.store.base import SendingBatch
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ PAUSE_S = 10.0
 class DraftSender:
     """Of one project. `offer` is for any thread; a thread of its own sends."""
 
-    def __init__(self, begin: Callable[[], StoreBatch], label: str) -> None:
+    def __init__(self, begin: Callable[[], SendingBatch], label: str) -> None:
         self._begin = begin
         self._label = label
         self._queue: queue.SimpleQueue[tuple[Content, bytes | int] | None] = queue.SimpleQueue()
@@ -40,8 +40,7 @@ class DraftSender:
         self._queued_nbytes = 0
         self._queued_files = 0
         self._paused_until = 0.0
-        self._batch: StoreBatch | None = None
-        self._fds: list[int] = []
+        self._batch: SendingBatch | None = None
         self.sent = 0
         self._thread = threading.Thread(target=self._run, name="artfs-sending", daemon=True)
         self._thread.start()
@@ -95,20 +94,20 @@ class DraftSender:
                 self._queued_nbytes -= len(data)
             else:
                 self._queued_files -= 1
-                self._fds.append(data)
             paused = time.monotonic() < self._paused_until
-        if paused:
-            self._close_fds()
-            return
-        if self._batch is None:
-            self._batch = self._begin().__enter__()
-        if isinstance(data, bytes):
-            self._batch.put_bytes(data)
-        else:
-            self._batch.adopt_file(f"/proc/self/fd/{data}", content, ())
-        self.sent += 1
-        if len(self._fds) >= QUEUED_FILES:
-            self._settle()
+        try:
+            if paused:
+                return
+            if self._batch is None:
+                self._batch = self._begin().__enter__()
+            if isinstance(data, bytes):
+                self._batch.put_bytes(data)
+            else:
+                self._batch.send_open(data, f"a file of a draft in {self._label}", content)
+            self.sent += 1
+        finally:
+            if isinstance(data, int):
+                os.close(data)
 
     def _settle(self) -> None:
         batch, self._batch = self._batch, None
@@ -118,7 +117,6 @@ class DraftSender:
             batch.sync()
         finally:
             batch.__exit__(None, None, None)
-            self._close_fds()
 
     def _give_up(self) -> None:
         with self._lock:
@@ -126,9 +124,3 @@ class DraftSender:
         batch, self._batch = self._batch, None
         if batch is not None:
             batch.__exit__(None, None, None)
-        self._close_fds()
-
-    def _close_fds(self) -> None:
-        fds, self._fds = self._fds, []
-        for fd in fds:
-            os.close(fd)

@@ -18,6 +18,7 @@ from artfs.references.router import References
 from artfs.settings import Settings
 from artfs.store.base import LocalStore
 from artfs.store.staging import DraftArea
+from artfs.transfer.cachedstore import CachedStore
 from artfs.transfer.fetch import Fetcher
 from artfsd.collectiondir import CollectionDir
 from artfsd.draftroots import Drafts
@@ -93,7 +94,8 @@ class Vfs:
         self.control = ControlDir(self)
         self.drafts: Drafts | None = None
         if area is not None:
-            self.drafts = Drafts(area, self.ctx, store, self.pool, notify, sends=fetcher is not None)
+            send = store.begin if isinstance(store, CachedStore) else None
+            self.drafts = Drafts(area, self.ctx, store, self.pool, notify, send=send)
         self.files: dict[int, FileHandle] = {}
         self.blobs.on_drop = self._forget_number
         self._dirs: dict[int, DirHandle] = {}
