@@ -7,6 +7,7 @@ import stat
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from artfs.api.draft import Deposit, DraftArtifact, Item, Pending, Policy, StrPath, check_policy
 from artfs.api.manifest import ManifestEntry
@@ -27,8 +28,8 @@ from artfs.model.manifest import Manifest, edit
 from artfs.model.metadata import check_metadata
 from artfs.model.names import check_alias, check_path, check_tag
 from artfs.model.pages import EMPTY_TREE, build_tree
-from artfs.model.records import Committed, NewPart, NewVersion, Part
-from artfs.store.base import StoreBatch
+from artfs.model.records import Committed, Content, NewPart, NewVersion, Part
+from artfs.store.base import SendingBatch, StoreBatch
 from artfs.transfer.ahead import Ahead, in_groups
 from artfs.transfer.progress import Meter, OnProgress
 from artfs.transfer.push import push_directory, push_file
@@ -306,8 +307,7 @@ def _carry(files: dict[str, FileEntry], deposit: Deposit, batch: StoreBatch) -> 
         (mine if scratch is not None and scratch.try_size(entry.digest) is not None else others).append(entry)
     if scratch is not None:
         for entry in mine:
-            # Hashed when it was added, and nobody else writes there.
-            batch.adopt_file(scratch.path_of(entry.digest), entry.content, ())
+            _carry_file(scratch.path_of(entry.digest), entry.content, batch)
     lacking = batch.lacks([entry.digest for entry in others])
     for entry in others:
         if entry.digest in lacking:
@@ -317,6 +317,18 @@ def _carry(files: dict[str, FileEntry], deposit: Deposit, batch: StoreBatch) -> 
             finally:
                 os.close(fd)
     return mine
+
+
+def _carry_file(path: Path, content: Content, batch: StoreBatch) -> None:
+    """A file that was hashed when it was added, and to which nobody else writes. Its block list was not kept: a server makes its
+    own, another store has to compute it again."""
+    if not content.blocks:
+        batch.adopt_file(path, content, ())
+    elif isinstance(batch, SendingBatch):
+        with path.open("rb", buffering=0) as file:
+            batch.send_open(file.fileno(), str(path), content)
+    else:
+        batch.put_file(path, expect=content)
 
 
 def _settle(draft: DraftArtifact, batch: StoreBatch, workers: int) -> dict[str, Entry]:

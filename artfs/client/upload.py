@@ -169,9 +169,7 @@ class RemoteBatch:
         fd = _open(name)
         try:
             status = os.fstat(fd)
-            # A descriptor's name is a symbolic link, too, and leads to what its owner opened.
-            is_link = os.path.islink(name) and not name.startswith("/proc/self/fd/")
-            if not stat.S_ISREG(status.st_mode) or is_link:
+            if not stat.S_ISREG(status.st_mode) or os.path.islink(name):
                 raise UsageError(f"{name} is not a regular file")
             if status.st_size != content.size:
                 raise SourceChangedError(

@@ -74,6 +74,7 @@ class StoreBatch(Protocol):
         ...
 
 
+@runtime_checkable
 class SendingBatch(StoreBatch, Protocol):
     """What is put is sent to a server."""
 

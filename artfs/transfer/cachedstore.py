@@ -14,7 +14,7 @@ from typing import Self
 from artfs.errors import BadBlobError, BlobMissingError, StorageError, UsageError
 from artfs.model.digests import BLOCKS_ABOVE, digest_bytes
 from artfs.model.records import Content
-from artfs.store.base import Place, SendingBatch, SendingStore
+from artfs.store.base import Place, SendingBatch, SendingStore, StoreBatch
 from artfs.store.verify import StreamHasher, write_all
 from artfs.transfer.fetch import Fetcher
 from artfs.transfer.largeblob import LargeBlob
