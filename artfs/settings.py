@@ -51,7 +51,8 @@ class Settings:
         s3_endpoint, gs_endpoint, azure_endpoint: URLs of other object stores that speak these protocols; "": the vendor's
             (for S3 also what AWS_ENDPOINT_URL says).
         storage_region: what the store of the state folder is called, for `Artifact(storage_region=…)`; not empty.
-        server: URL of the server that has the catalog ("https://artfs.example.org"); "": the embedded one in the state folder.
+        server: URL of the server that has the catalog ("https://artfs.example.org"); "": the embedded one in the state folder
+            (ARTFS_SERVER set to nothing means that as well, whatever the config file says).
         token: what the server knows us by; "": the one that `artfs login` kept, if any. Never shown.
         ca_bundle: a PEM file with the certificates to trust instead of the system's; None: the system's.
         proxy: URL of an HTTP(S) or SOCKS proxy to the server and its bucket; "": what HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and
@@ -260,7 +261,8 @@ def load_settings(environ: Mapping[str, str] | None = None, **overrides: object)
         values[key] = _convert(key, value, str(config))
     for name in known:
         text = env.get(f"ARTFS_{name.upper()}")
-        if text:
+        # An empty one is as if it were not set; but that of the server stands for "none".
+        if text or (text is not None and name == "server"):
             values[name] = _convert(name, text, f"ARTFS_{name.upper()}")
     for name, given in overrides.items():
         if given is not None:

@@ -178,19 +178,22 @@ def _commit(
 def _name_it(catalog: Catalog, store: LocalStore, batch: StoreBatch, scan: StagedScan, new: NewVersion) -> Committed:
     """As Catalog.commit; what is missing then can only be inherited, and goes to the server again if it is here."""
     sent: set[str] = set()
+    lost: set[str] = set()
     while True:
         try:
             return catalog.commit(new)
         except BlobMissingError as error:
-            missing = error.digests
-            if not isinstance(store, ResendingStore) or not missing or not sent.isdisjoint(missing):
+            # Below a tree that is missing, more may be: each answer tells one level at least.
+            missing = set(error.digests) - lost
+            if not isinstance(store, ResendingStore) or not error.digests or not sent.isdisjoint(missing):
                 raise
-            lost = store.send_again(batch, missing)
-            if lost:
+            if not missing:
                 raise _base_is_gone(scan.draft, paths_with(scan, store, new.digest, frozenset(lost))) from error
-        log.info("draft %s: %d inherited blobs were swept on the server, and are sent again", scan.draft.label, len(missing))
+            lost.update(store.send_again(batch, sorted(missing)))
+            told = len(missing), len(lost)
+            log.info("draft %s: %d inherited blobs were swept on the server; %d are nowhere", scan.draft.label, *told)
         batch.sync()
-        sent.update(missing)
+        sent.update(missing - lost)
 
 
 def _base_is_gone(draft: StagedDraft, paths: tuple[str, ...]) -> DraftInvalidError:

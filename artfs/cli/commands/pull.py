@@ -13,7 +13,7 @@ from artfs.cli.exchanging import LOCAL, chosen, move
 @click.argument("names", nargs=-1, metavar="[NAME...]", shell_complete=complete_name)
 @click.option("--all", "everything", is_flag=True, help="Every collection that may be read.")
 @click.option("--from", "source", metavar="URL", help="The server. [default: the one of `artfs login`]")
-@click.option("--as", "entity", metavar="ENTITY", help="Whose it is here. [default: the same as there]")
+@click.option("--as", "owner", metavar="ENTITY", help="Whose it is here. [default: the same as there]")
 @protected_option
 @json_option
 @pass_app
@@ -23,7 +23,7 @@ def command(
     names: tuple[str, ...],
     everything: bool,
     source: str | None,
-    entity: str | None,
+    owner: str | None,
     allow_protected: bool,
 ) -> None:
     """Move versions from a server to this machine's own catalog.
@@ -43,6 +43,6 @@ def command(
         chosen(settings, LOCAL, LOCAL),
         names,
         everything=everything,
-        entity=entity,
+        entity=owner,
         allow_protected=allow_protected or settings.allow_protected,
     )

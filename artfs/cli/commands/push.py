@@ -14,7 +14,7 @@ from artfs.cli.exchanging import LOCAL, chosen, move
 @click.option("--all", "everything", is_flag=True, help="Every collection.")
 @click.option("--to", metavar="URL", help="The server. [default: the one of `artfs login`]")
 @click.option("--from", "source", metavar="URL", help="Another server instead of this machine's own catalog.")
-@click.option("--as", "entity", metavar="ENTITY", help="Whose it is there. [default: the same as here]")
+@click.option("--as", "owner", metavar="ENTITY", help="Whose it is there. [default: the same as here]")
 @protected_option
 @json_option
 @pass_app
@@ -25,7 +25,7 @@ def command(
     everything: bool,
     to: str | None,
     source: str | None,
-    entity: str | None,
+    owner: str | None,
     allow_protected: bool,
 ) -> None:
     """Move versions to a server.
@@ -47,6 +47,6 @@ def command(
         chosen(settings, to, settings.server),
         names,
         everything=everything,
-        entity=entity,
+        entity=owner,
         allow_protected=allow_protected or settings.allow_protected,
     )
