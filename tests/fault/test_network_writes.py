@@ -5,18 +5,15 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from artfs.errors import UnavailableError
 from artfs.testing.corner import Corner
-from artfs.testing.farside import PART, FarServer, FarWorkspace, at_most, check_sound, until
-from artfs.testing.faultproxy import Fault, answer, garbage, html_page
+from artfs.testing.farside import PART, FarWorkspace, check_sound, until
+from artfs.testing.faultproxy import Fault, answer, garbage
 from artfs.testing.mount import Daemon
 from artfs.testing.store_contract import some_bytes
 from artfs.testing.trees import make, picture

@@ -227,3 +227,11 @@ def test_metadata_from_stdin(
         monkeypatch.setattr("sys.stdin", stream)
         artfs("log", cars, "vega/cars", "-m", "@-")
     assert artfs("info", "vega/cars:v0", "--json").json["metadata"] == {"rows": 7}
+
+
+def test_swapped_arguments_are_pointed_out(artfs: Artfs, refused: Refused, cars: Path) -> None:
+    for what in (str(cars), "https://example.org/cars", "file:///srv/cars"):
+        told = refused("log", "vega/cars", what, code=2)
+        assert told.startswith(f"what is to be logged comes first: artfs log {what} vega/cars")
+    assert refused("log", "nowhere", "vega/cars", code=3) == "there is no file or folder nowhere"
+    assert artfs("ls", "--json").json == []

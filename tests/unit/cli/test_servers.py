@@ -208,3 +208,14 @@ def test_a_missing_extra_is_named(refused: Callable[..., str], monkeypatch: pyte
     monkeypatch.delattr("artfs.server", "parts", raising=False)
     monkeypatch.setitem(sys.modules, "artfs.server", None)
     assert "pip install 'artfs[server]'" in refused("serve", code=2)
+
+
+def test_an_empty_server_is_this_machines_own_catalog(
+    artfs: Artfs, open_server: ServerProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever `artfs login` wrote to the config file."""
+    artfs("login", open_server.url)
+    assert "server" in artfs("status", "--json").json
+    monkeypatch.setenv("ARTFS_SERVER", "")
+    assert "server" not in artfs("status", "--json").json
+    artfs("backup", "bk")

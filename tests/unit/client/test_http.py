@@ -30,6 +30,7 @@ from artfs.errors import (
 from artfs.model.records import HistoryRow
 from artfs.testing.catalog_contract.making import new
 from artfs.testing.scripted import Reply, ScriptedServer
+from artfs.wire.routes import ROUTES, by_name
 
 ENTITIES = Reply.of(["a", "b"])
 ERROR = {"kind": "conflict", "message": "no"}
@@ -271,6 +272,29 @@ def test_contact_is_told(client: Any) -> None:
     one.catalog.entities()
     assert [reached for reached, _ in told] == [False, True]
     assert told[0][1]
+
+
+def test_giving_up_is_told() -> None:
+    """Not when somebody wanted an answer sooner than the settings say, and not for what the server itself says."""
+    told: list[str] = []
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with RemoteCatalog(Http(f"http://127.0.0.1:{port}", "", timeout_s=0.3)) as catalog:
+        catalog.http.on_give_up = lambda: told.append("gave up")
+        with catalog.http.within(0.1), pytest.raises(UnavailableError):
+            catalog.entities()
+        assert told == []
+        with pytest.raises(UnavailableError):
+            catalog.entities()
+        assert told == ["gave up"]
+
+
+def test_a_long_limit_is_for_slow_answers_only(client: Any) -> None:
+    """A call that may take ten minutes does not look for its server for ten minutes."""
+    one = client(*[Reply(hang_up=True)] * 30, ENTITIES, timeout_s=0.3)
+    with pytest.raises(UnavailableError):
+        one.http.call(by_name(ROUTES)["entities"], timeout_s=600.0)
+    assert 1 < one.tries < 10
 
 
 def test_the_token_of_changes_goes_up_only(client: Any) -> None:

@@ -291,3 +291,18 @@ def test_a_probe_measures() -> None:
         reach.latency_s = None
         reach.probe(ping)
         assert reach.latency_s == 0.25
+
+
+def test_when_one_call_has_given_up_others_do_not_wait() -> None:
+    now = [100.0]
+    reach = Reach("https://server", patience_s=30.0, clock=lambda: now[0])
+    reach.give_up()
+    assert not reach.is_away  # nothing has failed
+    reach.contact(False, "refused")
+    assert not reach.is_away
+    reach.give_up()
+    with pytest.raises(OfflineError, match="refused"):
+        reach.gate()
+    reach.contact(True, "")
+    reach.contact(False, "refused")
+    assert not reach.is_away  # that is another trouble
