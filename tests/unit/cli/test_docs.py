@@ -16,6 +16,7 @@ from artfs.cli import exits
 from artfs.cli.common import global_options
 from artfs.cli.main import COMMANDS, cli
 from artfs.testing.account import ROOT
+from artfs.testing.serving import ServerProcess, artfs_serve
 
 from .conftest import Artfs
 
@@ -145,7 +146,7 @@ def documented_keys(name: str) -> set[str]:
         if name not in done:
             done.add(name)
             words |= set(re.findall(r"`([a-z_]+)`", section(name)))
-            todo += re.findall(r"(?:as for|as in|see)\s`([a-z ]+)`", section(name))
+            todo += re.findall(r"(?:as for|as in|see)\s`(?:artfs )?([a-z ]+)`", section(name))
     return words
 
 
@@ -217,8 +218,46 @@ def test_keys_of_json(
     assert keys(shown) <= documented, f"docs/cli.md lacks {sorted(keys(shown) - documented)}"
 
 
+OVER_A_SERVER = [
+    ("push", ["vega"]),
+    ("pull", ["vega"]),
+    ("pin", ["vega/cars:v0"]),
+    ("unpin", ["vega/cars:v0"]),
+    ("prefetch", ["vega/cars:v0"]),
+    ("quota", ["vega", "1G"]),
+    ("usage", ["vega"]),
+    ("status", []),
+    ("gc", ["--dry-run"]),
+]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    with artfs_serve("--home", tmp_path_factory.mktemp("server"), "--no-auth", environ={"ARTFS_CONFIG": "/dev/null"}) as server:
+        yield server
+
+
+@pytest.mark.parametrize(("name", "arguments"), OVER_A_SERVER)
+def test_keys_of_json_over_a_server(
+    artfs: Artfs, two_versions: Path, server: ServerProcess, monkeypatch: pytest.MonkeyPatch, name: str, arguments: list[str]
+) -> None:
+    artfs("push", "vega", "--to", server.url)
+    monkeypatch.setenv("ARTFS_SERVER", server.url)
+    if name == "unpin":
+        artfs("pin", *arguments)
+    shown = artfs(name, *arguments, "--json").json
+    assert keys(shown)
+    assert keys(shown) <= documented_keys(name), f"docs/cli.md lacks {sorted(keys(shown) - documented_keys(name))}"
+
+
+def test_keys_of_json_of_restore(artfs: Artfs, two_versions: Path) -> None:
+    artfs("backup", "bk")
+    shown = artfs("restore", "bk", "--home", "again", "--json").json
+    assert keys(shown)
+    assert keys(shown) <= documented_keys("restore")
+
+
 def test_every_listing_is_tried() -> None:
     with_json = {name for name in NAMES if any("--json" in option.opts for option in options(ALL[name]))}
-    # mount and restore are tried where a mount and a backup are, what needs a server where one is.
-    elsewhere = {"mount", "restore", "pin", "unpin", "prefetch", "push", "pull", "quota"}
-    assert with_json == {name for name, _ in JSON_LINES} | elsewhere
+    # mount is tried where a mount is.
+    assert with_json == {name for name, _ in JSON_LINES} | {name for name, _ in OVER_A_SERVER} | {"restore", "mount"}
