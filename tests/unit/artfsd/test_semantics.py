@@ -66,6 +66,23 @@ def test_every_promise_has_a_test(heading: str) -> None:
         assert re.fullmatch(r"(`test_\w+`(, )?)+", row[-1]), row
 
 
+def test_every_promise_of_a_server_has_a_test() -> None:
+    rows = [row for row in tables("With a server") if len(row) == 2 and "`test_" in row[1]]
+    assert len(rows) > 20
+    for row in rows:
+        assert re.fullmatch(r"(`test_\w+`(, )?)+", row[-1]), row
+
+
+def test_the_metrics_of_a_mount_are_listed() -> None:
+    code = (ROOT / "daemon" / "artfsd" / "metrics.py").read_text(encoding="utf-8")
+    head, counters = code.split("def _counters", 1)
+    names = {f"artfs_{name}" for name in re.findall(r'yield "(\w+)", "', head)}
+    names |= {f"artfs_{name}_total" for name in re.findall(r'yield "(\w+)", "', counters)}
+    names |= {f"{name}_total" for name in re.findall(r'CounterMetricFamily\("(\w+)"', head)}
+    assert len(names) > 15
+    assert names == set(re.findall(r"`(artfs_\w+)(?:\{\w+\})?`", TEXT))
+
+
 def test_the_table_of_errors_is_that_of_the_daemon() -> None:
     shown: dict[str, int] = {}
     for name, kinds in tables("Errors"):
