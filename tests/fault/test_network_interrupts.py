@@ -144,7 +144,7 @@ def server_leftovers(far: FarServer) -> list[str]:
     home = far.home / "server"
     with contextlib.closing(sqlite3.connect(home / "catalog.db")) as database:
         found = [f"upload of {key}" for key, in database.execute("SELECT key FROM uploads WHERE key NOT LIKE 'done/%'")]
-        known = {key for table in ("blobs", "packs") for key, in database.execute(f"SELECT key FROM {table}")}  # noqa: S608
+        known = {key for table in ("blobs", "packs") for key, in database.execute(f"SELECT key FROM {table}")}
     found += [str(path) for path in (home / "blobs" / "tmp").rglob("*") if path.is_file()]
     for folder in ("blobs", "packs", "uploads"):
         for path in (home / "blobs" / folder).rglob("*"):
