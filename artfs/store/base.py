@@ -83,6 +83,11 @@ class SendingBatch(StoreBatch, Protocol):
         what goes wrong later, `sync` raises."""
         ...
 
+    def abandon(self) -> None:
+        """From any thread: cuts what is under way, so that nothing waits for the server any more. The others' calls raise
+        UnavailableError from then on."""
+        ...
+
 
 class BlobStore(Protocol):
     def try_size(self, digest: str) -> int | None:
