@@ -7,7 +7,6 @@ import stat
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 from artfs.api.draft import Deposit, DraftArtifact, Item, Pending, Policy, StrPath, check_policy
 from artfs.api.manifest import ManifestEntry
@@ -21,6 +20,7 @@ from artfs.errors import (
     NotFoundError,
     SourceChangedError,
 )
+from artfs.model.blocklist import decode_block_list
 from artfs.model.edit import BuiltManifest, build_manifest
 from artfs.model.entry import DirEntry, Entry, FileEntry, LinkEntry
 from artfs.model.ignore import IgnoreRules
@@ -29,7 +29,7 @@ from artfs.model.metadata import check_metadata
 from artfs.model.names import check_alias, check_path, check_tag
 from artfs.model.pages import EMPTY_TREE, build_tree
 from artfs.model.records import Committed, Content, NewPart, NewVersion, Part
-from artfs.store.base import SendingBatch, StoreBatch
+from artfs.store.base import BlobStore, StoreBatch
 from artfs.transfer.ahead import Ahead, in_groups
 from artfs.transfer.progress import Meter, OnProgress
 from artfs.transfer.push import push_directory, push_file
@@ -307,7 +307,8 @@ def _carry(files: dict[str, FileEntry], deposit: Deposit, batch: StoreBatch) -> 
         (mine if scratch is not None and scratch.try_size(entry.digest) is not None else others).append(entry)
     if scratch is not None:
         for entry in mine:
-            _carry_file(scratch.path_of(entry.digest), entry.content, batch)
+            # Hashed when it was added, and nobody else writes there.
+            batch.adopt_file(scratch.path_of(entry.digest), entry.content, _block_objects(scratch, entry.content))
     lacking = batch.lacks([entry.digest for entry in others])
     for entry in others:
         if entry.digest in lacking:
@@ -319,16 +320,13 @@ def _carry(files: dict[str, FileEntry], deposit: Deposit, batch: StoreBatch) -> 
     return mine
 
 
-def _carry_file(path: Path, content: Content, batch: StoreBatch) -> None:
-    """A file that was hashed when it was added, and to which nobody else writes. Its block list was not kept: a server makes its
-    own, another store has to compute it again."""
+def _block_objects(store: BlobStore, content: Content) -> tuple[bytes, ...]:
+    """What `encode_block_list` made of it."""
     if not content.blocks:
-        batch.adopt_file(path, content, ())
-    elif isinstance(batch, SendingBatch):
-        with path.open("rb", buffering=0) as file:
-            batch.send_open(file.fileno(), str(path), content)
-    else:
-        batch.put_file(path, expect=content)
+        return ()
+    top = store.read(content.blocks)
+    lower = decode_block_list(content.blocks, top, content.size).lower
+    return (store.read(lower.hex()), top) if lower else (top,)
 
 
 def _settle(draft: DraftArtifact, batch: StoreBatch, workers: int) -> dict[str, Entry]:

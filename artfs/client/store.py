@@ -20,7 +20,7 @@ import httpx
 import msgspec
 
 from artfs.client.http import Http, to_be_tried_again
-from artfs.client.upload import RemoteBatch
+from artfs.client.upload import Flights, RemoteBatch
 from artfs.errors import (
     ArtfsError,
     BadBlobError,
@@ -95,6 +95,7 @@ class RemoteStore:
         self._place = place
         self._spots: cachetools.LRUCache[str, _Spot] = cachetools.LRUCache(LOCATIONS)
         self._lock = threading.Lock()
+        self._flights = Flights()
         self._is_direct = False  # objects are got from the bucket itself, as far as is known
 
     def close(self) -> None:
@@ -334,7 +335,7 @@ class RemoteStore:
         wanted = place or self._place
         if wanted is None:
             raise UsageError("blobs are sent to a project of a server; none was given")
-        return RemoteBatch(self._http, wanted)
+        return RemoteBatch(self._http, wanted, self._flights)
 
     def blobs(self) -> Iterator[tuple[str, int]]:
         raise UsageError("a server's blobs cannot be listed from here")

@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -57,6 +58,13 @@ GROUP_NBYTES = 8 * 1024 * 1024
 GROUP_COUNT = 2000
 """Small blobs that are asked about, and sent, together."""
 
+FIRST_NBYTES = 512 * 1024
+LEAST_NBYTES = 64 * 1024
+"""Of small blobs in the first request, which shows how fast the link is, and in one over the slowest link."""
+
+SHARE = 8
+"""A request is to take at most this part of the time limit of a call, as one of many at once."""
+
 AT_ONCE = 4
 """Requests under way at once; so many groups of small blobs are in memory at the most."""
 
@@ -64,13 +72,47 @@ HELD = 64
 """Large files that are open, and wait to be sent, at the most."""
 
 TRIES = 3
-"""How often a large file is sent of which the server says that it has not got it right."""
+"""How often bytes are sent of which the server says that it has not got them right."""
+
+GONE_S = 5.0
+"""How long to wait for the reason why an upload is not there any more."""
+
+GIVEN_UP = "sending was given up"
 
 PARTS_AT_ONCE = 4
 CHUNK = 1024 * 1024
+LOOK_S = 0.1
 SILENCE_S = 30.0
 FINISH_SILENCE_S = 60.0
 """The server tells how far it is every 5 s while it checks a blob."""
+
+
+class Flights:
+    """Large blobs that are being sent by this process: a batch that has to send one as well waits for the other, and sends
+    what is missing then. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._under_way: dict[tuple[Place, str], threading.Event] = {}
+
+    @contextmanager
+    def turn(self, place: Place, digest: str, stopped: threading.Event) -> Iterator[None]:
+        """In the body nobody else sends it. Raises _GivenUp when `stopped` is set meanwhile."""
+        mine = threading.Event()
+        while True:
+            with self._lock:
+                other = self._under_way.setdefault((place, digest), mine)
+            if other is mine:
+                break
+            while not other.wait(LOOK_S):
+                if stopped.is_set():
+                    raise _GivenUp
+        try:
+            yield
+        finally:
+            with self._lock:
+                del self._under_way[place, digest]
+            mine.set()
 
 
 class RemoteBatch:
@@ -80,8 +122,10 @@ class RemoteBatch:
     send it again.
     """
 
-    def __init__(self, http: Http, place: Place) -> None:
+    def __init__(self, http: Http, place: Place, flights: Flights) -> None:
         self._http = http
+        self._flights = flights
+        self._place = place
         self._where = {"entity": place[0], "project": place[1]}
         self._lock = threading.Lock()
         self._pending: dict[str, bytes | str] = {}  # bytes, or the path of a file that has them
@@ -90,10 +134,13 @@ class RemoteBatch:
         self._futures: set[Future[None]] = set()
         self._room = threading.BoundedSemaphore(AT_ONCE)
         self._held = threading.BoundedSemaphore(HELD)
+        self._waiting_lock = threading.Lock()  # not `_lock`: whoever has that may wait for what these threads do
         self._waiting: dict[int, _Large] = {}  # by descriptor: those that no thread has taken over yet
         self._pool: ThreadPoolExecutor | None = None
         self._parts_pool: ThreadPoolExecutor | None = None
         self._stopped = threading.Event()
+        self._abandoned = False
+        self._request_nbytes = FIRST_NBYTES  # of small blobs in one request: what the link takes in a fraction of the limit
 
     def __enter__(self) -> Self:
         if self._pool is not None:
@@ -105,14 +152,14 @@ class RemoteBatch:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stopped.set()
         interrupted = kind is not None and not issubclass(kind, Exception)
         if interrupted:
-            self._http.hang_up()  # Ctrl-C does not wait for a silent server
+            self.abandon()  # Ctrl-C does not wait for a silent server
+        self._stopped.set()
         for pool in (self._pool, self._parts_pool):
             if pool is not None:
                 pool.shutdown(wait=not interrupted, cancel_futures=True)
-        with self._lock:
+        with self._waiting_lock:
             left, self._waiting = list(self._waiting.values()), {}
         for large in left:
             large.close()
@@ -199,6 +246,11 @@ class RemoteBatch:
             raise StorageError.wrap(error, f"reading {name}") from error
         self._add_large(large)
 
+    def abandon(self) -> None:
+        self._abandoned = True
+        self._stopped.set()
+        self._http.hang_up()
+
     def lacks(self, digests: Sequence[str]) -> set[str]:
         found: set[str] = set()
         with self._lock:
@@ -262,16 +314,34 @@ class RemoteBatch:
                     continue
                 frames.append((digest, _bytes_of(digest, group[digest])))
                 nbytes += len(frames[-1][1])
-                if nbytes >= GROUP_NBYTES:
+                if nbytes >= self._request_nbytes:
                     self._send_frames(frames)
                     frames, nbytes = [], 0
             if frames:
                 self._send_frames(frames)
 
     def _send_frames(self, frames: list[tuple[str, bytes]]) -> None:
-        self._http.exchange(
-            STORE_BLOBS, self._where, content=b"".join(encode_frames(frames)), headers={"Content-Type": MEDIA_TYPE}
-        )
+        """In one request, or in more of them when the link is too slow for that."""
+        body = b"".join(encode_frames(frames))
+        for left in range(TRIES - 1, -1, -1):
+            began = time.monotonic()
+            try:
+                self._http.exchange(STORE_BLOBS, self._where, content=body, headers={"Content-Type": MEDIA_TYPE})
+            except (BadBlobError, UsageError) as error:
+                if not left or self._stopped.is_set():
+                    raise UnavailableError(f"small files do not arrive as they were read ({error})") from error
+            except UnavailableError as error:
+                if not isinstance(error.__cause__, httpx.TimeoutException) or len(body) < 2 * LEAST_NBYTES or len(frames) == 1:
+                    raise
+                self._request_nbytes = max(LEAST_NBYTES, len(body) // 2)
+                break
+            else:
+                within_s = self._http.timeout_s / SHARE
+                took_s = max(time.monotonic() - began, 0.001)
+                self._request_nbytes = min(max(LEAST_NBYTES, int(len(body) / took_s * within_s)), GROUP_NBYTES)
+                return
+        self._send_frames(frames[: len(frames) // 2])
+        self._send_frames(frames[len(frames) // 2 :])
 
     # large blobs ------------------------------------------------------------------------------------------------
     def _add_large(self, large: _Large) -> None:
@@ -287,18 +357,18 @@ class RemoteBatch:
         if known:
             large.close()
             return
-        with self._lock:
+        with self._waiting_lock:
             self._waiting[large.fd] = large
         self._held.acquire()
         with self._lock:
             self._submit(self._send_held, large)
 
     def _send_held(self, large: _Large) -> None:
-        with self._lock:
+        with self._waiting_lock:
             if self._waiting.pop(large.fd, None) is None:
                 return  # the batch has ended, and closed it
         try:
-            with self._http.ending_with(self._stopped):
+            with self._flights.turn(self._place, large.content.digest, self._stopped), self._http.ending_with(self._stopped):
                 self._send_large(large)
         finally:
             large.close()
@@ -331,6 +401,11 @@ class RemoteBatch:
         except _GivenUp:
             if self._stopped.is_set():
                 raise
+        except NotFoundError as error:
+            # The server found wrong what it has, and is about to say so.
+            finishing.join(GONE_S)
+            checked.given_up.set()
+            raise _SendAgain(checked.error or checked.again or error) from None
         except BaseException:
             checked.given_up.set()
             raise
@@ -455,7 +530,7 @@ class RemoteBatch:
             except ArtfsError as error:
                 checked.error = error
                 return
-        checked.error = UnavailableError("sending was given up")
+        checked.error = UnavailableError(GIVEN_UP)
 
     def _finish_lines(self, upload_id: str) -> Iterator[FinishLine]:
         with self._http.stream(
@@ -470,6 +545,8 @@ class RemoteBatch:
 
     # threads ----------------------------------------------------------------------------------------------------
     def _check_open(self) -> None:
+        if self._abandoned:
+            raise UnavailableError(GIVEN_UP)
         if self._pool is None or self._stopped.is_set():
             raise RuntimeError("the batch is not open")
 
@@ -532,6 +609,8 @@ class _GivenUp(Exception):
 def _told(error: ArtfsError, large: _Large) -> ArtfsError:
     if isinstance(error, BadBlobError):
         return SourceChangedError(f"{large.path} does not arrive as it was read; does it change while it is sent? ({error})")
+    if isinstance(error, NotFoundError):
+        return UnavailableError(f"the server lost what was sent of {large.path} ({error})")
     return error
 
 

@@ -74,7 +74,6 @@ class StoreBatch(Protocol):
         ...
 
 
-@runtime_checkable
 class SendingBatch(StoreBatch, Protocol):
     """What is put is sent to a server."""
 
@@ -82,6 +81,11 @@ class SendingBatch(StoreBatch, Protocol):
         """Sends the open regular file, whatever its name is by now. The caller vouches for `content`, as in
         `adopt_file`, and may close `fd` at once; `name` is for messages. Raises SourceChangedError when it has another size;
         what goes wrong later, `sync` raises."""
+        ...
+
+    def abandon(self) -> None:
+        """From any thread: cuts what is under way, so that nothing waits for the server any more. The others' calls raise
+        UnavailableError from then on."""
         ...
 
 

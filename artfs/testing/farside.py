@@ -39,9 +39,11 @@ class FarServer:
     Attributes:
         proxy: before the server. `bucket`: the one before the S3 server; None: there is none.
         process: the server; None while it is down.
+        home: as given.
     """
 
     def __init__(self, home: Path, environ: dict[str, str], *, with_bucket: bool = False) -> None:
+        self.home = home
         self._environ = {**environ, "ARTFS_HOME": str(home)}
         self._arguments = ["--no-auth", "--no-access-log"]
         self._logs: list[str] = []

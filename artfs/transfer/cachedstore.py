@@ -252,6 +252,9 @@ class _CachingBatch:
     def send_open(self, fd: int, name: str, content: Content) -> None:
         self._batch.send_open(fd, name, content)
 
+    def abandon(self) -> None:
+        self._batch.abandon()
+
     def lacks(self, digests: Sequence[str]) -> set[str]:
         return self._batch.lacks(digests)
 

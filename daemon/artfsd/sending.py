@@ -41,6 +41,7 @@ class DraftSender:
         self._queued_files = 0
         self._paused_until = 0.0
         self._batch: SendingBatch | None = None
+        self._ended = False
         self.sent = 0
         self._thread = threading.Thread(target=self._run, name="artfs-sending", daemon=True)
         self._thread.start()
@@ -62,7 +63,12 @@ class DraftSender:
         self._queue.put((content, data))
 
     def close(self) -> None:
-        """Ends the thread after what it is at."""
+        """Ends the thread. What was not sent yet is left to the commit."""
+        with self._lock:
+            self._ended = True
+            batch = self._batch
+        if batch is not None:
+            batch.abandon()
         self._queue.put(None)
         self._thread.join(5.0)
 
@@ -94,33 +100,34 @@ class DraftSender:
                 self._queued_nbytes -= len(data)
             else:
                 self._queued_files -= 1
-            paused = time.monotonic() < self._paused_until
-        try:
-            if paused:
-                return
-            if self._batch is None:
+            if not self._ended and time.monotonic() >= self._paused_until and self._batch is None:
                 self._batch = self._begin().__enter__()
+            batch = self._batch
+        try:
+            if batch is None:
+                return
             if isinstance(data, bytes):
-                self._batch.put_bytes(data)
+                batch.put_bytes(data)
             else:
-                self._batch.send_open(data, f"a file of a draft in {self._label}", content)
+                batch.send_open(data, f"a file of a draft in {self._label}", content)
             self.sent += 1
         finally:
             if isinstance(data, int):
                 os.close(data)
 
     def _settle(self) -> None:
-        batch, self._batch = self._batch, None
-        if batch is None:
-            return
-        try:
+        batch = self._batch
+        if batch is not None:
             batch.sync()
-        finally:
-            batch.__exit__(None, None, None)
+            self._end(batch)
 
     def _give_up(self) -> None:
         with self._lock:
             self._paused_until = time.monotonic() + PAUSE_S
-        batch, self._batch = self._batch, None
-        if batch is not None:
-            batch.__exit__(None, None, None)
+        if self._batch is not None:
+            self._end(self._batch)
+
+    def _end(self, batch: SendingBatch) -> None:
+        batch.__exit__(None, None, None)
+        with self._lock:
+            self._batch = None

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from artfs.client import upload
 from artfs.client.catalog import RemoteCatalog
 from artfs.client.store import RemoteStore
 from artfs.errors import ArtfsError, BlobMissingError
@@ -262,3 +263,30 @@ def test_a_thousand_clients_read_names_at_once(large_team: Team) -> None:
     (answer,) = asyncio.run(ask())
     assert answer.startswith(b"200[") and b'"cars"' in answer
 
+
+
+def test_large_and_small_files_do_not_wait_for_each_other(
+    small_team: Team, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More large ones than threads, and behind them more groups of small ones than may be under way."""
+    monkeypatch.setattr(upload, "GROUP_COUNT", 1)
+    project = small_team.project()
+    for number in range(3 * upload.AT_ONCE):
+        (tmp_path / str(number)).write_bytes(LARGE + bytes(number))
+
+    def send() -> None:
+        with small_team.client(small_team.token("root", is_admin=True)) as root:
+            store = RemoteStore(root.http, place=(ENTITY, project))
+            with store.begin((ENTITY, project)) as batch:
+                digests = [batch.put_file(path).digest for path in tmp_path.iterdir() if path.name.isdecimal()]
+                digests += [batch.put_bytes(b"%d" % number) for number in range(40)]
+                batch.sync()
+            with store.begin((ENTITY, project)) as again:
+                assert again.lacks(digests) == set()
+            done.append(len(digests))
+
+    done: list[int] = []
+    sender = threading.Thread(target=send, daemon=True)
+    sender.start()
+    sender.join(120)
+    assert done == [40 + 3 * upload.AT_ONCE]
