@@ -111,4 +111,7 @@ def _tell_of_own(app: App, before: Settings) -> None:
         app.note(f"this machine's own catalog cannot be read: {error}")
         return
     if count:
-        app.note(f"{plural(count, 'version')} stay in this machine's own catalog ({before.home}); `artfs logout` goes back to it")
+        app.note(
+            f"{plural(count, 'version')} of this machine's own catalog ({before.home}) stayed there; `artfs push` moves versions "
+            "to the server, `artfs logout` goes back to it"
+        )

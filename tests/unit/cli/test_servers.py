@@ -132,7 +132,7 @@ def test_login_tells_of_versions_that_stay(
 ) -> None:
     done = artfs("login", open_server.url)
     assert done.lines == [f"logged in to {open_server.url} as anybody, as it wants no token: everything"]
-    assert "2 versions stay in this machine's own catalog" in done.err
+    assert "2 versions of this machine's own catalog" in done.err
     assert not (config_path().parent / "tokens.json").exists()
     artfs("logout")
     assert artfs("ls", "vega/cars").code == 0
