@@ -23,7 +23,9 @@ def open_remote(settings: Settings, *, listen: bool) -> tuple[Catalog, LocalStor
     try:
         reach = Reach(settings.server, patience_s=settings.network_timeout_s)
         http.on_contact = reach.contact
-        http.on_give_up = reach.give_up
+        if not listen:
+            # A daemon goes on trying, as its callers come one after the other, and the network comes back; a command does not.
+            http.on_give_up = reach.give_up
         http.gate = reach.gate
         cache = Cache(settings.cache_path, size=settings.cache_size, floor=settings.cache_floor)
         catalog = RememberingCatalog(
