@@ -64,8 +64,11 @@ FOR_READERS = 2
 @dataclass(slots=True)
 class FetchStats:
     """Since the start; `nbytes` of blobs, without what surrounds them. `damaged`: blocks and blobs of the cache that were
-    found wrong and fetched again; `wrong`: those that a server sent. `errors`: (seconds since 1970, what happened)."""
+    found wrong and fetched again; `wrong`: those that a server sent. `reads`: of a mount, that were answered; `waited`: those
+    that had to wait, because what they wanted was not here yet. `errors`: (seconds since 1970, what happened)."""
 
+    reads: int = 0
+    waited: int = 0
     requests: int = 0
     nbytes: int = 0
     failures: int = 0
@@ -782,6 +785,8 @@ class Fetcher:
             wanted, ahead, flying = self._plan.counts()
         stats = self.stats
         return {
+            "reads": stats.reads,
+            "waited": stats.waited,
             "requests": stats.requests,
             "nbytes": stats.nbytes,
             "failures": stats.failures,

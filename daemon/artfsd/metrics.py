@@ -167,6 +167,8 @@ def _counters(status: dict[str, Any]) -> Iterator[tuple[str, str, float]]:
     yield "invalidations", "What the kernel was told to forget", status["invalidations"]
     if "transfers" in status:
         transfers = status["transfers"]
+        yield "reads", "Reads of files of versions that the daemon answered", transfers["reads"]
+        yield "reads_waited", "Those of them that had to wait for the server", transfers["waited"]
         yield "fetched_bytes", "Bytes of blobs that came", transfers["nbytes"]
         yield "fetch_requests", "Requests for them", transfers["requests"]
         yield "fetch_failures", "Requests for them that failed in the end", transfers["failures"]

@@ -93,11 +93,14 @@ class RemoteSmall(RemoteBlob):
         digest = self.entry.digest
         held = fetcher.recent(digest)
         if held is not None:
+            fetcher.stats.reads += 1
             return memoryview(held)[offset:end]
         if self._spot is None and self._own_fd < 0:
             self._spot = fetcher.cache.find_small(digest)
             if self._spot is None and (opened := fetcher.cache.try_open_file(digest)) is not None:
                 self._own_fd = opened
+        if self._spot is not None or self._own_fd >= 0:
+            fetcher.stats.reads += 1
         if self._spot is not None:
             return self._read_file(self._spot.pack.fd, self._spot.offset, offset, end)
         if self._own_fd >= 0:
@@ -109,6 +112,8 @@ class RemoteSmall(RemoteBlob):
             here = fetcher.need_small(digest, self.entry.size, notify, looked=True)
             if here:
                 self._raise_failure()
+            else:
+                fetcher.stats.waited += 1
             return here
 
         raise Wait(start, lambda: fetcher.give_up_small(digest))
@@ -203,9 +208,12 @@ class RemoteLarge(RemoteBlob):
                         blob.raise_failure(first, stop)
                     except ArtfsError as error:
                         raise self.failed(error) from error
+                else:
+                    self._blobs.fetcher.stats.waited += 1
                 return here
 
             raise Wait(start, lambda: blob.give_up(first, stop))
+        self._blobs.fetcher.stats.reads += 1
         return self._read_file(blob, offset, end, first, stop)
 
     def _read_file(self, blob: LargeBlob, offset: int, end: int, first: int, stop: int) -> memoryview:

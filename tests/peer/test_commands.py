@@ -315,7 +315,16 @@ def test_status_tells_of_the_server_and_of_drafts(
     (draft,) = shown["drafts"]
     assert (draft["name"], draft["waits"], draft["problem"]) == ("d", False, None)
     lines = artfs("status", desk=ann).lines
-    assert any("online; 2.9 MiB fetched" in line for line in lines)
+    assert any("online; 2.9 MiB fetched, " in line and "from the cache" in line for line in lines)
+    before = daemon.status()["transfers"]
+    assert before["reads"] >= before["waited"] >= 1
+    artfs("log", cars / "cars.csv", f"{project}/again", desk=ann)  # what is in the cache already
+    until((daemon.mountpoint / project / "again" / "v0" / "cars.csv").exists, "it shows")
+    artfs("prefetch", f"{project}/again", desk=ann)
+    assert (daemon.mountpoint / project / "again" / "v0" / "cars.csv").read_text() == "name,year\n"
+    after = daemon.status()["transfers"]
+    assert after["reads"] > before["reads"]
+    assert after["waited"] == before["waited"]
     (listed,) = artfs("draft", "list", "--json", desk=ann).json
     assert (listed["waits"], listed["problem"]) == (False, None)
 
