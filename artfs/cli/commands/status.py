@@ -135,7 +135,7 @@ def _state(mount: dict[str, Any]) -> str:
         return f"offline for {daemon['server']['away_for_s']:.0f} s: {daemon['server']['reason']}"
     moving = daemon["transfers"]["waiting"] + daemon["transfers"]["under_way"]
     came = human_size(daemon["transfers"]["nbytes"])
-    reads, waited = daemon["transfers"]["reads"], daemon["transfers"]["waited"]
+    reads, waited = daemon["transfers"].get("reads", 0), daemon["transfers"].get("waited", 0)
     # Who waited is a read as well, once it was answered.
     hits = f", {max(reads - waited, 0) / reads:.0%} of {plural(reads, 'read')} from the cache" if reads else ""
     return f"online; {came} fetched{hits}" + (f", {plural(moving, 'piece')} coming" if moving else "")
