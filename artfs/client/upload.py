@@ -36,7 +36,7 @@ from artfs.errors import (
 )
 from artfs.model.digests import BLOCKS_ABOVE, digest_bytes
 from artfs.model.records import Content
-from artfs.store.base import Place
+from artfs.store.base import OnSending, Place
 from artfs.store.verify import OnBytes, hash_file, read_small
 from artfs.wire.backoff import AGAIN, Backoff
 from artfs.wire.blobroutes import BEGIN_UPLOAD, FINISH_UPLOAD, MISSING_BLOBS, PARTS_DONE, STORE_BLOBS
@@ -82,6 +82,8 @@ GIVEN_UP = "sending was given up"
 PARTS_AT_ONCE = 4
 CHUNK = 1024 * 1024
 LOOK_S = 0.1
+TELL_S = 0.2
+"""How often `sync` tells how far sending is, in seconds."""
 SILENCE_S = 30.0
 FINISH_SILENCE_S = 60.0
 """The server tells how far it is every 5 s while it checks a blob."""
@@ -115,6 +117,19 @@ class Flights:
             mine.set()
 
 
+class _Tally:
+    """Bytes that a batch has to send, as far as is known, and those of them that were sent. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.due = self.sent = 0
+
+    def add(self, due: int = 0, sent: int = 0) -> None:
+        with self._lock:
+            self.due += due
+            self.sent += sent
+
+
 class RemoteBatch:
     """See artfs.store.base.StoreBatch. Thread-safe.
 
@@ -134,6 +149,8 @@ class RemoteBatch:
         self._futures: set[Future[None]] = set()
         self._room = threading.BoundedSemaphore(AT_ONCE)
         self._held = threading.BoundedSemaphore(HELD)
+        self._tally = _Tally()
+        self._on_sending: OnSending | None = None
         self._waiting_lock = threading.Lock()  # not `_lock`: whoever has that may wait for what these threads do
         self._waiting: dict[int, _Large] = {}  # by descriptor: those that no thread has taken over yet
         self._pool: ThreadPoolExecutor | None = None
@@ -271,10 +288,18 @@ class RemoteBatch:
         with self._lock:
             self._flush()
             futures = list(self._futures)
-        done, _ = wait(futures)
+        done, left = wait(futures, None if self._on_sending is None else TELL_S)
+        while left and self._on_sending is not None:
+            self._on_sending(self._tally.sent, self._tally.due)
+            done, left = wait(futures, TELL_S)
+        if self._on_sending is not None:
+            self._on_sending(self._tally.sent, self._tally.due)
         with self._lock:
             self._futures.difference_update(done)
         _raise_first(done)
+
+    def tell(self, on_sending: OnSending) -> None:
+        self._on_sending = on_sending
 
     # small blobs ------------------------------------------------------------------------------------------------
     def _add_small(self, digest: str, data: bytes | str) -> None:
@@ -314,6 +339,7 @@ class RemoteBatch:
                     continue
                 frames.append((digest, _bytes_of(digest, group[digest])))
                 nbytes += len(frames[-1][1])
+                self._tally.add(due=len(frames[-1][1]))
                 if nbytes >= self._request_nbytes:
                     self._send_frames(frames)
                     frames, nbytes = [], 0
@@ -336,6 +362,7 @@ class RemoteBatch:
                 self._request_nbytes = max(LEAST_NBYTES, len(body) // 2)
                 break
             else:
+                self._tally.add(sent=sum(len(data) for _, data in frames))
                 within_s = self._http.timeout_s / SHARE
                 took_s = max(time.monotonic() - began, 0.001)
                 self._request_nbytes = min(max(LEAST_NBYTES, int(len(body) / took_s * within_s)), GROUP_NBYTES)
@@ -391,6 +418,7 @@ class RemoteBatch:
         )
         if not upload.id:
             return
+        self._tally.add(due=max(content.size - len(upload.done) * upload.part_size, 0))
         assert self._pool is not None and self._parts_pool is not None
         # The server follows the parts as they come, so that little is left to check when the last one is there.
         checked = _Checked()
@@ -449,10 +477,12 @@ class RemoteBatch:
         tried = 0
         while True:
             tried += 1
+            passed = _Tally()
             try:
-                self._put(part, headers, _read_part(fd, offset, part.size, self._go_on(checked)))
+                self._put(part, headers, self._counted(_read_part(fd, offset, part.size, self._go_on(checked)), passed))
                 return
             except (UnavailableError, _NotGoodError) as error:
+                self._tally.add(sent=-passed.sent)
                 if not isinstance(error, UnavailableError):
                     fresh = self._try_fresh(part, upload, fd)
                     if fresh is None:
@@ -464,6 +494,12 @@ class RemoteBatch:
                 )
                 if wait_s is None or self._stopped.wait(wait_s):
                     raise error from None
+
+    def _counted(self, pieces: Iterator[bytes], passed: _Tally) -> Iterator[bytes]:
+        for piece in pieces:
+            yield piece
+            passed.add(sent=len(piece))
+            self._tally.add(sent=len(piece))
 
     def _try_fresh(self, part: UploadPart, upload: Upload, fd: int) -> UploadPart | None:
         """The same with a URL that is good now; None: it has come already, only the answer did not."""

@@ -74,8 +74,17 @@ class StoreBatch(Protocol):
         ...
 
 
+OnSending = Callable[[int, int], None]
+"""Told bytes that were sent, and those that are to be sent in all, as far as is known."""
+
+
+@runtime_checkable
 class SendingBatch(StoreBatch, Protocol):
     """What is put is sent to a server."""
+
+    def tell(self, on_sending: OnSending) -> None:
+        """Has `sync` tell, while it waits, how far sending is; on its own thread."""
+        ...
 
     def send_open(self, fd: int, name: str, content: Content) -> None:
         """Sends the open regular file, whatever its name is by now. The caller vouches for `content`, as in

@@ -14,7 +14,7 @@ from typing import Self
 from artfs.errors import BadBlobError, BlobMissingError, StorageError, UsageError
 from artfs.model.digests import BLOCKS_ABOVE, digest_bytes
 from artfs.model.records import Content
-from artfs.store.base import Place, SendingBatch, SendingStore, StoreBatch
+from artfs.store.base import OnSending, Place, SendingBatch, SendingStore, StoreBatch
 from artfs.store.verify import StreamHasher, write_all
 from artfs.transfer.fetch import Fetcher
 from artfs.transfer.largeblob import LargeBlob
@@ -260,6 +260,9 @@ class _CachingBatch:
 
     def keep(self, path: str | os.PathLike[str], content: Content) -> None:
         self._store.fetcher.cache.take_file(path, content.digest)
+
+    def tell(self, on_sending: OnSending) -> None:
+        self._batch.tell(on_sending)
 
     def sync(self) -> None:
         self._batch.sync()

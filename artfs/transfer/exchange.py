@@ -20,7 +20,7 @@ from artfs.model.records import Collection, Content, Member, NewVersion
 from artfs.model.tree import PageCache
 from artfs.store.base import LocalStore, StoreBatch
 from artfs.transfer.announce import announced
-from artfs.transfer.progress import Meter, OnProgress
+from artfs.transfer.progress import Meter, OnProgress, sync
 
 _GROUP = 2000
 """Blobs that are asked about together."""
@@ -64,7 +64,7 @@ def exchange(
     Arguments:
         entity: whose they are there; None: the same as here.
         only: indexes of the versions to move; None: all. (For one collection.)
-        on_progress: phase "copy", once a version.
+        on_progress: phases "copy" and "send", once a version.
     Raises ConflictError when a collection is of another kind there, TypeConflictError, AliasProtectedError, and what
     reading and writing raise. Whole versions that went over by then stay.
     """
@@ -96,7 +96,7 @@ def _move_sequence(
         if same is None:
             with target.store.begin((entity, collection.project)) as batch:
                 nbytes, blobs = _copy_blobs(source.store, batch, member, seen, on_progress)
-                batch.sync()
+                sync(batch, on_progress, "send")
                 made = target.catalog.commit(_new_version(member, entity)).member
             done.nbytes += nbytes
             done.blobs += blobs

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
+from artfs.store.base import SendingBatch, StoreBatch
 from artfs.wire.control import Progress
 
 OnProgress = Callable[[Progress], None]
@@ -69,3 +70,12 @@ class Meter:
             self._on_progress(
                 Progress(self._phase, self._files, self._files_total, self._nbytes, self._nbytes_total)
             )
+
+
+def sync(batch: StoreBatch, on_progress: OnProgress | None, phase: str) -> None:
+    """`batch.sync()`, and what is told of it: `phase` at its beginning, and while a server's batch sends, how far that is."""
+    if on_progress is not None:
+        on_progress(Progress(phase, 0, 0, 0, 0))
+        if isinstance(batch, SendingBatch):
+            batch.tell(lambda sent, due: on_progress(Progress(phase, 0, 0, sent, due)))
+    batch.sync()

@@ -36,7 +36,7 @@ from artfs.model.ttl import parse_ttl
 from artfs.store.base import LocalStore, ResendingStore, StoreBatch
 from artfs.store.staging import StagedDraft
 from artfs.transfer.journal import Row, append_rows, latest_of, moved_since, recover
-from artfs.transfer.progress import Meter, OnProgress
+from artfs.transfer.progress import Meter, OnProgress, sync
 from artfs.transfer.staged import SHOWN, OwnFile, StagedScan, page_source, paths_with, some_of
 from artfs.wire.control import CommitOptions, CommitReply, Progress
 
@@ -125,8 +125,7 @@ def _commit(
     for data in scan.pages.values():
         batch.put_bytes(data)
         meter.advance(1, len(data))
-    _say(on_progress, "syncing")
-    batch.sync()
+    sync(batch, on_progress, "syncing")
     append_rows(draft, [Row(b"", built.digest, built.totals.size, "", False)])
     _say(on_progress, "catalog")
     committed = _name_it(

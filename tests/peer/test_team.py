@@ -8,6 +8,7 @@ import hashlib
 import resource
 import threading
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,10 @@ from artfs.testing.farside import until
 from artfs.testing.mount import Daemon
 from artfs.testing.sending import logged, sent
 from artfs.testing.team import ENTITY, Desk, Team
+from artfs.transfer.progress import sync
 from artfs.wire.blobroutes import BEGIN_UPLOAD, LOCATE_BLOBS, MISSING_BLOBS, READ_BLOBS, READ_TREES
 from artfs.wire.bodies import EventData
+from artfs.wire.control import Progress
 from artfs.wire.messages import BlobList, LocateRequest, TreesRequest, Upload, UploadRequest
 from artfs.wire.routes import JSON, ROUTES, Route, by_name
 
@@ -290,3 +293,22 @@ def test_large_and_small_files_do_not_wait_for_each_other(
     sender.start()
     sender.join(120)
     assert done == [40 + 3 * upload.AT_ONCE]
+
+
+def test_sending_tells_how_far_it_is(small_team: Team, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upload, "TELL_S", 0.001)
+    project = small_team.project()
+    (tmp_path / "large").write_bytes(LARGE * 10)
+    told: list[Progress] = []
+    with small_team.client(small_team.token("root", is_admin=True)) as root:
+        for number in range(2):
+            told.clear()
+            with RemoteStore(root.http).begin((ENTITY, project)) as batch:
+                batch.put_file(tmp_path / "large")
+                batch.put_bytes(b"small %d" % number)
+                sync(batch, told.append, "send")
+            assert told[0] == Progress("send", 0, 0, 0, 0)
+            assert all(before.nbytes <= after.nbytes <= after.nbytes_total for before, after in pairwise(told))
+            # The second time only what is new is sent.
+            expected = 7 + (10 * len(LARGE) if number == 0 else 0)
+            assert told[-1] == Progress("send", 0, 0, expected, expected)

@@ -31,10 +31,10 @@ from artfs.model.ignore import IGNORE_FILE, IgnoreRules
 from artfs.model.names import ArtifactName
 from artfs.model.records import NewVersion
 from artfs.model.ttl import INHERIT, Ttl, parse_ttl
-from artfs.transfer.progress import Meter
+from artfs.transfer.progress import Meter, sync
 from artfs.transfer.push import push_directory, push_entries, push_file
 from artfs.transfer.scan import read_rules, root_place, scan
-from artfs.wire.control import CommitReply, Progress
+from artfs.wire.control import CommitReply
 
 
 @artfs_command("log")
@@ -220,8 +220,7 @@ def _log(
                 f"one name where case or Unicode form does not count: {', '.join(g)}"
                 for g in pushed.collisions
             ]
-        progress(Progress("sync", 0, 0, 0, 0))
-        batch.sync()
+        sync(batch, progress, "sync")
         committed = app.session.catalog.commit(
             NewVersion(
                 entity=name.entity,
