@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from artfs.catalog import open_catalog
+from artfs.catalog.sql.ledger.ledger import SqlLedger
+from artfs.model.access import COMMAND_LINE, Grant
 from artfs.testing.mount import Workspace
+from artfs.testing.serving import artfs_serve
 from artfs.testing.usermanager import UserManager
 
 UNIT = Path(__file__).resolve().parents[2] / "systemd" / "user" / "artfs.service"
@@ -17,23 +22,28 @@ PATIENCE_S = 60.0
 """Far above what is needed; only a failure meets it."""
 
 
-@pytest.fixture
-def manager(ordinary_workspace: Workspace) -> Iterator[UserManager]:
-    """A user manager that knows artfs.service as it is shipped, told by a drop-in where this test's things are."""
-    workspace = ordinary_workspace
+def user_manager(workspace: Workspace, **service: str) -> UserManager:
+    """A user manager that knows artfs.service as it is shipped, told by a drop-in where this test's things are, and `service`."""
     programs = workspace.path / "bin"
     programs.mkdir()
     for name, module in (("artfs", "artfs.cli"), ("artfsd", "artfsd")):
         (programs / name).write_text(f'#!/bin/sh\nexec {workspace.account.python} -m {module} "$@"\n')
         (programs / name).chmod(0o755)
+    kept = ("ARTFS_HOME", "ARTFS_CONFIG", "ARTFS_CACHE_PATH", "PYTHONPATH", "PYTHONDONTWRITEBYTECODE")
     environ = {
         "PATH": f"{programs}:/usr/local/bin:/usr/bin:/bin",
         "MOUNTPOINT": str(workspace.mountpoint),
-        **{key: workspace.environ[key] for key in ("ARTFS_HOME", "ARTFS_CONFIG", "PYTHONPATH", "PYTHONDONTWRITEBYTECODE")},
+        **{key: workspace.environ[key] for key in kept},
     }
     lines = [f'Environment="{key}={value}"' for key, value in environ.items()]
+    lines += [f"{key}={value}" for key, value in service.items()]
     drop_in = "\n".join(["[Service]", *lines, f"StandardError=append:{workspace.home}/unit.log", ""])
-    with UserManager(workspace.account, {"artfs.service": UNIT.read_text(), "artfs.service.d/test.conf": drop_in}) as made:
+    return UserManager(workspace.account, {"artfs.service": UNIT.read_text(), "artfs.service.d/test.conf": drop_in})
+
+
+@pytest.fixture
+def manager(ordinary_workspace: Workspace) -> Iterator[UserManager]:
+    with user_manager(ordinary_workspace) as made:
         yield made
 
 
@@ -77,3 +87,26 @@ def test_a_unit_whose_mountpoint_is_taken_does_not_become_ready(manager: UserMan
     assert manager.systemctl("start", "artfs").returncode != 0
     assert manager.properties("artfs", "ActiveState")["ActiveState"] != "active"
     assert "is not empty" in (ordinary_workspace.home / "unit.log").read_text()
+
+
+def test_the_user_unit_mounts_a_server_with_the_token_of_a_credential(ordinary_workspace: Workspace, tmp_path: Path) -> None:
+    (tmp_path / "server").mkdir()
+    with open_catalog(tmp_path / "server" / "catalog.db") as catalog:
+        grants = [Grant("local", "p", "reader")]
+        secret = SqlLedger(catalog.database).create_token("unit", grants=grants, is_admin=False, by=COMMAND_LINE)[1]
+        catalog.create_collection("local", "p", "data")
+    token = ordinary_workspace.path / "token"
+    token.write_text(secret)
+    with (
+        artfs_serve("--home", tmp_path) as server,
+        user_manager(
+            ordinary_workspace, Environment=f"ARTFS_SERVER={server.url}", LoadCredential=f"artfs-token:{token}"
+        ) as manager,
+    ):
+        started = manager.systemctl("start", "artfs")
+        assert started.returncode == 0, started.stderr + manager.log()
+        mountpoint = str(ordinary_workspace.mountpoint)
+        assert manager.run("ls", f"{mountpoint}/p").stdout == "data\n"
+        status = json.loads(manager.run("cat", f"{mountpoint}/.artfs/status").stdout)
+        assert (status["server"]["url"], status["server"]["online"]) == (server.url, True)
+        assert secret not in manager.run("systemctl", "--user", "show", "artfs").stdout

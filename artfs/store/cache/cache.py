@@ -9,35 +9,29 @@ import stat
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from artfs.errors import BadBlobError, SourceChangedError, StorageError
 from artfs.model.blocklist import HASHES_PER_BLOCK, BlockList
 from artfs.model.digests import BLOCKS_ABOVE, check_digest
-from artfs.store.cache.index import CacheIndex, PackRow, Pin, Row
+from artfs.store.cache.index import CacheIndex, Pin
 from artfs.store.cache.packs import PACK_NBYTES, CheckedBlob, Packs, Spot, check_blob
 from artfs.store.cache.partial import Partial
+from artfs.store.cache.room import Room
 from artfs.store.linux import make_folder
 from artfs.store.verify import OnBytes, digest_file, write_all
 
 log = logging.getLogger(__name__)
 
 _MIB = 1024 * 1024
-_CREDIT = 64 * _MIB
-"""Bytes that are taken in before the room is looked at again; each process may be ahead of its limit by as much."""
-_SLACK = 0.95
-"""Eviction goes on until so much of the limit is used, so that it is not needed again at once."""
 _NOTES = 512
-_EVICTED = 200
-"""Files that are locked and removed together."""
 _FLUSH_S = 5.0
 _STALE_S = 60.0
 """A file that is half-written for so long belongs to a process that was killed."""
 _WRITING = 0o200
 _WHOLE = 0o444
-_PINNED_FOR_S = 60.0
 _SMALLEST_PACK = 64 * 1024
 
 
@@ -83,13 +77,10 @@ class Cache:
         self.index = CacheIndex(f"{self.root}/index.db")
         self.packs = Packs(packs, self.index, max(min(PACK_NBYTES, self.limit // 64), _SMALLEST_PACK))
         self._lock = threading.Lock()
-        self._room_lock = threading.Lock()
-        self._credit = 0
-        self._is_full_until = 0.0
         self._added: dict[str, bool] = {}
         self._touched: set[str] = set()
         self._flushed_at = time.monotonic()
-        self._pinned: tuple[float, int] = (-_PINNED_FOR_S, 0)
+        self._room = Room(self)
         if self.index.is_new and (os.listdir(self._blobs) or os.listdir(packs)):
             self.rescan()
 
@@ -100,6 +91,10 @@ class Cache:
     def _path(self, digest: str) -> str:
         check_digest(digest)
         return f"{self._blobs}/{digest[:2]}/{digest}"
+
+    def file_of(self, digest: str, complete: bool) -> str:
+        """Where its file is, or would be."""
+        return self._path(digest) if complete else f"{self._partial}/{digest}"
 
     # complete blobs ---------------------------------------------------------------------------------------------
     def try_open(self, digest: str) -> int | None:
@@ -194,7 +189,7 @@ class Cache:
         """Takes in blobs, together. False: there is no room (or the disk refuses), and some were not kept."""
         if not blobs:
             return True
-        if not self.make_room(sum(len(data) for _, data in blobs)):
+        if not self._room.take(sum(len(data) for _, data in blobs)):
             return False
         try:
             self.packs.append(blobs)
@@ -221,7 +216,7 @@ class Cache:
         blob = check_blob(digest, data)
         if len(data) <= BLOCKS_ABOVE:
             return self.packs.find(digest) is not None or self.keep_small([blob])
-        if not self.make_room(len(data)):
+        if not self._room.take(len(data)):
             return False
         path = self._path(digest)
         try:
@@ -249,7 +244,7 @@ class Cache:
         target = self._path(digest)
         try:
             size = os.stat(path).st_size
-            if self.has(digest) or not self.make_room(size):
+            if self.has(digest) or not self._room.take(size):
                 return False
             os.chmod(path, _WHOLE)
             try:
@@ -283,7 +278,7 @@ class Cache:
         """The disk said no: what was fetched is used all the same, and nothing is kept for a while."""
         told = error if isinstance(error, StorageError) else StorageError.wrap(error, f"caching blob {digest}")
         log.warning("%s", told)
-        self._is_full_until = time.monotonic() + _FLUSH_S
+        self._room.close_for(_FLUSH_S)
 
     def discard(self, digest: str) -> None:
         """Removes a complete blob that was found wrong. Not there is fine."""
@@ -304,7 +299,7 @@ class Cache:
 
     def keep_block(self, partial: Partial, index: int, data: bytes | memoryview) -> bool:
         """Keeps a block that `partial.check` found right. False: there is no room (or the disk refuses)."""
-        if not self.make_room(len(data)):
+        if not self._room.take(len(data)):
             return False
         try:
             partial.write(index, data)
@@ -385,104 +380,11 @@ class Cache:
                 os.unlink(path + end)
 
     # room -------------------------------------------------------------------------------------------------------
-    def make_room(self, nbytes: int) -> bool:
-        """Whether so many bytes may be taken in, after eviction where it is needed."""
-        with self._room_lock:
-            if self._credit >= nbytes:
-                self._credit -= nbytes
-                return True
-            if time.monotonic() < self._is_full_until:
-                return False
-            try:
-                self._credit = self._look_for_room(nbytes)
-            except (StorageError, OSError) as error:
-                log.warning("the cache cannot tell how much room there is: %s", error)
-                self._credit = 0
-            if self._credit < nbytes:
-                self._credit = 0
-                self._is_full_until = time.monotonic() + 1.0
-                return False
-            self._credit -= nbytes
-            return True
-
-    def _look_for_room(self, nbytes: int) -> int:
-        self.flush()
-        room = self._room()
-        wanted = nbytes + min(_CREDIT, self.limit // 16)
-        if room < wanted:
-            self.evict(wanted - room + int(self.limit * (1 - _SLACK)))
-            room = self._room()
-        return min(room, wanted)
-
-    def _room(self) -> int:
-        disk = os.statvfs(self.root)
-        free = disk.f_bavail * disk.f_frsize - self.floor
-        return min(free, self.limit - (self.index.totals()[0] - self._pinned_nbytes()))
-
-    def _pinned_nbytes(self) -> int:
-        when, nbytes = self._pinned
-        if time.monotonic() - when >= _PINNED_FOR_S:
-            nbytes = self.index.pinned_totals()[0]
-            self._pinned = (time.monotonic(), nbytes)
-        return nbytes
-
     def evict(self, nbytes: int, on_blob: Callable[[int], None] | None = None) -> int:
         """Removes what was not used for longest, but nothing that is pinned or open, until `nbytes` are free that were
         not, or nothing is left; how many bytes that were. `on_blob`: told the bytes of each."""
         self.flush()
-        freed = skipped_files = skipped_packs = 0
-        while freed < nbytes:
-            files = self.index.oldest(_EVICTED, skipped_files)
-            packs = self.index.oldest_packs(1, skipped_packs)
-            if packs and (not files or packs[0].used_at <= files[0].used_at):
-                pack = packs[0]
-                if self._evict_pack(pack):
-                    freed += pack.nbytes
-                    if on_blob is not None:
-                        on_blob(pack.nbytes)
-                else:
-                    skipped_packs += 1
-                continue
-            if not files:
-                break
-            until = packs[0].used_at if packs else None
-            done, skipped = self._evict_files(files, nbytes - freed, until, on_blob)
-            freed += done
-            skipped_files += skipped
-        return freed
-
-    def _evict_pack(self, pack: PackRow) -> bool:
-        try:
-            return self.packs.evict(pack)
-        except OSError as error:
-            raise StorageError.wrap(error, f"evicting from the cache {self.root}") from error
-
-    def _evict_files(
-        self, rows: list[Row], nbytes: int, until: int | None, on_blob: Callable[[int], None] | None
-    ) -> tuple[int, int]:
-        """Some of `rows`, until `nbytes` are free or those that were used after `until` come. Returns (bytes that are free, how
-        many were in use)."""
-        freed = skipped = 0
-        with ExitStack() as locks:
-            going = []
-            for row in rows:
-                if freed >= nbytes or (until is not None and row.used_at > until):
-                    break
-                path = self._path(row.digest) if row.complete else f"{self._partial}/{row.digest}"
-                if not _try_lock(path, locks):
-                    skipped += 1
-                    continue
-                going.append((row, path))
-                freed += row.nbytes
-            # The rows first, while nobody can use the files: who takes the same blob in afterwards gets a new row.
-            self.index.remove(row.digest for row, _ in going)
-            for row, path in going:
-                for end in ("",) if row.complete else (".map", ""):
-                    with suppress(FileNotFoundError):
-                        os.unlink(path + end)
-                if on_blob is not None:
-                    on_blob(row.nbytes)
-        return freed, skipped
+        return self._room.evict(nbytes, on_blob)
 
     # notes ------------------------------------------------------------------------------------------------------
     def touch(self, digest: str) -> None:
@@ -522,7 +424,7 @@ class Cache:
 
     def _measured(self, added: dict[str, bool]) -> Iterator[tuple[str, int, bool]]:
         for digest, complete in added.items():
-            path = self._path(digest) if complete else f"{self._partial}/{digest}"
+            path = self.file_of(digest, complete)
             with suppress(FileNotFoundError):
                 status = os.stat(path)
                 yield digest, status.st_size if complete else status.st_blocks * 512, complete
@@ -573,12 +475,12 @@ class Cache:
     def pin(self, server: str, name: str, root: str, digests: Iterable[str]) -> Pin:
         """Has eviction leave `digests` alone, whether they are here yet or not, until `unpin`. A pin of that name before
         gives up what it kept. `root`: the tree that was meant. Raises StorageError."""
-        self._pinned = (-_PINNED_FOR_S, 0)
+        self._room.forget_pins()
         return self.index.pin(server, name, root, digests)
 
     def unpin(self, server: str, name: str) -> bool:
         """Whether there was such a pin. Raises StorageError."""
-        self._pinned = (-_PINNED_FOR_S, 0)
+        self._room.forget_pins()
         return self.index.unpin(server, name)
 
     def close(self) -> None:
@@ -593,19 +495,3 @@ class Cache:
 
     def __exit__(self, *exc_info: object) -> None:
         self.close()
-
-
-def _try_lock(path: str, locks: ExitStack) -> bool:
-    """Whether nobody uses the file (or it is gone); it stays so until `locks` are given back."""
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except FileNotFoundError:
-        return True
-    except OSError:
-        return False
-    locks.callback(os.close, fd)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

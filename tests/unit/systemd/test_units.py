@@ -78,6 +78,13 @@ def test_started_means_that_the_mount_answers(unit: Path) -> None:
     assert service["ExecStopPost"].startswith("-")
 
 
+def test_the_machines_unit_may_talk_to_a_server_and_has_its_token() -> None:
+    service = service_of(SYSTEM_UNIT)
+    assert {"AF_INET", "AF_INET6"} <= set(service["RestrictAddressFamilies"].split())
+    # Without a path: from the credential store, and its absence is no failure (systemd.exec(5)).
+    assert service["LoadCredential"] == "artfs-token"
+
+
 def test_the_server_is_started_for_its_socket_and_says_when_it_answers() -> None:
     service = service_of(SERVER_UNIT)
     assert (service["Type"], service["NotifyAccess"], service["KillMode"]) == ("notify", "main", "mixed")
