@@ -329,14 +329,15 @@ def test_status_tells_of_the_server_and_of_drafts(
     assert (listed["waits"], listed["problem"]) == (False, None)
 
 
-def test_lineage_and_links_of_a_server(artfs: Command, ann: Desk, root: Desk, project: str, cars: Path) -> None:
+def test_lineage_and_links_of_a_server(artfs: Command, ann: Desk, project: str, cars: Path) -> None:
     artfs("log", cars, f"{project}/c", desk=ann)
     assert artfs("link", f"{project}/c:v0", f"{project}/approved", "prod", desk=ann).lines == [
         f"{ENTITY}/{project}/approved:v0: latest, prod"
     ]
     assert f"{project}/c:v0" in artfs("lineage", f"{project}/c", desk=ann).out
     assert artfs("info", f"{project}/approved:prod", "--json", desk=ann).json["memberships"][0]["name"].endswith("/c:v0")
-    artfs("delete", f"{project}/approved:v0", "--delete-aliases", "--yes", desk=root)
+    assert "is no admin of" in artfs("delete", f"{project}/c:v0", "--delete-aliases", "--yes", desk=ann, code=13).err
+    artfs("delete", f"{project}/approved:v0", "--yes", desk=ann)
     assert artfs("ls", f"{project}/approved", "--json", desk=ann).json == []
     assert artfs("ls", f"{project}/c", "--json", desk=ann).json[0]["version"] == "v0"
 

@@ -125,7 +125,10 @@ def _describe(item: Doomed) -> str:
 
 def _delete(app: App, item: Doomed, *, delete_aliases: bool, allow_protected: bool) -> None:
     catalog = app.session.catalog
-    if isinstance(item, Member):
+    if isinstance(item, Member) and item.is_link:
+        # Writers may, while only administrators delete.
+        catalog.unlink(item.id, allow_protected=allow_protected)
+    elif isinstance(item, Member):
         catalog.delete_version(item.id, delete_aliases=delete_aliases, allow_protected=allow_protected)
     elif isinstance(item, Collection):
         catalog.delete_collection(item.id, allow_protected=allow_protected)
