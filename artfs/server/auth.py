@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shlex
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
@@ -10,7 +11,7 @@ from datetime import UTC, datetime
 from typing import TypeVar
 
 from artfs.errors import ForbiddenError, RateLimitedError, UnauthorizedError
-from artfs.model.access import Token, is_secret
+from artfs.model.access import ROLES, Token, is_secret
 from artfs.server.calls import Caller
 from artfs.server.failures import Failures
 
@@ -98,4 +99,8 @@ def _remember(where: OrderedDict[bytes, T], key: bytes, what: T) -> None:
 
 def forbidden(caller: Caller, wanted: str, place: str) -> ForbiddenError:
     name = "" if caller.token is None else f" {caller.token.name!r}"
-    return ForbiddenError(f"the token{name} is no {wanted} of {place}")
+    cure = ""
+    if caller.token is not None and wanted in ROLES and "/" in place:
+        words = shlex.join(["artfs", "token", "grant", caller.token.name, place, wanted])
+        cure = f"; an administrator of the server gives it that role with `{words}`"
+    return ForbiddenError(f"the token{name} is no {wanted} of {place}{cure}")

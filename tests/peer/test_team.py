@@ -86,7 +86,8 @@ def test_who_may_only_read_is_told_so(large_team: Team, desks: Desks, make_daemo
     assert told.value.errno == errno.EACCES
     with pytest.raises(PermissionError):
         (daemon.mountpoint / project / "bikes").mkdir()
-    assert f"is no writer of {ENTITY}/{project}" in artfs("commit", f"{project}/cars", desk=bob, code=13).err
+    told_too = artfs("commit", f"{project}/cars", desk=bob, code=13).err
+    assert f"is no writer of {ENTITY}/{project}" in told_too and f"{ENTITY}/{project} writer`" in told_too
     assert (draft / "file").read_text() == "his"
 
 
