@@ -505,6 +505,8 @@ class RemoteBatch:
             try:
                 for line in self._finish_lines(upload_id):
                     tried, lost_at = 0, time.monotonic()
+                    if checked.given_up.is_set() or self._stopped.is_set():
+                        break
                     if line.error is not None:
                         error = error_from(line.error)
                         if isinstance(error, (BadBlobError, UnavailableError, NotFoundError)):
@@ -514,7 +516,8 @@ class RemoteBatch:
                         return
                     if line.done:
                         return
-                raise UnavailableError("the server stopped checking a blob")
+                else:
+                    raise UnavailableError("the server stopped checking a blob")
             except UnavailableError as error:
                 wait_s = Backoff(self._http.timeout_s).wait_s(
                     max(tried, 1), time.monotonic() - lost_at, random.random()  # noqa: S311
