@@ -4,7 +4,7 @@
 #   make setup   the Debian packages that are missing, then .venv with artfs (editable) and the tools
 #   make demo    setup, then the main job on real data, step by step
 #   make test    setup, then every check and the whole test suite; what CI runs
-#   make lint | unit | mounted | fault | peer    one stage of it
+#   make lint | unit | mounted | fault | peer | server    one stage of it; server: the API and the mount again, over a server
 #   make bench   setup, then the measurements
 #   make clean   removes .venv and all caches
 
@@ -22,7 +22,10 @@ APT_TEST := attr rsync systemd e2fsprogs util-linux procps postgresql openssl
 APT_WANTED = $(APT) $(APT_TEST)
 NO_CLUSTER := /etc/postgresql-common/createcluster.d
 
-STAGES := ruff mypy imports unit mounted fault peer
+STAGES := ruff mypy imports unit mounted fault peer server
+# Tests wait as much as they work: one process more than there are processors.
+WORKERS ?= $(shell echo $$(($$(nproc) + 1)))
+PYTEST := $(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=worksteal
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet
 export PIP_ROOT_USER_ACTION = ignore
 
@@ -88,7 +91,9 @@ mypy: setup
 imports: setup
 	@$(BIN)/lint-imports --no-logo
 unit mounted fault peer: setup
-	@$(BIN)/python -m pytest tests/$@
+	@$(PYTEST) tests/$@
+server: setup
+	@$(PYTEST) tests/mounted tests/unit/api --with-server
 
 bench: setup
 	@$(BIN)/python bench/run.py

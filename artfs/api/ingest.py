@@ -20,6 +20,7 @@ from artfs.errors import (
     NotFoundError,
     SourceChangedError,
 )
+from artfs.model.blocklist import decode_block_list
 from artfs.model.edit import BuiltManifest, build_manifest
 from artfs.model.entry import DirEntry, Entry, FileEntry, LinkEntry
 from artfs.model.ignore import IgnoreRules
@@ -27,8 +28,8 @@ from artfs.model.manifest import Manifest, edit
 from artfs.model.metadata import check_metadata
 from artfs.model.names import check_alias, check_path, check_tag
 from artfs.model.pages import EMPTY_TREE, build_tree
-from artfs.model.records import Committed, NewPart, NewVersion, Part
-from artfs.store.base import StoreBatch
+from artfs.model.records import Committed, Content, NewPart, NewVersion, Part
+from artfs.store.base import BlobStore, StoreBatch
 from artfs.transfer.ahead import Ahead, in_groups
 from artfs.transfer.progress import Meter, OnProgress
 from artfs.transfer.push import push_directory, push_file
@@ -307,7 +308,7 @@ def _carry(files: dict[str, FileEntry], deposit: Deposit, batch: StoreBatch) -> 
     if scratch is not None:
         for entry in mine:
             # Hashed when it was added, and nobody else writes there.
-            batch.adopt_file(scratch.path_of(entry.digest), entry.content, ())
+            batch.adopt_file(scratch.path_of(entry.digest), entry.content, _block_objects(scratch, entry.content))
     lacking = batch.lacks([entry.digest for entry in others])
     for entry in others:
         if entry.digest in lacking:
@@ -317,6 +318,15 @@ def _carry(files: dict[str, FileEntry], deposit: Deposit, batch: StoreBatch) -> 
             finally:
                 os.close(fd)
     return mine
+
+
+def _block_objects(store: BlobStore, content: Content) -> tuple[bytes, ...]:
+    """What `encode_block_list` made of it."""
+    if not content.blocks:
+        return ()
+    top = store.read(content.blocks)
+    lower = decode_block_list(content.blocks, top, content.size).lower
+    return (store.read(lower.hex()), top) if lower else (top,)
 
 
 def _settle(draft: DraftArtifact, batch: StoreBatch, workers: int) -> dict[str, Entry]:

@@ -134,6 +134,9 @@ class DoomedBatch:
         self._batch = batch
         self._fate = fate
 
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._batch, name)
+
     def __enter__(self) -> DoomedBatch:
         self._batch.__enter__()
         return self

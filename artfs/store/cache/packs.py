@@ -75,11 +75,11 @@ class Spot:
 class _Current:
     """The pack that this process appends to. `end`: its length; `written`: as far as the index knows."""
 
-    __slots__ = ("end", "pack", "rows")
+    __slots__ = ("end", "pack", "rows", "written")
 
     def __init__(self, pack: Pack, end: int) -> None:
         self.pack = pack
-        self.end = end
+        self.end = self.written = end
         self.rows: list[tuple[bytes, int, int]] = []
 
 
@@ -233,6 +233,7 @@ class Packs:
         for raw, _, _ in current.rows:
             self._unwritten.pop(raw, None)
         current.rows = []
+        current.written = current.end
 
     def _seal(self, current: _Current) -> None:
         self._write_rows(current, sealed=True)
@@ -256,7 +257,8 @@ class Packs:
     def flush(self) -> None:
         """Writes down what came and what was used. Raises StorageError."""
         with self._lock:
-            if self._current is not None and self._current.rows:
+            # Also when all that came was forgotten again: its bytes are there.
+            if self._current is not None and self._current.written != self._current.end:
                 self._write_rows(self._current)
         used, self._used = self._used, set()
         if used:

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,8 @@ from artfs.api.artifact import Artifact
 from artfs.api.session import Session
 from artfs.catalog import open_catalog
 from artfs.settings import Settings
+from artfs.testing.inprocess import serving
+from artfs.testing.mount import Workspace
 
 MakeFiles = Callable[..., Path]
 LogFiles = Callable[..., Artifact]
@@ -40,10 +43,16 @@ def session(
     here = tmp_path / "here"
     here.mkdir()
     monkeypatch.chdir(here)
-    shutil.copy(template, settings.catalog_path)
-    opened = session_for()
-    yield opened
-    opened.close()
+    with ExitStack() as stack:
+        if Workspace.with_server:
+            home = tmp_path / "server"
+            home.mkdir()
+            shutil.copy(template, home / "catalog.db")
+            monkeypatch.setenv("ARTFS_SERVER", stack.enter_context(serving(home)))
+        else:
+            shutil.copy(template, settings.catalog_path)
+        opened = stack.enter_context(closing(session_for()))
+        yield opened
 
 
 @pytest.fixture(scope="module")

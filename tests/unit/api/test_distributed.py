@@ -182,6 +182,7 @@ def test_an_incremental_draft_adds_its_parts_to_latest(session: Session, log_fil
     assert sorted(made.manifest.entries) == ["a", "b", "old"]
 
 
+@pytest.mark.embedded("sweeps")
 def test_parts_are_kept_by_a_sweep(session: Session, tmp_path: Path) -> None:
     with init(group="job") as run:
         run.upsert_artifact(draft({"a": "kept"}))

@@ -354,6 +354,7 @@ def test_mutable_content_is_of_the_time_of_adding(session: Session, make_files: 
     assert Path(artifact.download(), "f").read_text() == "before"
 
 
+@pytest.mark.embedded("lists the store")
 def test_immutable_is_read_at_save(
     session: Session, make_files: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -664,6 +665,7 @@ def test_new_file_whose_body_fails_adds_nothing(session: Session) -> None:
     assert paths(artifact) == ["f"]
 
 
+@pytest.mark.embedded("a folder of its own holds the files of a draft that goes to a server")
 def test_new_file_can_be_opened_by_name_and_leaves_no_file(session: Session) -> None:
     artifact = Artifact("a", "t")
     with artifact.new_file("f", "wb") as stream:

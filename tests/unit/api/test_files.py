@@ -163,6 +163,7 @@ def test_download_of_a_file(artifact: Artifact, tmp_path: Path) -> None:
         assert Path("b/e").read_text() == "333"
 
 
+@pytest.mark.embedded("what the cache finds wrong is fetched again")
 def test_download_of_a_file_is_verified(session: Session, artifact: Artifact, tmp_path: Path) -> None:
     file = artifact.files(names=["b/e"])[0]
     blob = session.store.path_of(file.digest)

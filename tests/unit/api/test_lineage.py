@@ -14,6 +14,8 @@ from artfs.api.session import Session
 from artfs.errors import NotFoundError
 from artfs.testing.catalog_contract.making import new
 
+pytestmark = pytest.mark.embedded("commits trees that no server has")
+
 
 def log(session: Session, name: str, run_id: str | None = None, content: object = None) -> int:
     """A version of the collection, by its id."""

@@ -212,6 +212,7 @@ def sweep_in_thread(session: Session) -> tuple[threading.Thread, threading.Event
     return thread, waiting, removed
 
 
+@pytest.mark.embedded("sweeps")
 def test_a_sweep_waits_for_a_draft_that_put_bytes(session: Session) -> None:
     artifact = draft()
     thread, waiting, removed = sweep_in_thread(session)
@@ -222,6 +223,7 @@ def test_a_sweep_waits_for_a_draft_that_put_bytes(session: Session) -> None:
     artifact.verify()
 
 
+@pytest.mark.embedded("sweeps")
 def test_blobs_of_a_draft_that_is_dropped_are_swept(session: Session) -> None:
     artifact = draft()
     del artifact
@@ -231,6 +233,7 @@ def test_blobs_of_a_draft_that_is_dropped_are_swept(session: Session) -> None:
     assert removed == [1]
 
 
+@pytest.mark.embedded("sweeps")
 def test_a_child_that_ends_does_not_close_its_parents_draft(session: Session) -> None:
     artifact = draft()
     child = multiprocessing.get_context("fork").Process(target=gc.collect)
@@ -260,6 +263,7 @@ def test_a_forked_child_uses_a_session_of_its_own(session: Session) -> None:
     assert versions(session) == ["ds:v0", "ds:v1"]
 
 
+@pytest.mark.embedded("sweeps")
 def test_nothing_is_left_in_the_store_but_what_versions_need(session: Session, make_files: Any) -> None:
     root = make_files("in", {"a": "1", "big": b"z" * 2_000_000})
     artifact = draft()
@@ -298,6 +302,7 @@ class Interrupting:
         return interrupted
 
 
+@pytest.mark.embedded("doomed batches are of a folder store")
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), StorageError("no space left")])
 @pytest.mark.parametrize("method", ["put_bytes", "put_file", "sync"])
 @pytest.mark.parametrize("policy", ["mutable", "immutable"])

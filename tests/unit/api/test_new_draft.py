@@ -105,6 +105,7 @@ def test_it_goes_into_the_state_folder_of_its_version(
     assert not Api().artifact_exists("ds")
 
 
+@pytest.mark.embedded("sweeps")
 def test_its_content_outlives_the_version(session: Session, log_files: Any) -> None:
     version = log_files("ds", {"f": "1"})
     draft = version.new_draft()

@@ -34,6 +34,7 @@ def test_naming_its_parts_loads_no_framework(run_python: Any) -> None:
     assert not loaded.intersection(FRAMEWORKS)
 
 
+@pytest.mark.embedded("httpx loads more")
 def test_opening_an_existing_catalog_loads_no_alembic(session: Session, run_python: Any) -> None:
     loaded = loaded_by(run_python, "import artfs; artfs.open_session(artfs.load_settings()).close()")
     assert loaded.intersection(FRAMEWORKS) == {"sqlalchemy"}

@@ -136,6 +136,7 @@ def test_api_session(
 ) -> None:
     log_files("ds", {"f": "1"})
     monkeypatch.setenv("ARTFS_HOME", str(tmp_path / "elsewhere"))
+    monkeypatch.delenv("ARTFS_SERVER", raising=False)
     assert Api(session=session).artifact("ds").version == "v0"
     assert not Api().artifact_exists("ds")
 

@@ -82,7 +82,7 @@ def test_a_cell_of_another_type_is_refused(one: Any, other: Any) -> None:
     assert len(mixed) == 2
 
 
-@pytest.mark.parametrize("cell", [object(), 1j, b"\xff", [object()]], ids=repr)
+@pytest.mark.parametrize("cell", [object(), 1j, b"\xff", [object()]], ids=["object", "complex", "bytes", "list of objects"])
 def test_what_no_table_can_hold(cell: Any) -> None:
     with pytest.raises(TypeError):
         column(cell)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from artfs.errors import BadBlobError
@@ -257,7 +257,8 @@ def test_a_disk_that_takes_a_part_is_asked_again(cache: Cache, monkeypatch: pyte
     assert [cache.try_read(digest) for digest in digests] == [b"first", b"second"]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=60, deadline=None)
+@example(steps=[("k", 0), ("f", 0), ("d", 0)])  # what came was forgotten again, and its bytes are there
 @given(steps=st.lists(st.tuples(st.sampled_from("kdfeor"), st.integers(0, 11)), max_size=40))
 def test_what_is_there_is_right_whatever_was_done(
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, int]]
