@@ -11,8 +11,8 @@ import random
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
 
 import cachetools
@@ -176,13 +176,14 @@ class RemoteStore:
         buffer = bytearray()
         waiting = iter(run)
         offset, size, digest = next(waiting)
-        for piece in self._object_range(url, first, nbytes, deadline):
-            buffer += piece
-            while digest and len(buffer) >= offset - first + size:
-                yield digest, bytes(memoryview(buffer)[offset - first : offset - first + size])
-                offset, size, digest = next(waiting, (0, 0, ""))
+        with closing(self._object_range(url, first, nbytes, deadline)) as pieces:
+            for piece in pieces:
+                buffer += piece
+                while digest and len(buffer) >= offset - first + size:
+                    yield digest, bytes(memoryview(buffer)[offset - first : offset - first + size])
+                    offset, size, digest = next(waiting, (0, 0, ""))
 
-    def _read_frames(self, digests: Sequence[str], deadline: float) -> Iterator[tuple[str, bytes]]:
+    def _read_frames(self, digests: Sequence[str], deadline: float) -> Generator[tuple[str, bytes]]:
         """Through the server, in as many answers as it takes."""
         left = list(dict.fromkeys(digests))
         backoff = _Tries(deadline)
@@ -235,7 +236,7 @@ class RemoteStore:
     # ranges -------------------------------------------------------------------------------------------------------
     def read_range(
         self, digest: str, size: int, offset: int, nbytes: int, *, deadline: float
-    ) -> Iterator[bytes | memoryview]:
+    ) -> Generator[bytes | memoryview]:
         done = 0
         for attempt in (1, 2):
             spot = self._need_spots([digest], deadline).get(digest)
@@ -246,9 +247,10 @@ class RemoteStore:
                 return
             try:
                 for url, start, length in _pieces_of(spot, offset + done, nbytes - done):
-                    for piece in self._object_range(url, start, length, deadline):
-                        done += len(piece)
-                        yield piece
+                    with closing(self._object_range(url, start, length, deadline)) as pieces:
+                        for piece in pieces:
+                            done += len(piece)
+                            yield piece
                 return
             except _Stale as error:
                 self._forget([digest])
@@ -256,12 +258,13 @@ class RemoteStore:
                     raise UnavailableError(f"blob {digest} cannot be got: {error}") from None
 
     def _range_of_frame(self, digest: str, offset: int, nbytes: int, deadline: float) -> Iterator[bytes]:
-        for _, data in self._read_frames([digest], deadline):
-            yield data[offset : offset + nbytes]
-            return
+        with closing(self._read_frames([digest], deadline)) as frames:
+            for _, data in frames:
+                yield data[offset : offset + nbytes]
+                return
         raise BlobMissingError(f"{self._http.base_url} has no blob {digest}, or you may not read it", digest)
 
-    def _object_range(self, url: str, offset: int, nbytes: int, deadline: float) -> Iterator[bytes]:
+    def _object_range(self, url: str, offset: int, nbytes: int, deadline: float) -> Generator[bytes]:
         """Goes on after cuts. Raises _Stale, UnavailableError."""
         backoff = _Tries(deadline)
         done = 0
@@ -300,11 +303,12 @@ class RemoteStore:
     def read(self, digest: str) -> bytes:
         check_digest(digest)
         for attempt in (1, 2):
-            for _, data in self._read_frames([digest], self._deadline()):
-                if digest_bytes(data) == digest:
-                    return data
-                if attempt == 2:
-                    raise BadBlobError(f"{self._http.base_url} sends blob {digest} with other bytes", digest)
+            with closing(self._read_frames([digest], self._deadline())) as frames:
+                for _, data in frames:
+                    if digest_bytes(data) == digest:
+                        return data
+                    if attempt == 2:
+                        raise BadBlobError(f"{self._http.base_url} sends blob {digest} with other bytes", digest)
             if attempt == 2:
                 break
         raise BlobMissingError(f"{self._http.base_url} has no blob {digest}, or you may not read it", digest)

@@ -13,9 +13,9 @@ import random
 import stat
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -540,18 +540,22 @@ class RemoteBatch:
         while not (checked.given_up.is_set() or self._stopped.is_set()):
             tried += 1
             try:
-                for line in self._finish_lines(upload_id):
-                    tried, lost_at = 0, time.monotonic()
-                    if line.error is not None:
-                        error = error_from(line.error)
-                        if isinstance(error, (BadBlobError, UnavailableError, NotFoundError)):
-                            checked.again = error
-                        else:
-                            checked.error = error
-                        return
-                    if line.done:
-                        return
-                raise UnavailableError("the server stopped checking a blob")
+                with closing(self._finish_lines(upload_id)) as lines:
+                    for line in lines:
+                        tried, lost_at = 0, time.monotonic()
+                        if checked.given_up.is_set() or self._stopped.is_set():
+                            break
+                        if line.error is not None:
+                            error = error_from(line.error)
+                            if isinstance(error, (BadBlobError, UnavailableError, NotFoundError)):
+                                checked.again = error
+                            else:
+                                checked.error = error
+                            return
+                        if line.done:
+                            return
+                    else:
+                        raise UnavailableError("the server stopped checking a blob")
             except UnavailableError as error:
                 wait_s = Backoff(self._http.timeout_s).wait_s(
                     max(tried, 1), time.monotonic() - lost_at, random.random()  # noqa: S311
@@ -568,7 +572,7 @@ class RemoteBatch:
                 return
         checked.error = UnavailableError(GIVEN_UP)
 
-    def _finish_lines(self, upload_id: str) -> Iterator[FinishLine]:
+    def _finish_lines(self, upload_id: str) -> Generator[FinishLine]:
         with self._http.stream(
             FINISH_UPLOAD, {"upload_id": upload_id}, NoQuery(), silence_s=FINISH_SILENCE_S
         ) as response:

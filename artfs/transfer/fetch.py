@@ -21,9 +21,9 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from artfs.errors import (
     ArtfsError,
@@ -41,6 +41,7 @@ from artfs.store.cache import Cache, CheckedBlob, Partial, check_blob
 from artfs.transfer.fetchplan import Came, FetchPlan, Ranges, Smalls
 from artfs.transfer.largeblob import LargeBlob, Notify, Waiter, large_key
 
+T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 FAILED_FOR_S = 3.0
@@ -301,8 +302,9 @@ class Fetcher:
     def _fetch_trees(self, digest: str) -> bytes:
         found: bytes | None = None
         self.stats.requests += 1
-        with self._taking() as take:
-            for page, data in self._source.read_trees(digest, max_bytes=TREES_NBYTES, deadline=self._deadline()):
+        with self._taking() as take, ExitStack() as stack:
+            coming = self._source.read_trees(digest, max_bytes=TREES_NBYTES, deadline=self._deadline())
+            for page, data in stack.enter_context(ended(coming)):
                 self.stats.nbytes += len(data)
                 try:
                     take(page, data)
@@ -584,8 +586,8 @@ class Fetcher:
         """Takes what comes right, and what the source has not, out of `left`; what came wrong stays, and is returned."""
         wrong: dict[str, ArtfsError] = {}
         self.stats.requests += 1
-        with self._taking() as take:
-            for digest, data in self._source.read_small(list(left), deadline=self._deadline()):
+        with self._taking() as take, ended(self._source.read_small(list(left), deadline=self._deadline())) as coming:
+            for digest, data in coming:
                 if digest not in left:
                     continue
                 self.stats.nbytes += len(data)
@@ -690,10 +692,9 @@ class Fetcher:
         data = self.read_cached(lower)
         if data is None:
             self.stats.requests += 1
-            data = b"".join(
-                bytes(piece)
-                for piece in self._source.read_range(lower, top.lower_size, 0, top.lower_size, deadline=self._deadline())
-            )
+            pieces = self._source.read_range(lower, top.lower_size, 0, top.lower_size, deadline=self._deadline())
+            with ended(pieces):
+                data = b"".join(bytes(piece) for piece in pieces)
             self._take(lower, data)
         return data
 
@@ -724,19 +725,20 @@ class Fetcher:
         self.stats.requests += 1
         pieces = self._source.read_range(blob.digest, blob.size, offset, nbytes, deadline=deadline)
         index = first
-        for data in _in_blocks(pieces, nbytes):
-            for future in coming:
-                future.result()
-            coming.clear()
-            file.check(index, data)
-            self.stats.nbytes += len(data)
-            if self.cache.keep_block(file, index, data):
-                blob.verified[index] = 1
-            else:
-                self.remember((blob.digest, index), bytes(data))
-            self._resolve(blob, [index], None)
-            index += 1
-            yield
+        with ended(pieces):
+            for data in _in_blocks(pieces, nbytes):
+                for future in coming:
+                    future.result()
+                coming.clear()
+                file.check(index, data)
+                self.stats.nbytes += len(data)
+                if self.cache.keep_block(file, index, data):
+                    blob.verified[index] = 1
+                else:
+                    self.remember((blob.digest, index), bytes(data))
+                self._resolve(blob, [index], None)
+                index += 1
+                yield
         if index != stop:
             raise UnavailableError(f"the server sent {(index - first) * BLOCK_SIZE:,} bytes instead of {nbytes:,}")
 
@@ -744,7 +746,8 @@ class Fetcher:
         offset, nbytes = file.page_span(page)
         self.stats.requests += 1
         pieces = self._source.read_range(file.lower, file.lower_size, offset, nbytes, deadline=deadline)
-        data = b"".join(bytes(piece) for piece in pieces)
+        with ended(pieces):
+            data = b"".join(bytes(piece) for piece in pieces)
         self.stats.nbytes += len(data)
         file.put_hashes(page, data)
 
@@ -797,6 +800,18 @@ class Fetcher:
             "under_way": flying,
             "errors": [{"at": at, "message": message} for at, message in stats.errors],
         }
+
+
+@contextmanager
+def ended(pieces: Iterator[T]) -> Iterator[Iterator[T]]:
+    """Ends a source's answer with the body, however that ends. Left to the garbage collector, a connection might be ended
+    in a thread that has the lock of all connections just then, and all of them would wait for ever."""
+    try:
+        yield pieces
+    finally:
+        close = getattr(pieces, "close", None)
+        if close is not None:
+            close()
 
 
 def _in_blocks(pieces: Iterator[bytes | memoryview], nbytes: int) -> Iterator[memoryview]:

@@ -105,16 +105,17 @@ class LargeBlob:
         offset = first * BLOCK_SIZE
         return offset, min(stop * BLOCK_SIZE, self.size) - offset
 
-    def damaged_in(self, first: int, data: memoryview, *, all_of_them: bool = False) -> list[int]:
-        """`data` are whole blocks from `first` on, as the file has them. Checks those that were not checked yet (or
-        `all_of_them`: they were read from the disk again) and returns those that are wrong."""
+    def damaged_in(self, first: int, stop: int, data: memoryview, *, all_of_them: bool = False) -> list[int]:
+        """`data` are the blocks first … stop - 1, as the file has them; shorter, when the file is. Checks those that were not
+        checked yet (or `all_of_them`: they were read from the disk again) and returns those that are wrong."""
         file = self.file
         assert file is not None
         wrong = []
-        for at in range(0, len(data), BLOCK_SIZE):
-            index = first + at // BLOCK_SIZE
-            if self.verified[index] and not all_of_them:
+        whole = len(data) == self.span_of(first, stop)[1]
+        for index in range(first, stop):
+            if self.verified[index] and whole and not all_of_them:
                 continue
+            at = (index - first) * BLOCK_SIZE
             try:
                 file.check(index, data[at : at + BLOCK_SIZE])
                 self.verified[index] = 1
@@ -148,7 +149,7 @@ class LargeBlob:
         for _ in range(3):
             self.wait(first, stop, timeout_s)
             data = self._read_here(first, stop)
-            wrong = self.damaged_in(first, data)
+            wrong = self.damaged_in(first, stop, data)
             if not wrong:
                 start = first * BLOCK_SIZE
                 return data[offset - start : end - start]
@@ -182,6 +183,8 @@ class LargeBlob:
                 done = 0
                 while done < len(part) and (got := os.preadv(file.fd, [part[done:]], offset + at + done)):
                     done += got
+                if done < len(part):
+                    return buffer[: at + done]
         return buffer
 
     def try_open_whole(self) -> int | None:

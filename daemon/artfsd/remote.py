@@ -246,7 +246,7 @@ class RemoteLarge(RemoteBlob):
     def _checked(
         self, blob: LargeBlob, data: memoryview, offset: int, end: int, first: int, *, cold: bool
     ) -> memoryview:
-        wrong = blob.damaged_in(first, data, all_of_them=cold)
+        wrong = blob.damaged_in(first, (end - 1) // BLOCK_SIZE + 1, data, all_of_them=cold)
         if wrong:
             try:
                 blob.found_damaged(wrong)

@@ -22,7 +22,7 @@ from artfs.testing.crash import Toll
 from artfs.testing.farside import FarServer, FarWorkspace
 from artfs.testing.mount import Daemon, Workspace
 
-SEED = os.environ.get("ARTFS_TEST_SEED") or str(time.time_ns())
+SEED = os.environ.setdefault("ARTFS_TEST_SEED", str(time.time_ns()))  # the workers of pytest-xdist get it, too
 _toll = Toll()
 _serial = itertools.count()
 

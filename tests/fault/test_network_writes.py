@@ -8,12 +8,14 @@ import os
 import re
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from artfs.errors import UnavailableError
 from artfs.testing.corner import Corner
 from artfs.testing.farside import LIMIT_S, PART, FarServer, FarWorkspace, at_most, check_sound, until
 from artfs.testing.faultproxy import Fault, FaultProxy, answer, garbage, html_page
@@ -101,6 +103,20 @@ def test_bytes_that_always_arrive_wrong_never_count(far: FarWorkspace, project: 
     check_nothing_logged(far, project)
     far.artfs("log", folder, f"{project}/c")
     check_logged(far, project, tmp_path)
+
+
+def test_a_large_file_that_cannot_be_sent_leaves_no_thread(far: FarWorkspace, project: str, tmp_path: Path) -> None:
+    """Neither one that sends nor the one that listens to what the server finds."""
+    path = make(tmp_path, {"file": PLAN["big"]}) / "file"
+    before = threading.active_count()
+    with far.session() as session:
+        far.far.proxy.add(answer(500, "<html>oops", match=PUT, times=None))
+        with at_most(LIMIT_S), pytest.raises(UnavailableError), session.store.begin(("local", project)) as batch:
+            batch.put_file(path)
+            batch.sync()
+        until(lambda: not [each for each in threading.enumerate() if "artfs-finish" in each.name], "nobody listens any more")
+    until(lambda: threading.active_count() <= before, "all threads have ended")
+    check_sound(far, project)
 
 
 def test_a_server_that_is_down_is_an_error_in_time(far: FarWorkspace, project: str, tmp_path: Path) -> None:

@@ -157,6 +157,8 @@ class Partial:
 
     def hash_of(self, index: int) -> bytes:
         """Raises LookupError when its page is not here."""
+        if not self._top.lower:
+            return self._top.hash_at(index)  # the map may have rotted since
         if not self._has_page(index // HASHES_PER_BLOCK):
             raise LookupError(index)
         at = self._hashes_at + index * HASH_LENGTH

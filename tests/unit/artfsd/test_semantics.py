@@ -51,6 +51,7 @@ def test_every_test_that_is_named_exists(page: str) -> None:
         "Names",
         "Visibility and staleness",
         "Caching",
+        "A server over a network",
         "Drafts",
         "References",
         "Commits",

@@ -1,10 +1,12 @@
 """The fetcher: what is fetched, how often, and what happens when it comes wrong or not at all."""
 
+import inspect
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -443,3 +445,23 @@ def test_a_closed_fetcher_leaves_nobody_waiting(source: FakeSource, cache: Cache
     closing.join()
     with pytest.raises(UnavailableError, match="ends"):
         fetcher.raise_small_failure(content.digest)
+
+
+def test_an_answer_is_ended_where_it_is_read(source: FakeSource, fetcher: Fetcher, expect_log: ExpectLog) -> None:
+    """Also one that is given up half-way, and that something still refers to (a traceback, say)."""
+    expect_log("a server sent wrong bytes")
+    expect_log("fetching blocks")
+    content = source.add(some_bytes(SIZE))
+    answers: list[Generator[Any, Any, Any]] = []
+    read_range = source.read_range
+
+    def kept(*given: Any, **options: Any) -> Any:
+        answers.append(read_range(*given, **options))  # type: ignore[arg-type]
+        return answers[-1]
+
+    source.read_range = kept  # type: ignore[method-assign]
+    source.spoil = lambda digest, offset, data: data[:-1] + bytes([data[-1] ^ 1]) if digest == content.digest else data
+    with pytest.raises(BadBlobError):
+        large(fetcher, content).read(0, SIZE, timeout_s=WAIT_S)
+    assert answers
+    until(lambda: all(inspect.getgeneratorstate(answer) == inspect.GEN_CLOSED for answer in answers))
