@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import random
 import threading
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -11,11 +13,19 @@ from pathlib import Path
 from types import EllipsisType
 from typing import Any
 
+import msgspec
 from msgspec import UNSET
 
 from artfs.client.events import EventThread, OnEvent
 from artfs.client.http import Http
-from artfs.errors import InvalidMetadataError, InvalidNameError, NotFoundError, UsageError
+from artfs.errors import (
+    InvalidMetadataError,
+    InvalidNameError,
+    NotFoundError,
+    RateLimitedError,
+    UnavailableError,
+    UsageError,
+)
 from artfs.model import names
 from artfs.model.metadata import check_metadata
 from artfs.model.paging import Page, PageRequest
@@ -34,9 +44,15 @@ from artfs.model.records import (
 )
 from artfs.model.ttl import Ttl, check_ttl
 from artfs.wire import bodies
-from artfs.wire.routes import ROUTES, by_name
+from artfs.wire.backoff import Backoff
+from artfs.wire.blobroutes import CHECK_TREE
+from artfs.wire.messages import TreeCheck
+from artfs.wire.routes import JSON, ROUTES, by_name
 
 _ROUTES = by_name(ROUTES)
+
+CHECKED_FIRST = 10_000
+"""A version with more files is looked through before its commit."""
 
 
 class RemoteCatalog:
@@ -219,8 +235,35 @@ class RemoteCatalog:
             new, metadata=check_metadata(new.metadata), aliases=tuple(_several(new.aliases, "aliases")),
             tags=tuple(_several(new.tags, "tags")), ttl=check_ttl(new.ttl),
         )
+        if new.file_count > CHECKED_FIRST:
+            self._check(new)
         done: Committed = self._call("commit", body=checked)
         return done
+
+    def _check(self, new: NewVersion) -> None:
+        """Has the server look through a large tree while it tells how far it is: in a commit it would be silent for longer than
+        anybody waits. What it finds wrong, `commit` finds again, and says better."""
+        where = {"entity": new.entity, "project": new.project}
+        content = msgspec.json.encode(TreeCheck(new.digest))
+        tried, heard_at = 0, time.monotonic()
+        while True:
+            tried += 1
+            try:
+                with self.http.stream(
+                    CHECK_TREE, where, content=content, headers={"Content-Type": JSON}, silence_s=self.http.timeout_s
+                ) as response:
+                    for _ in response.iter_lines():
+                        tried, heard_at = 0, time.monotonic()
+                return
+            except UnavailableError as error:
+                asked = error.retry_after_s if isinstance(error, RateLimitedError) else None
+                elapsed_s = time.monotonic() - heard_at
+                wait_s = Backoff(self.http.timeout_s).wait_s(max(tried, 1), elapsed_s, random.random(), asked)  # noqa: S311
+                if wait_s is None:
+                    raise
+                time.sleep(wait_s)
+            except NotFoundError:
+                return  # a server that cannot do it yet
 
     def add_part(self, new: NewPart) -> None:
         """BlobMissingError as well, as for `commit`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import nullcontext
 from functools import partial
@@ -23,7 +24,9 @@ from artfs.model.records import Project
 from artfs.server.auth import forbidden
 from artfs.server.blobservice import BlobService, ObjectRange
 from artfs.server.calls import Call, Caller, Endpoint
-from artfs.server.collecting import Collection
+from artfs.server.closure import Closure
+from artfs.server.collecting import collection
+from artfs.server.longcall import LongCall
 from artfs.server.uploads import Uploads, no_upload
 from artfs.server.usage import usage_of
 from artfs.wire import blobroutes as routes
@@ -31,11 +34,14 @@ from artfs.wire.bodies import UsageQuery
 from artfs.wire.frames import HEAD_NBYTES, MEDIA_TYPE
 from artfs.wire.messages import (
     BlobList,
+    CheckLine,
+    CollectLine,
     CollectRequest,
     Located,
     LocateRequest,
     ProjectUsage,
     QuotaBody,
+    TreeCheck,
     TreesRequest,
     Upload,
     UploadRequest,
@@ -47,6 +53,9 @@ THREADS = 32
 
 STORES_AT_ONCE = 6
 """Bodies of frames (32 MiB) and parts that a bucket keeps in memory until they are whole (64 MiB), at once."""
+
+CHECKS_AT_ONCE = 2
+"""Trees that a process looks through for `check_tree` at once; others wait."""
 
 PIECE_NBYTES = 1024 * 1024
 BODY_SILENCE_S = 30.0
@@ -69,7 +78,9 @@ class Blobs:
         # Both are bound to the event loop when they are first used.
         self._bodies = asyncio.Semaphore(STORES_AT_ONCE)
         self._limiter: anyio.CapacityLimiter | None = None
-        self._collection: Collection | None = None
+        self._collection: LongCall[CollectLine] | None = None
+        self._closure = Closure(service)
+        self._checks = threading.BoundedSemaphore(CHECKS_AT_ONCE)
 
     def endpoints(self) -> list[Endpoint]:
         return [
@@ -83,6 +94,7 @@ class Blobs:
             Endpoint(routes.PUT_PART, stream=self.put_part),
             Endpoint(routes.PARTS_DONE, run=self.parts_done),
             Endpoint(routes.FINISH_UPLOAD, stream=self.finish_upload),
+            Endpoint(routes.CHECK_TREE, stream=self.check_tree),
             Endpoint(routes.USAGE, run=self.usage),
             Endpoint(routes.SET_QUOTA, run=self.set_quota),
             Endpoint(routes.COLLECT_GARBAGE, stream=self.collect_garbage),
@@ -185,12 +197,27 @@ class Blobs:
 
     async def finish_upload(self, call: Call, request: Request) -> Response:
         upload = await self._thread(self._upload, call.caller, call.arguments["upload_id"])
+        return _lines(self._uploads.finish(upload))
 
-        async def lines() -> AsyncIterator[bytes]:
-            async for line in self._uploads.finish(upload):
-                yield _encode(line) + b"\n"
+    async def check_tree(self, call: Call, request: Request) -> Response:
+        asked = await _read_json(request, TreeCheck, call.route.max_body)
+        project = await self._thread(self._find_project, call)
 
-        return StreamingResponse(lines(), 200, {"Cache-Control": "no-store"}, routes.NDJSON)
+        def work(tell: Callable[[CheckLine], None]) -> CheckLine:
+            if project is None:
+                raise BlobMissingError(f"blob {asked.root} is not in the project", asked.root)
+            files = 0
+
+            def count(more: int) -> None:
+                nonlocal files
+                files += more
+                tell(CheckLine(files))
+
+            with self._checks:
+                self._closure.check(project.id, asked.root, on_files=count)
+            return CheckLine(files, done=True)
+
+        return _lines(LongCall("artfs-check", CheckLine(0), work, lambda error: CheckLine(0, error=error)).lines())
 
     # upkeep -----------------------------------------------------------------------------------------------------
     def usage(self, call: Call) -> ProjectUsage:
@@ -216,14 +243,8 @@ class Blobs:
         asked = await _read_json(request, CollectRequest, call.route.max_body)
         if self._collection is not None and not self._collection.is_over:
             raise ConflictError("this server is collecting garbage already")
-        self._collection = Collection(self._ledger.acting(call.caller.actor), self._service, asked)
-        lines = self._collection.lines()
-
-        async def encoded() -> AsyncIterator[bytes]:
-            async for line in lines:
-                yield _encode(line) + b"\n"
-
-        return StreamingResponse(encoded(), 200, {"Cache-Control": "no-store"}, routes.NDJSON)
+        self._collection = collection(self._ledger.acting(call.caller.actor), self._service, asked)
+        return _lines(self._collection.lines())
 
     # who, and where ---------------------------------------------------------------------------------------------
     def _find_project(self, call: Call) -> Project | None:
@@ -250,6 +271,14 @@ class Blobs:
     async def _thread(self, call: Callable[..., _T], *given: Any) -> _T:
         self._limiter = self._limiter or anyio.CapacityLimiter(THREADS)
         return await anyio.to_thread.run_sync(partial(call, *given), limiter=self._limiter)
+
+
+def _lines(lines: AsyncIterator[Any]) -> Response:
+    async def encoded() -> AsyncIterator[bytes]:
+        async for line in lines:
+            yield _encode(line) + b"\n"
+
+    return StreamingResponse(encoded(), 200, {"Cache-Control": "no-store"}, routes.NDJSON)
 
 
 def _token(call: Call) -> Token | None:

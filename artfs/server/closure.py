@@ -10,7 +10,7 @@ A digest opens nothing: what the project has not is missing, whoever else has it
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from artfs.catalog.blobledger import BATCH, Held
@@ -44,14 +44,14 @@ class Closure:
         self._service = service
         self._ledger = service.ledger
 
-    def check(self, project_id: int, root: str) -> Shape:
-        """All of the tree is in the project, touched; returns what it is.
+    def check(self, project_id: int, root: str, *, on_files: Callable[[int], None] = lambda number: None) -> Shape:
+        """All of the tree is in the project, touched; returns what it is. `on_files`: told how many more were looked at.
 
         Raises BlobMissingError (with digests that are not there), BadObjectError for a tree that is none, or that says what
         is not so of a blob or of another page. Nothing was changed then but touches.
         """
         began = self._ledger.now()
-        walk = _Walk(self._service, project_id)
+        walk = _Walk(self._service, project_id, on_files)
         walk.go_down(root)
         walk.need_all(root)
         new = walk.go_up(root)
@@ -132,8 +132,9 @@ class _Wanted:
 class _Walk:
     """One check: down through the pages that are new, then up again."""
 
-    def __init__(self, service: BlobService, project_id: int) -> None:
+    def __init__(self, service: BlobService, project_id: int, on_files: Callable[[int], None]) -> None:
         self._service = service
+        self._on_files = on_files
         self._ledger = service.ledger
         self._project_id = project_id
         self._files: dict[str, _File] = {}
@@ -217,6 +218,7 @@ class _Walk:
         lower = _lower_lists(self._service, self._project_id, long)
         there = self._ledger.hold(self._project_id, lower)
         self._missing.update(dict.fromkeys(digest for digest in lower if digest not in there))
+        self._on_files(len(files))
 
 
 def _compare(digest: str, said: _File, held: Held) -> None:

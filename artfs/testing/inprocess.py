@@ -29,7 +29,7 @@ def serving(home: Path) -> Iterator[str]:
         app = make_app(
             open_parts(Places(home / "catalog.db", home / "blobs")), AppOptions(HttpOptions(open_to_all=True))
         )
-        config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=1)
+        config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=10)
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, args=([listener],), name="in-process server")
         thread.start()

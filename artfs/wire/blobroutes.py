@@ -14,6 +14,7 @@ from artfs.wire.messages import (
     ProjectUsage,
     QuotaBody,
     Stored,
+    TreeCheck,
     TreesRequest,
     Upload,
     UploadRequest,
@@ -69,6 +70,10 @@ FINISH_UPLOAD = Route(
     "finish_upload", "POST", "/v1/uploads/{upload_id}/finish", "Has the server check a large blob", right="token",
     result=bytes, result_media=NDJSON,
 )
+CHECK_TREE = Route(
+    "check_tree", "POST", _PROJECT + "/check", "Looks whether a tree can be committed", right="writer", place=Place.PROJECT,
+    body=TreeCheck, result=bytes, result_media=NDJSON,
+)
 
 USAGE = Route(
     "usage", "GET", _PROJECT + "/usage", "What a project takes, and how much of it its collections need", place=Place.PROJECT,
@@ -85,5 +90,5 @@ COLLECT_GARBAGE = Route(
 
 BLOB_ROUTES = (
     READ_BLOBS, LOCATE_BLOBS, READ_OBJECT, READ_TREES, MISSING_BLOBS, STORE_BLOBS, BEGIN_UPLOAD, PUT_PART, PARTS_DONE,
-    FINISH_UPLOAD, USAGE, SET_QUOTA, COLLECT_GARBAGE,
+    FINISH_UPLOAD, CHECK_TREE, USAGE, SET_QUOTA, COLLECT_GARBAGE,
 )

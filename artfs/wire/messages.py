@@ -137,6 +137,20 @@ class FinishLine(msgspec.Struct, frozen=True, omit_defaults=True):
     error: dict[str, str] | None = None
 
 
+class TreeCheck(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`root`: of a version that is to be committed."""
+
+    root: HexDigest
+
+
+class CheckLine(msgspec.Struct, frozen=True, omit_defaults=True):
+    """`files`: that were looked at so far. The last line has `done`, or `error` as in an error's body."""
+
+    files: int
+    done: bool = False
+    error: dict[str, str] | None = None
+
+
 class CollectionUsage(msgspec.Struct, frozen=True):
     """`size`: of all its versions together. `nbytes`: of the blobs that they need, each counted once."""
 

@@ -12,6 +12,7 @@ from artfs.errors import UnavailableError
 from artfs.model.digests import digest_bytes
 from artfs.model.pages import build_tree
 from artfs.testing.blobworld import BlobServer, BlobWorld, file_entry, frames, some_data, unframed
+from artfs.wire.blobroutes import NDJSON
 from artfs.wire.frames import MEDIA_TYPE
 from artfs.wire.routes import ROUTES, by_name
 
@@ -225,6 +226,39 @@ def test_a_version_is_sent_and_committed(blobs: BlobWorld, server: BlobServer, w
     answer = server.ask("POST", "/v1/trees", writer, {"root": built.root, "max_bytes": 1})
     assert answer.headers["artfs-more"] == "1"
     assert [digest for digest, _ in unframed(answer.body)] == [built.root]
+
+
+def check(server: BlobServer, secret: str, root: str, project: str = "p") -> list[dict[str, Any]]:
+    answer = server.ask("POST", f"/v1/projects/e/{project}/check", secret, {"root": root})
+    assert (answer.status, answer.headers["content-type"]) == (200, NDJSON)
+    return [json.loads(line) for line in answer.body.splitlines()]
+
+
+def test_a_tree_is_looked_through_before_its_commit(blobs: BlobWorld, server: BlobServer, writer: str) -> None:
+    built, everything = blobs.build({f"d{n % 9}/f{n}": b"%d" % n for n in range(100)})
+    assert check(server, writer, built.root)[-1]["error"]["kind"] == "blob-missing"  # nor is there a project
+    server.send_frames(writer, "e/p", frames(*(data for digest, data in everything.items() if data != b"7")))
+    assert check(server, writer, built.root)[-1]["error"]["digest"] == digest_bytes(b"7")
+    server.send_frames(writer, "e/p", frames(b"7"))
+    lines = check(server, writer, built.root)
+    assert (lines[0], lines[-1]) == ({"files": 0}, {"files": 100, "done": True})
+    assert [line["files"] for line in lines] == sorted(line["files"] for line in lines)
+    project = blobs.ledger.project("e", "p")
+    assert project is not None
+    assert all(each.shape is not None for each in blobs.ledger.hold(project.id, dict(built.objects)).values())
+    reader = blobs.token_and_secret("e/p reader")[1]
+    assert server.ask("POST", "/v1/projects/e/p/check", reader, {"root": built.root}).status == 403
+
+
+def test_looking_through_a_tree_says_nothing_of_others(blobs: BlobWorld, server: BlobServer, writer: str) -> None:
+    stranger = blobs.token_and_secret("e/q writer")[1]
+    server.send_frames(writer, "e/p", frames(b"secret"))
+    answers = []
+    for data in (b"secret", b"nobody"):
+        tree = build_tree([file_entry("f", data)])
+        server.send_frames(stranger, "e/q", frames(tree.pages[0][1]))
+        answers.append(json.dumps(check(server, stranger, tree.digest, "q")).replace(digest_bytes(data), ""))
+    assert answers[0] == answers[1]
 
 
 def test_trees_of_others_are_missing(blobs: BlobWorld, server: BlobServer, writer: str) -> None:
