@@ -180,6 +180,10 @@ def _listen(options: ServeOptions) -> Any:
             where = f"{options.host}:{options.port}"
             raise StorageError(f"cannot listen on {where}: {error.strerror or error}", error.errno or 1) from error
     listening.set_inheritable(True)
+    if listening.family != socket.AF_UNIX:
+        # Connections inherit it. Without it the body of a streamed answer waits, often for 40 ms, until the client's kernel has
+        # acknowledged the head (Nagle's algorithm against delayed acknowledgements).
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     with listening:
         yield listening
 
