@@ -1,9 +1,11 @@
-"""Whether a caller may make a call, and on which project. What may not be read does not exist: the words are the same, for ids
-and for names, and name nothing that the caller may not read."""
+"""Whether a caller may make a call, and on which project. Nobody learns whether what he may not read exists: a project in which
+a token has no role is refused, whether it is there or not, and an id of something there is one that does not exist. The words
+are the same, too, and name nothing that the caller may not read."""
 
 from __future__ import annotations
 
 import difflib
+import shlex
 import threading
 from typing import Any
 
@@ -11,7 +13,7 @@ from cachetools import LRUCache
 
 from artfs.catalog.base import Catalog
 from artfs.catalog.ledger import Ledger
-from artfs.errors import NotFoundError
+from artfs.errors import ForbiddenError, NotFoundError
 from artfs.model.access import Role, is_enough
 from artfs.model.records import Project
 from artfs.server.auth import forbidden
@@ -34,10 +36,12 @@ class Rights:
         self._lock = threading.Lock()  # of the cache
 
     def admit(self, call: Call) -> None:
-        """Fills in the call's place. Raises ForbiddenError, or NotFoundError for what the caller may not read."""
+        """Fills in the call's place. Raises ForbiddenError, or NotFoundError for an id of what the caller may not read."""
         right, caller, where = call.route.right, call.caller, call.route.place
         if right == "server" and not caller.is_admin:
             raise forbidden(caller, "administrator", "this server")
+        if right == "token" and caller.token is not None and not (caller.is_admin or caller.token.grants):
+            raise ForbiddenError(f"the token {caller.token.name!r} has no role in any project")
         if right in ("public", "token", "server"):
             return
         match where:
@@ -97,7 +101,7 @@ class Rights:
     def _need(self, caller: Caller, right: Right, place: tuple[str, str]) -> None:
         role = caller.role_in(*place)
         if role is None:
-            raise self.no_project(caller, *place)
+            raise no_role(caller, *place)
         wanted: Role = right  # type: ignore[assignment]  # the others never come here
         if not is_enough(role, wanted):
             raise forbidden(caller, wanted, "/".join(place))
@@ -127,6 +131,16 @@ class Rights:
             case Place.RUN:
                 return self._ledger.project_of_run(id_)
         raise AssertionError(where)
+
+
+def no_role(caller: Caller, entity: str, project: str) -> ForbiddenError:
+    """The same words whether the project is there or not."""
+    assert caller.token is not None  # otherwise all may everything
+    words = shlex.join(["artfs", "token", "grant", caller.token.name, f"{entity}/{project}", "reader"])
+    return ForbiddenError(
+        f"the token {caller.token.name!r} has no role in a project {entity}/{project}; if it shall read it, an administrator "
+        f"of the server says `{words}`"
+    )
 
 
 _ARGUMENTS = {Place.COLLECTION: "collection_id", Place.MEMBER: "member_id", Place.RUN: "run_id"}

@@ -6,12 +6,13 @@ import errno
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
-from artfs.errors import NotFoundError
-from artfs.model.names import REGISTRY_PREFIX
-from artfs.model.records import CollectionKind
+from artfs.errors import InvalidNameError, NotFoundError, UnavailableError
+from artfs.model.names import REGISTRY_PREFIX, check_project_name
+from artfs.model.records import CollectionKind, Project
 from artfsd.collectiondir import CollectionDir
 from artfsd.inodes import Attr, DirHandle, Later, ListHandle, Node, refuse
 from artfsd.naming import Invalidation, MovingDir, NamesContext, decode
+from artfsd.remote import RemoteBlobs
 
 
 class Special(Protocol):
@@ -65,8 +66,31 @@ class EntityDir(MovingDir):
         if text not in self._names():
             if text.startswith("@") and self.special is not None:
                 return self._entity(name, text[1:]).attr()
+            if isinstance(self.ctx.trees.blobs, RemoteBlobs):
+                self._ask_why(text)
             refuse(errno.ENOENT)
         return self._project(text).attr()
+
+    def _ask_why(self, text: str) -> None:
+        """A project that the server does not list is not there, or may not be read: it knows which (and says the latter of
+        all in which our token has no role). Raises Later, unless the answer is known."""
+        try:
+            check_project_name(text)
+        except InvalidNameError:
+            return
+
+        def ask() -> Project | None:
+            try:
+                return self.ctx.catalog.try_project(self.entity, text)
+            except UnavailableError:
+                return None
+
+        def told(found: Project | None) -> Attr:
+            if found is None:
+                refuse(errno.ENOENT)
+            return self._project(found.name).attr()
+
+        raise Later(ask, told)
 
     def _entity(self, name: bytes, entity: str) -> Node:
         node = self.children.get(name)

@@ -25,7 +25,7 @@ from artfs.catalog import open_catalog
 from artfs.catalog.sql.ledger.ledger import SqlLedger
 from artfs.client.catalog import RemoteCatalog
 from artfs.client.http import Http
-from artfs.errors import NotFoundError, RateLimitedError, UnauthorizedError, UnavailableError
+from artfs.errors import ForbiddenError, RateLimitedError, UnauthorizedError, UnavailableError
 from artfs.model.access import COMMAND_LINE, Grant
 from artfs.testing.account import ROOT
 from artfs.testing.catalog_contract.making import new
@@ -104,8 +104,9 @@ def test_tokens_open_what_they_were_granted(serve: Serve, home: Path, clients: C
     logged(clients(server.url, root), 1, E, "secret")
     catalog = clients(server.url, reader)
     assert [project.name for project in catalog.projects(E)] == [P]
-    with pytest.raises(NotFoundError, match="no project 'secret'; team has vision"):
-        catalog.collections(E, "secret")
+    for name in ("secret", "nothing"):
+        with pytest.raises(ForbiddenError, match=f"no role in a project {E}/{name}"):
+            catalog.collections(E, name)
     for token in ("", "artfs_" + "x" * 43):
         with pytest.raises(UnauthorizedError):
             clients(server.url, token).entities()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import hashlib
+import os
 import resource
 import threading
 from collections.abc import Callable, Iterator
@@ -93,8 +94,7 @@ def test_who_may_only_read_is_told_so(large_team: Team, desks: Desks, make_daemo
 
 @pytest.mark.parametrize("how", ["revoked", "withdrawn"])
 def test_a_role_that_is_taken_away_ends_reading(large_team: Team, desks: Desks, make_daemon: Daemons, how: str) -> None:
-    """What was read before may be in the cache of that machine. What was not, cannot be read any more. (The server does not tell
-    what may not be read from what is not there; a token that it does not take is another matter.)"""
+    """What was read before may be in the cache of that machine. What was not, cannot be read any more."""
     project = large_team.project()
     with large_team.client(large_team.token("root", is_admin=True)) as root:
         logged(root, 1, ENTITY, project)
@@ -103,15 +103,31 @@ def test_a_role_that_is_taken_away_ends_reading(large_team: Team, desks: Desks, 
     (place,) = (daemon.mountpoint / project / "cars" / "latest").iterdir()
     assert place.stat().st_size
     name = next(each.name for each in large_team.ledger.tokens() if [grant.project for grant in each.grants] == [project])
-    daemon.expect_log("was revoked|the server has no blob|cannot be read")
+    daemon.expect_log("was revoked|has no role|cannot be read")
     if how == "revoked":
         large_team.ledger.revoke_token(name, by=COMMAND_LINE)
     else:
         large_team.ledger.withdraw(name, ENTITY, project, by=COMMAND_LINE)
-    until(lambda: bob.artfs("info", f"{project}/cars", check=False).returncode == (13 if how == "revoked" else 3), "it counts")
+    until(lambda: bob.artfs("info", f"{project}/cars", check=False).returncode == 13, "it counts")
     with pytest.raises(OSError) as told:
         place.read_bytes()
-    assert told.value.errno == (errno.EACCES if how == "revoked" else errno.EIO)
+    assert told.value.errno == errno.EACCES
+
+
+def test_a_project_in_which_one_has_no_role_is_refused(large_team: Team, desks: Desks, make_daemon: Daemons) -> None:
+    """Whether there is one of that name or not."""
+    own, others = large_team.project(), large_team.project()
+    with large_team.client(large_team.token("root", is_admin=True)) as root:
+        for project in (own, others):
+            logged(root, 1, ENTITY, project)
+    bob = desks(large_team, large_team.token("bob", **{own: "reader"}))
+    daemon = make_daemon(bob).start()
+    assert own in os.listdir(daemon.mountpoint)
+    assert others not in os.listdir(daemon.mountpoint)
+    for place in (others, f"{others}/cars/latest/f", "nobody-has-this"):
+        with pytest.raises(PermissionError):
+            os.stat(daemon.mountpoint / place)
+    assert not os.path.exists(daemon.mountpoint / own / "nothing")
 
 
 # knowing a digest ---------------------------------------------------------------------------------------------------

@@ -77,7 +77,7 @@ def test_who_may(blobs: BlobWorld, server: BlobServer, writer: str) -> None:
     maker = blobs.token_and_secret("f/* writer")[1]
     assert len(read(server, reader, *DIGESTS)) == 3
     assert read(server, stranger, *DIGESTS) == []
-    for secret, status in ((reader, 403), (stranger, 404), (None, 401)):
+    for secret, status in ((reader, 403), (stranger, 403), (None, 401)):
         assert server.ask("POST", "/v1/projects/e/p/missing", secret, {"digests": DIGESTS}).status == status
         assert server.send_frames(secret, "e/p", frames(b"new")).status == status  # type: ignore[arg-type]
     # Who may write all projects of an entity makes one by sending something, and by nothing less.
@@ -85,7 +85,7 @@ def test_who_may(blobs: BlobWorld, server: BlobServer, writer: str) -> None:
     assert blobs.ledger.project("f", "new") is None
     assert server.send_frames(maker, "f/new", frames(b"first")).status == 200
     assert blobs.ledger.project("f", "new") is not None
-    assert server.send_frames(maker, "e/new", frames(b"first")).status == 404
+    assert server.send_frames(maker, "e/new", frames(b"first")).status == 403
 
 
 @pytest.mark.parametrize("headers", [
@@ -328,7 +328,7 @@ def test_usage_of_a_project(blobs: BlobWorld, server: BlobServer, writer: str) -
     assert 1002 < collection["nbytes"] < 1500
     assert server.ask("GET", "/v1/projects/e/p/usage?collections=false", writer, b"").json["collections"] == []
     stranger = blobs.token_and_secret("e/q admin")[1]
-    assert server.ask("GET", "/v1/projects/e/p/usage", stranger, b"").status == 404
+    assert server.ask("GET", "/v1/projects/e/p/usage", stranger, b"").status == 403
     admin = blobs.token_and_secret(admin=True)[1]
     assert server.ask("GET", "/v1/projects/e/none/usage", admin, b"").status == 404
 

@@ -190,7 +190,7 @@ def test_uploads_have_the_rights_of_their_project(blobs: BlobWorld, server: Blob
         assert answer.status == 404
         assert server.ask(method, target, None, body, content_type=kind).status == 401
     assert server.ask("POST", f"/v1/projects/{P}/uploads", reader, {"digest": DIGEST, "size": len(DATA)}).status == 403
-    assert server.ask("POST", f"/v1/projects/{P}/uploads", stranger, {"digest": DIGEST, "size": len(DATA)}).status == 404
+    assert server.ask("POST", f"/v1/projects/{P}/uploads", stranger, {"digest": DIGEST, "size": len(DATA)}).status == 403
 
 
 @pytest.mark.parametrize("body", [
