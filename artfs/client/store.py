@@ -96,7 +96,7 @@ class RemoteStore:
         self._spots: cachetools.LRUCache[str, _Spot] = cachetools.LRUCache(LOCATIONS)
         self._lock = threading.Lock()
         self._flights = Flights()
-        self._is_direct = False  # objects are got from the bucket itself, as far as is known
+        self._is_direct: bool | None = None  # whether objects are got from the bucket itself; None: not known yet
 
     def close(self) -> None:
         """Of `http` as well."""
@@ -120,7 +120,8 @@ class RemoteStore:
             raise UnavailableError(f"{self._http.base_url} tells places of blobs that make no sense") from None
         with self._lock:
             self._spots.update(spots)
-        self._is_direct = any("://" in each.url for each in located.objects)
+        if located.objects:
+            self._is_direct = any("://" in each.url for each in located.objects)
 
     def _spot_of(self, digest: str) -> _Spot | None:
         with self._lock:
@@ -142,7 +143,7 @@ class RemoteStore:
 
     # small blobs --------------------------------------------------------------------------------------------------
     def read_small(self, digests: Sequence[str], *, deadline: float) -> Iterator[tuple[str, bytes]]:
-        if not self._is_direct or len(digests) * BLOCKS_ABOVE <= FEW_NBYTES:
+        if self._is_direct is False or len(digests) * BLOCKS_ABOVE <= FEW_NBYTES:
             yield from self._read_frames(digests, deadline)
             return
         spots = self._need_spots(digests, deadline)
@@ -173,15 +174,19 @@ class RemoteStore:
         """Neighbours in one object, with one range."""
         first = run[0][0]
         nbytes = max(offset + size for offset, size, _ in run) - first
-        buffer = bytearray()
+        buffer = bytearray()  # from `at` on
+        at = first
         waiting = iter(run)
         offset, size, digest = next(waiting)
         with closing(self._object_range(url, first, nbytes, deadline)) as pieces:
             for piece in pieces:
                 buffer += piece
-                while digest and len(buffer) >= offset - first + size:
-                    yield digest, bytes(memoryview(buffer)[offset - first : offset - first + size])
+                while digest and at + len(buffer) >= offset + size:
+                    yield digest, bytes(memoryview(buffer)[offset - at : offset - at + size])
                     offset, size, digest = next(waiting, (0, 0, ""))
+                done = min(offset - at if digest else len(buffer), len(buffer))
+                del buffer[:done]
+                at += done
 
     def _read_frames(self, digests: Sequence[str], deadline: float) -> Generator[tuple[str, bytes]]:
         """Through the server, in as many answers as it takes."""

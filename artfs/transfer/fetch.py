@@ -18,7 +18,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager, suppress
@@ -40,6 +40,7 @@ from artfs.store.base import RangeSource
 from artfs.store.cache import Cache, CheckedBlob, Partial, check_blob
 from artfs.transfer.fetchplan import Came, FetchPlan, Ranges, Smalls
 from artfs.transfer.largeblob import LargeBlob, Notify, Waiter, large_key
+from artfs.transfer.recent import Recent
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -49,7 +50,8 @@ FAILED_FOR_S = 3.0
 
 TREES_AT_ONCE = 8
 TREES_NBYTES = 8 * 1024 * 1024
-RECENT_NBYTES = 16 * 1024 * 1024
+RECENT_NBYTES = 8 * 1024 * 1024
+PAGES_NBYTES = TREES_NBYTES
 """What came lately and is kept in memory: its readers are about to come."""
 
 KEEP_NBYTES = 512 * 1024
@@ -112,9 +114,8 @@ class Fetcher:
         self._plan = FetchPlan(lambda key, index: key in self._large and self._large[key].has(index))
         self._small_waiters: dict[str, list[Notify]] = {}
         self._small_failed: dict[str, tuple[ArtfsError, float]] = {}
-        self._recent: OrderedDict[Any, bytes] = OrderedDict()
-        self._recent_nbytes = 0
-        self._recent_lock = threading.Lock()
+        self._recent = Recent(RECENT_NBYTES)
+        self._recent_pages = Recent(PAGES_NBYTES)  # of their own: files would push them out
         self._trees: dict[str, Future[bytes | None]] = {}
         self._aside = ThreadPoolExecutor(4, "artfs-aside")
         self._promoting: set[Future[None]] = set()
@@ -146,24 +147,17 @@ class Fetcher:
     # in memory --------------------------------------------------------------------------------------------------
     def recent(self, key: Any) -> bytes | None:
         """What came lately: of a small blob (key: its digest), or a block (key: digest and index). Checked."""
-        with self._recent_lock:
-            data = self._recent.get(key)
-            if data is not None:
-                self._recent.move_to_end(key)
-            return data
+        return self._recent.get(key)
 
     def has_recent(self, key: Any) -> bool:
         return key in self._recent
 
+    def has_page_in_memory(self, digest: str) -> bool:
+        return digest in self._recent_pages or digest in self._recent
+
     def remember(self, key: Any, data: bytes) -> None:
         """Its readers are about to come. Checked bytes only."""
-        with self._recent_lock:
-            if key not in self._recent:
-                self._recent[key] = data
-                self._recent_nbytes += len(data)
-                while self._recent_nbytes > RECENT_NBYTES and len(self._recent) > 1:
-                    _, old = self._recent.popitem(last=False)
-                    self._recent_nbytes -= len(old)
+        self._recent.add(key, data)
 
     # telling ----------------------------------------------------------------------------------------------------
     def _tell(self, error: ArtfsError, what: str) -> None:
@@ -199,9 +193,9 @@ class Fetcher:
             self.remember(digest, data)  # not kept, so there is only the memory
 
     @contextmanager
-    def _taking(self) -> Iterator[Callable[[str, bytes], None]]:
-        """The door for many: who waits for one has it at once, and the cache gets some hundred KiB together. Raises
-        BadBlobError for one that is wrong; the others come in all the same."""
+    def _taking(self, memory: Recent) -> Iterator[Callable[[str, bytes], None]]:
+        """The door for many: who waits for one has it at once, from `memory`, and the cache gets some hundred KiB together.
+        Raises BadBlobError for one that is wrong; the others come in all the same."""
         held: list[CheckedBlob] = []
         nbytes = 0
 
@@ -216,7 +210,7 @@ class Fetcher:
         def take(digest: str, data: bytes) -> None:
             nonlocal nbytes
             blob = check_blob(digest, data)
-            self.remember(digest, data)
+            memory.add(digest, data)
             if digest in self._small_waiters:
                 self._resolve_small(digest, None)
             held.append(blob)
@@ -246,7 +240,7 @@ class Fetcher:
 
     def try_page(self, digest: str) -> bytes | None:
         """A tree page that is here, checked; None: `need_page` fetches it. Raises StorageError, and what went wrong lately."""
-        data = self.recent(digest) or self.read_cached(digest)
+        data = self._recent_pages.get(digest) or self.recent(digest) or self.read_cached(digest)
         if data is None:
             self.raise_small_failure(digest)
         return data
@@ -302,7 +296,7 @@ class Fetcher:
     def _fetch_trees(self, digest: str) -> bytes:
         found: bytes | None = None
         self.stats.requests += 1
-        with self._taking() as take, ExitStack() as stack:
+        with self._taking(self._recent_pages) as take, ExitStack() as stack:
             coming = self._source.read_trees(digest, max_bytes=TREES_NBYTES, deadline=self._deadline())
             for page, data in stack.enter_context(ended(coming)):
                 self.stats.nbytes += len(data)
@@ -586,7 +580,7 @@ class Fetcher:
         """Takes what comes right, and what the source has not, out of `left`; what came wrong stays, and is returned."""
         wrong: dict[str, ArtfsError] = {}
         self.stats.requests += 1
-        with self._taking() as take, ended(self._source.read_small(list(left), deadline=self._deadline())) as coming:
+        with self._taking(self._recent) as take, ended(self._source.read_small(list(left), deadline=self._deadline())) as coming:
             for digest, data in coming:
                 if digest not in left:
                     continue

@@ -137,6 +137,17 @@ class Walk:
         """Whether most of the directory was asked for."""
         return 2 * max(self._asked, len(self._chunks) * self.SHARE) >= self._count
 
+    @property
+    def is_eager(self) -> bool:
+        return self._eager
+
+    def all(self) -> tuple[int, int]:
+        """All files are asked for. Returns (first, stop) of them."""
+        self._asked = self._count
+        self._window = self.MANY
+        self._chunks.update(range(-(-self._count // self.SHARE)))
+        return 0, self._count
+
     def note(self, index: int) -> tuple[int, int] | None:
         """File `index` is opened. Returns (first, stop) of files to ask for ahead; None: nothing."""
         if self._last < 0 or not -self.SKIPPED <= index - self._last <= self.SKIPPED:
@@ -164,6 +175,13 @@ class Walk:
         share = max(1, min(self.SHARE, self.SHARE_NBYTES * self._misses // max(self._nbytes, 1)))
         self._allowed += share * (4 if self._misses == 1 else self._misses if self._misses == 2 else 1)
         return self._near(index)
+
+    def stopped(self, index: int) -> None:
+        """What was returned last could be asked for up to file `index` only."""
+        self._asked = min(self._asked, max(index, self._last + 1))
+        gone = {chunk for chunk in self._chunks if chunk * self.SHARE >= index}
+        self._chunks -= gone
+        self._allowed += len(gone) * self.SHARE
 
     def _near(self, index: int) -> tuple[int, int] | None:
         """As many chunks as are allowed that were not asked for yet, from that of file `index` on."""

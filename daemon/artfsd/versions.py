@@ -10,18 +10,16 @@ from __future__ import annotations
 import errno
 import json
 import os
-from collections import OrderedDict
 from collections.abc import Callable
-from contextlib import suppress
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from artfs.errors import BadObjectError
-from artfs.model.digests import BLOCKS_ABOVE, from_raw
+from artfs.model.digests import from_raw
 from artfs.model.entry import DirEntry, Entry, FileEntry, LinkEntry, RefEntry
 from artfs.model.records import Member
-from artfs.model.tree import Directory, IndexPage, LeafPage, Totals, decode_page
+from artfs.model.tree import Directory, Totals
 from artfsd.fetch import Blobs, OpenBlob
 from artfsd.inodes import (
     DIR_MODE,
@@ -36,82 +34,26 @@ from artfsd.inodes import (
     InodeTable,
     Later,
     Node,
-    Wait,
     refuse,
 )
+from artfsd.pages import TreePages
 from artfsd.readahead import Walk
 from artfsd.reffiles import RefHandle, ref_xattrs
 from artfsd.remote import RemoteBlob, RemoteBlobs, RemoteSmall
+from artfsd.walking import Walks
 
 if TYPE_CHECKING:
     from artfs.references.reader import ReferenceReader
-    from artfs.transfer.fetch import Fetcher
-
-PAGE_BUDGET = 100_000
-"""Decoded entries kept in memory over all trees (some 250 bytes each)."""
 
 DIR_SIZE = 4096
 """What stat shows as a directory's size, as ext4 does; `du` counts it. The link count of directories is 1, which tells
 `find` that it says nothing about subdirectories."""
 
-AHEAD_NBYTES = 16 * 1024 * 1024
-"""Bytes of small files that one guess asks for ahead at the most."""
-
 WRITE_FLAGS = os.O_WRONLY | os.O_RDWR | os.O_TRUNC | os.O_APPEND
-
-
-EAGER_AFTER = 4
-"""Directories that were read as a whole, after which others of that version probably are."""
 
 
 def time_ns(when: datetime) -> int:
     return int(when.timestamp()) * 1_000_000_000 + when.microsecond * 1000
-
-
-class TreePages:
-    """Decoded tree pages, least recently used first to go. A page that is not in memory costs a Later: the store reads and
-    checks it in a thread, and the operation starts again. One that is not on this machine costs a Wait behind it."""
-
-    def __init__(self, load: Callable[[str], bytes], fetcher: Fetcher | None = None) -> None:
-        """`load`: gives the bytes of a page, checked; in a thread. With a `fetcher`, that gives and fetches them."""
-        self._load_bytes: Callable[[str], bytes | None] = load if fetcher is None else fetcher.try_page
-        self._fetcher = fetcher
-        self._pages: OrderedDict[str, LeafPage | IndexPage] = OrderedDict()
-        self._weight = 0
-
-    def page(self, digest: str) -> LeafPage | IndexPage:
-        page = self._pages.get(digest)
-        if page is None:
-            raise Later(lambda: self._load(digest), lambda is_here: is_here or self._fetch(digest), again=True)
-        self._pages.move_to_end(digest)
-        return page
-
-    def _fetch(self, digest: str) -> NoReturn:
-        fetcher = self._fetcher
-        assert fetcher is not None
-        raise Wait(lambda notify: fetcher.need_page(digest, notify), lambda: fetcher.give_up_small(digest))
-
-    def _load(self, digest: str) -> bool:
-        """Whether it is on this machine."""
-        data = self._load_bytes(digest)
-        if data is None:
-            return False
-        # In a thread: the single assignment is atomic, and two threads that load one page put equal values.
-        page = decode_page(digest, data)
-        if digest not in self._pages:
-            self._pages[digest] = page
-            self._weight += page_weight(page)
-            while self._weight > PAGE_BUDGET and len(self._pages) > 8:
-                _, old = self._pages.popitem(last=False)
-                self._weight -= page_weight(old)
-        return True
-
-    def status(self) -> dict[str, int]:
-        return {"pages": len(self._pages), "entries": self._weight}
-
-
-def page_weight(page: LeafPage | IndexPage) -> int:
-    return len(page.entries) if isinstance(page, LeafPage) else len(page.items)
 
 
 class Trees:
@@ -136,18 +78,7 @@ class Trees:
         self.uid = uid
         self.gid = gid
         self._listings: dict[tuple[int, bytes], Listing] = {}
-        # Of the version that was walked last: directories of which files were read, and of which most were asked for.
-        self._walked_version = -1
-        self._walked = 0
-        self.read_through = 0
-
-    def begin_walk(self, version_id: int) -> bool:
-        """Files of another directory of the version are read. Whether most of its directories were read as a whole."""
-        if version_id != self._walked_version:
-            self._walked_version = version_id
-            self._walked = self.read_through = 0
-        self._walked += 1
-        return self.read_through >= EAGER_AFTER and 2 * self.read_through >= self._walked
+        self.walks = Walks(self)
 
     def listing(self, member: Member, path: bytes, digest: str) -> Listing:
         """The listing of the directory `path` ("" the root) of a version. May raise Later."""
@@ -158,6 +89,10 @@ class Trees:
             self._listings[key] = found
             self.table.add_range(found)
         return found
+
+    def known_listing(self, key: tuple[int, bytes]) -> Listing | None:
+        """The listing of a directory that somebody has looked at and not yet left; see `Listing.key`."""
+        return self._listings.get(key)
 
     def open_reference(self, entry: RefEntry, label: Callable[[], str]) -> RefHandle:
         """Asks nobody yet. `label` names the file in the log."""
@@ -219,36 +154,6 @@ class Listing(FileRange):
         prefix = self.key[1] + b"/" if self.key[1] else b""
         return f"{self.member.qualified_name}/{os.fsdecode(prefix + name)}"
 
-    def missed(self, index: int, size: int) -> None:
-        """The small file `index` is read and is not here: from now on it is watched which ones come next."""
-        walk = self.walk
-        if walk is None:
-            walk = self.walk = Walk(self.totals.count, eager=self.trees.begin_walk(self.member.version.id))
-            walk.note(index)
-        was_through = walk.is_through
-        self._ask_for(walk.note_miss(index, size))
-        if walk.is_through and not was_through:
-            self.trees.read_through += 1
-
-    def opened(self, index: int) -> None:
-        """File `index` is opened: asks for those ahead that will be next."""
-        if self.walk is not None:
-            self._ask_for(self.walk.note(index))
-
-    def _ask_for(self, ahead: tuple[int, int] | None) -> None:
-        if ahead is None:
-            return
-        wanted: list[tuple[str, int]] = []
-        nbytes = 0
-        with suppress(Later):  # a page of the directory that is not in memory ends the guess
-            for at, entry in self.directory.entries(ahead[0]):
-                if at >= ahead[1] or nbytes > AHEAD_NBYTES:
-                    break
-                if isinstance(entry, FileEntry) and 0 < entry.size <= BLOCKS_ABOVE:
-                    wanted.append((entry.digest, entry.size))
-                    nbytes += entry.size
-        self.trees.blobs.prefetch(wanted)
-
     def forgotten(self) -> None:
         if self.users <= 0 and self.lookups <= 0:
             self.trees.drop(self)
@@ -280,8 +185,9 @@ class VersionFile(Node):
         if flags & WRITE_FLAGS:
             refuse(errno.EROFS)
         listing = self.listing
-        if listing.walk is not None:
-            listing.opened(self.index)
+        walks = listing.trees.walks
+        if walks.has_begun:
+            walks.opened(listing, self.index)
         blob = self._blob
         if blob is not None and blob.is_open:
             blob.take()
@@ -290,7 +196,7 @@ class VersionFile(Node):
         if isinstance(entry, FileEntry):
             blob = self._blob = listing.trees.blobs.open(entry, lambda: listing.path_of(entry.name))
             if isinstance(blob, RemoteSmall):
-                blob.on_miss = partial(listing.missed, self.index, entry.size)
+                blob.on_miss = partial(walks.missed, listing, self.index, entry.size)
             return blob
         assert isinstance(entry, RefEntry)
         return listing.trees.open_reference(entry, lambda: listing.path_of(entry.name))

@@ -38,8 +38,9 @@ from artfsd.inodes import (
 )
 from artfsd.names import EntityDir, ProjectDir, known_directories
 from artfsd.naming import Invalidation, NamesContext
+from artfsd.pages import TreePages
 from artfsd.remote import RemoteBlobs
-from artfsd.versions import TreePages, Trees
+from artfsd.versions import Trees
 
 
 class Vfs:

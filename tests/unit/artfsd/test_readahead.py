@@ -179,3 +179,30 @@ def test_after_directories_that_were_read_as_a_whole_the_first_file_asks_for_oth
     assert ahead is not None and ahead[0] <= 7 < ahead[1]
     assert ahead[1] - ahead[0] == 4 * Walk.SHARE
     assert walk.is_through
+
+
+def test_what_could_not_be_asked_for_is_asked_for_again() -> None:
+    walk = Walk(500)
+    walk.note(0)
+    assert walk.note(1) == (2, 34)
+    walk.stopped(20)  # its page was not there
+    found = walk.note(3)
+    assert found is not None
+    assert found[0] == 20
+    walk = Walk(64)
+    for index in (40, 41, 42):
+        walk.note_miss(index, 100)
+    walk.stopped(0)
+    asked: set[int] = set()
+    for index in (5, 6, 7, 8):
+        if (more := walk.note_miss(index, 100)) is not None:
+            asked.update(range(*more))
+    assert {5, 6, 7, 8} <= asked
+
+
+def test_all_of_a_directory() -> None:
+    walk = Walk(300, eager=True)
+    assert walk.all() == (0, 300)
+    assert walk.is_through
+    assert [walk.note(index) for index in range(290)] == [None] * 290
+    assert walk.note_miss(299, 100) is None

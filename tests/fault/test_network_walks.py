@@ -1,0 +1,77 @@
+"""Programs that read many small files through a mount: what comes next is there already, so requests are few."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from artfs.testing.corner import Corner
+from artfs.testing.farside import FarWorkspace, check_sound
+from artfs.testing.mount import Daemon
+from artfs.testing.store_contract import some_bytes
+from artfs.testing.trees import make
+
+FOLDERS, FILES = 12, 200
+PLAN = {
+    f"d{folder:02}/f{number:03}": some_bytes(600 + number, seed=folder * FILES + number)
+    for folder in range(FOLDERS) for number in range(FILES)
+}
+"""Folders of so many entries have several pages, of which each must come before what it names can be asked for."""
+
+
+@pytest.fixture
+def daemon(far: FarWorkspace, project: str, tmp_path: Path, make_daemon: Callable[..., Daemon]) -> Daemon:
+    """Of a workstation that has seen nothing of the version project/c:latest, which has PLAN."""
+    assert far.far.process is not None
+    elsewhere = FarWorkspace(far=far.far)
+    elsewhere.extra = {"ARTFS_SERVER": far.far.process.url}
+    try:
+        Corner(Daemon(elsewhere), project).log(make(tmp_path / "v0", PLAN), refresh=False)
+    finally:
+        elsewhere.remove()
+    far.far.proxy.set_link(delay_s=0.005)
+    return make_daemon(far, environ={"ARTFS_DEADLINE_S": "60", "ARTFS_NETWORK_TIMEOUT_S": "60"}).start()
+
+
+def read(root: Path, names: list[str], threads: int) -> None:
+    with ThreadPoolExecutor(threads) as pool:
+        for name, data in zip(names, pool.map(lambda name: (root / name).read_bytes(), names), strict=True):
+            assert data == PLAN[name], name
+
+
+@pytest.mark.parametrize(("threads", "most"), [(1, 80), (16, 90)])
+def test_a_reader_of_all_files_in_order_asks_seldom(
+    far: FarWorkspace, daemon: Daemon, project: str, threads: int, most: int
+) -> None:
+    root = daemon.mountpoint / project / "c" / "latest"
+    read(root, sorted(PLAN), threads)
+    transfers = daemon.status()["transfers"]
+    assert transfers["requests"] <= most, transfers
+    assert transfers["waited"] < len(PLAN) / 4, transfers
+    far.far.heal()
+    check_sound(far, project, daemon)
+
+
+def test_a_reader_of_all_files_in_any_order_asks_seldom(far: FarWorkspace, daemon: Daemon, project: str) -> None:
+    names = sorted(PLAN)
+    random.Random(3).shuffle(names)
+    read(daemon.mountpoint / project / "c" / "latest", names, 8)
+    transfers = daemon.status()["transfers"]
+    assert transfers["requests"] <= len(PLAN) / 8, transfers
+    far.far.heal()
+    check_sound(far, project, daemon)
+
+
+def test_a_reader_of_a_few_files_moves_few(far: FarWorkspace, daemon: Daemon, project: str) -> None:
+    """One of each folder, in order: neither the rest of a folder nor the next folder is fetched."""
+    names = [f"d{folder:02}/f{(folder * 37) % FILES:03}" for folder in range(FOLDERS)]
+    read(daemon.mountpoint / project / "c" / "latest", names, 1)
+    nbytes = daemon.status()["transfers"]["nbytes"]
+    trees = 4 * 80 * len(PLAN)
+    assert nbytes < trees + 4 * sum(len(PLAN[name]) for name in names)
+    far.far.heal()
+    check_sound(far, project, daemon)
