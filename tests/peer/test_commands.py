@@ -65,7 +65,7 @@ def test_logging_in_and_out(small_team: Team, artfs: Command, project: str, cars
     assert stat.S_IMODE(kept.stat().st_mode) == 0o600
     assert json.loads(kept.read_text()) == {small_team.url(): secret}
     assert f"there are projects of {ENTITY}" in artfs("ls").err
-    assert "--entity NAME, ARTFS_ENTITY or the config file say another" in artfs("log", cars, f"{project}/c", code=3).err
+    assert "--entity NAME, ARTFS_ENTITY or the config file say another" in artfs("log", cars, f"{project}/c", code=13).err
     artfs("login", "--entity", ENTITY, "--token-stdin", small_team.url(), stdin=secret)
     assert artfs("log", cars, f"{project}/c").lines == [
         f"committed {ENTITY}/{project}/c:v0 as latest: 2 files, 2.9 MiB"
