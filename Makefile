@@ -92,8 +92,11 @@ imports: setup
 	@$(BIN)/lint-imports --no-logo
 unit mounted fault peer: setup
 	@$(PYTEST) tests/$@
+# What asks nothing of a catalog is the same with every one. `make server OVER_SERVER='tests/mounted tests/unit/api'` runs it, too.
+OVER_SERVER ?= tests/mounted $(patsubst %,tests/unit/api/test_%.py,\
+    checkout distributed files fsspec logging new_draft ported public references run ttl version)
 server: setup
-	@$(PYTEST) tests/mounted tests/unit/api --with-server
+	@$(PYTEST) $(OVER_SERVER) --with-server
 
 bench: setup
 	@$(BIN)/python bench/run.py
