@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,11 +17,11 @@ from msgspec import UNSET
 
 from artfs.client.events import EventThread, OnEvent
 from artfs.client.http import Http
+from artfs.client.tries import Tries
 from artfs.errors import (
     InvalidMetadataError,
     InvalidNameError,
     NotFoundError,
-    RateLimitedError,
     UnavailableError,
     UsageError,
 )
@@ -44,7 +43,6 @@ from artfs.model.records import (
 )
 from artfs.model.ttl import Ttl, check_ttl
 from artfs.wire import bodies
-from artfs.wire.backoff import Backoff
 from artfs.wire.blobroutes import CHECK_TREE
 from artfs.wire.messages import TreeCheck
 from artfs.wire.routes import JSON, ROUTES, by_name
@@ -245,23 +243,17 @@ class RemoteCatalog:
         anybody waits. What it finds wrong, `commit` finds again, and says better."""
         where = {"entity": new.entity, "project": new.project}
         content = msgspec.json.encode(TreeCheck(new.digest))
-        tried, heard_at = 0, time.monotonic()
+        tries = Tries(time.monotonic() + self.http.timeout_s)
         while True:
-            tried += 1
             try:
                 with self.http.stream(
                     CHECK_TREE, where, content=content, headers={"Content-Type": JSON}, silence_s=self.http.timeout_s
                 ) as response:
                     for _ in response.iter_lines():
-                        tried, heard_at = 0, time.monotonic()
+                        tries = Tries(time.monotonic() + self.http.timeout_s)
                 return
             except UnavailableError as error:
-                asked = error.retry_after_s if isinstance(error, RateLimitedError) else None
-                elapsed_s = time.monotonic() - heard_at
-                wait_s = Backoff(self.http.timeout_s).wait_s(max(tried, 1), elapsed_s, random.random(), asked)  # noqa: S311
-                if wait_s is None:
-                    raise
-                time.sleep(wait_s)
+                tries.wait(error)
             except NotFoundError:
                 return  # a server that cannot do it yet
 

@@ -7,7 +7,6 @@ it stopped; a URL that is refused is asked for anew, once. All within the deadli
 from __future__ import annotations
 
 import os
-import random
 import tempfile
 import threading
 import time
@@ -20,13 +19,11 @@ import httpx
 import msgspec
 
 from artfs.client.http import Http, to_be_tried_again
+from artfs.client.tries import Tries
 from artfs.client.upload import Flights, RemoteBatch
 from artfs.errors import (
-    ArtfsError,
     BadBlobError,
     BlobMissingError,
-    OfflineError,
-    RateLimitedError,
     StorageError,
     UnavailableError,
     UsageError,
@@ -36,7 +33,7 @@ from artfs.model.digests import BLOCKS_ABOVE, check_digest, digest_bytes
 from artfs.model.records import Content
 from artfs.store.base import Place
 from artfs.store.verify import write_all
-from artfs.wire.backoff import AGAIN, Backoff
+from artfs.wire.backoff import AGAIN
 from artfs.wire.blobroutes import LOCATE_BLOBS, MORE_HEADER, READ_BLOBS, READ_TREES
 from artfs.wire.bodies import NoQuery
 from artfs.wire.frames import FrameReader
@@ -49,9 +46,6 @@ from artfs.wire.messages import (
     LocateRequest,
     TreesRequest,
 )
-
-SILENCE_S = 15.0
-"""A transfer that brings nothing for so long is cut, and tried again."""
 
 LOCATIONS = 100_000
 """Blobs whose places are remembered."""
@@ -191,7 +185,7 @@ class RemoteStore:
     def _read_frames(self, digests: Sequence[str], deadline: float) -> Generator[tuple[str, bytes]]:
         """Through the server, in as many answers as it takes."""
         left = list(dict.fromkeys(digests))
-        backoff = _Tries(deadline)
+        backoff = Tries(deadline)
         while left:
             came: set[str] = set()
             asked = set(left[:MAX_DIGESTS])
@@ -220,7 +214,7 @@ class RemoteStore:
             left = [digest for digest in left if digest not in came]
 
     def read_trees(self, page: str, *, max_bytes: int, deadline: float) -> Iterator[tuple[str, bytes]]:
-        backoff = _Tries(deadline)
+        backoff = Tries(deadline)
         content = msgspec.json.encode(TreesRequest(page, min(max_bytes, MAX_FRAMES)))
         seen: set[str] = set()
         while True:
@@ -271,7 +265,7 @@ class RemoteStore:
 
     def _object_range(self, url: str, offset: int, nbytes: int, deadline: float) -> Generator[bytes]:
         """Goes on after cuts. Raises _Stale, UnavailableError."""
-        backoff = _Tries(deadline)
+        backoff = Tries(deadline)
         done = 0
         while done < nbytes:
             came = False
@@ -351,34 +345,6 @@ class RemoteStore:
 
     def remove(self, digest: str) -> None:
         raise UsageError("a server removes blobs by itself (`artfs gc` there)")
-
-
-class _Tries:
-    """Waits between the tries of one transfer, until its deadline. The count begins anew when something came."""
-
-    def __init__(self, deadline: float) -> None:
-        self._deadline = deadline
-        self._tried = 0
-
-    def silence_s(self) -> float:
-        """How long nothing may come. One that has gone silent is asked again while there is time."""
-        left = self._deadline - time.monotonic()
-        return max(min(SILENCE_S, max(left / 3, 1.0), left), 0.05)
-
-    def progressed(self) -> None:
-        self._tried = 0
-
-    def wait(self, error: ArtfsError) -> None:
-        """Raises `error` when there is no time for another try, or no use in one."""
-        if isinstance(error, (OfflineError, WaitTimeoutError)):
-            raise error
-        self._tried += 1
-        left = self._deadline - time.monotonic()
-        asked = error.retry_after_s if isinstance(error, RateLimitedError) else None
-        wait_s = Backoff(max(left, 0.0)).wait_s(self._tried, 0.0, random.random(), asked)  # noqa: S311
-        if wait_s is None:
-            raise error
-        time.sleep(wait_s)
 
 
 _JSON = {"Content-Type": "application/json"}

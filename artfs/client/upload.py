@@ -7,28 +7,33 @@ got as well, so that bytes which changed in between are found. Nothing counts be
 
 from __future__ import annotations
 
-import hashlib
 import os
-import random
 import stat
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
 
 import httpx
-import msgspec
 
-from artfs.client.http import Http, to_be_tried_again
+from artfs.client.http import Http
+from artfs.client.largeupload import (
+    GIVEN_UP,
+    TRIES,
+    GivenUp,
+    Large,
+    LargeUpload,
+    Tally,
+    fingerprint,
+    hold,
+    raise_first,
+)
 from artfs.errors import (
-    ArtfsError,
     BadBlobError,
     NotFoundError,
-    RateLimitedError,
     SourceChangedError,
     StorageError,
     UnavailableError,
@@ -38,20 +43,11 @@ from artfs.model.digests import BLOCKS_ABOVE, digest_bytes
 from artfs.model.records import Content
 from artfs.store.base import OnSending, Place
 from artfs.store.verify import OnBytes, hash_file, read_small
-from artfs.wire.backoff import AGAIN, Backoff
-from artfs.wire.blobroutes import BEGIN_UPLOAD, FINISH_UPLOAD, MISSING_BLOBS, PARTS_DONE, STORE_BLOBS
-from artfs.wire.bodies import NoQuery
-from artfs.wire.errors import error_from
+from artfs.wire.blobroutes import MISSING_BLOBS, STORE_BLOBS
 from artfs.wire.frames import MEDIA_TYPE, encode_frames
 from artfs.wire.messages import (
     MAX_DIGESTS,
     BlobList,
-    FinishLine,
-    PartDone,
-    PartsDone,
-    Upload,
-    UploadPart,
-    UploadRequest,
 )
 
 GROUP_NBYTES = 8 * 1024 * 1024
@@ -71,22 +67,13 @@ AT_ONCE = 4
 HELD = 64
 """Large files that are open, and wait to be sent, at the most."""
 
-TRIES = 3
-"""How often bytes are sent of which the server says that it has not got them right."""
 
-GONE_S = 5.0
-"""How long to wait for the reason why an upload is not there any more."""
 
-GIVEN_UP = "sending was given up"
 
 PARTS_AT_ONCE = 4
-CHUNK = 1024 * 1024
 LOOK_S = 0.1
 TELL_S = 0.2
 """How often `sync` tells how far sending is, in seconds."""
-SILENCE_S = 30.0
-FINISH_SILENCE_S = 60.0
-"""The server tells how far it is every 5 s while it checks a blob."""
 
 
 class Flights:
@@ -99,7 +86,7 @@ class Flights:
 
     @contextmanager
     def turn(self, place: Place, digest: str, stopped: threading.Event) -> Iterator[None]:
-        """In the body nobody else sends it. Raises _GivenUp when `stopped` is set meanwhile."""
+        """In the body nobody else sends it. Raises GivenUp when `stopped` is set meanwhile."""
         mine = threading.Event()
         while True:
             with self._lock:
@@ -108,26 +95,13 @@ class Flights:
                 break
             while not other.wait(LOOK_S):
                 if stopped.is_set():
-                    raise _GivenUp
+                    raise GivenUp
         try:
             yield
         finally:
             with self._lock:
                 del self._under_way[place, digest]
             mine.set()
-
-
-class _Tally:
-    """Bytes that a batch has to send, as far as is known, and those of them that were sent. Thread-safe."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self.due = self.sent = 0
-
-    def add(self, due: int = 0, sent: int = 0) -> None:
-        with self._lock:
-            self.due += due
-            self.sent += sent
 
 
 class RemoteBatch:
@@ -149,10 +123,10 @@ class RemoteBatch:
         self._futures: set[Future[None]] = set()
         self._room = threading.BoundedSemaphore(AT_ONCE)
         self._held = threading.BoundedSemaphore(HELD)
-        self._tally = _Tally()
+        self._tally = Tally()
         self._on_sending: OnSending | None = None
         self._waiting_lock = threading.Lock()  # not `_lock`: whoever has that may wait for what these threads do
-        self._waiting: dict[int, _Large] = {}  # by descriptor: those that no thread has taken over yet
+        self._waiting: dict[int, Large] = {}  # by descriptor: those that no thread has taken over yet
         self._pool: ThreadPoolExecutor | None = None
         self._parts_pool: ThreadPoolExecutor | None = None
         self._stopped = threading.Event()
@@ -205,7 +179,7 @@ class RemoteBatch:
                 data = None
                 content = hash_file(fd, before.st_size, on_bytes=on_bytes).content
             _check_same(name, before, os.fstat(fd))
-            large = None if data is not None else _hold(name, content, fd, before)
+            large = None if data is not None else hold(name, content, fd, before)
         except SourceChangedError as error:
             raise SourceChangedError(f"{name}: {error}") from None
         except OSError as error:
@@ -239,7 +213,7 @@ class RemoteBatch:
                 raise SourceChangedError(
                     f"{name} changed after it was hashed: {content.size} bytes became {status.st_size}"
                 )
-            large = _hold(name, content, fd, status) if content.size > BLOCKS_ABOVE else None
+            large = hold(name, content, fd, status) if content.size > BLOCKS_ABOVE else None
         except OSError as error:
             raise StorageError.wrap(error, f"reading {name}") from error
         finally:
@@ -258,7 +232,7 @@ class RemoteBatch:
             if content.size <= BLOCKS_ABOVE:
                 self._add_small(content.digest, _checked_bytes(fd, name, content.digest))
                 return
-            large = _hold(name, content, fd, status)
+            large = hold(name, content, fd, status)
         except OSError as error:
             raise StorageError.wrap(error, f"reading {name}") from error
         self._add_large(large)
@@ -296,7 +270,7 @@ class RemoteBatch:
             self._on_sending(self._tally.sent, self._tally.due)
         with self._lock:
             self._futures.difference_update(done)
-        _raise_first(done)
+        raise_first(done)
 
     def tell(self, on_sending: OnSending) -> None:
         self._on_sending = on_sending
@@ -371,7 +345,7 @@ class RemoteBatch:
         self._send_frames(frames[len(frames) // 2 :])
 
     # large blobs ------------------------------------------------------------------------------------------------
-    def _add_large(self, large: _Large) -> None:
+    def _add_large(self, large: Large) -> None:
         """Takes it over."""
         try:
             self._check_open()
@@ -390,198 +364,17 @@ class RemoteBatch:
         with self._lock:
             self._submit(self._send_held, large)
 
-    def _send_held(self, large: _Large) -> None:
+    def _send_held(self, large: Large) -> None:
         with self._waiting_lock:
             if self._waiting.pop(large.fd, None) is None:
                 return  # the batch has ended, and closed it
         try:
             with self._flights.turn(self._place, large.content.digest, self._stopped), self._http.ending_with(self._stopped):
-                self._send_large(large)
+                assert self._parts_pool is not None
+                LargeUpload(self._http, self._where, large, self._parts_pool, self._tally, self._stopped).send()
         finally:
             large.close()
             self._held.release()
-
-    def _send_large(self, large: _Large) -> None:
-        for left in range(TRIES - 1, -1, -1):
-            try:
-                self._send_large_once(large)
-                return
-            except _SendAgain as again:
-                large.check()
-                if not left or self._stopped.is_set():
-                    raise _told(again.error, large) from None
-
-    def _send_large_once(self, large: _Large) -> None:
-        content = large.content
-        upload: Upload = self._http.call(
-            BEGIN_UPLOAD, self._where, body=UploadRequest(content.digest, content.size)
-        )
-        if not upload.id:
-            return
-        self._tally.add(due=max(content.size - len(upload.done) * upload.part_size, 0))
-        assert self._pool is not None and self._parts_pool is not None
-        # The server follows the parts as they come, so that little is left to check when the last one is there.
-        checked = _Checked()
-        finishing = threading.Thread(target=self._finish, args=(upload.id, large, checked), name="artfs-finish", daemon=True)
-        finishing.start()
-        try:
-            self._send_parts(upload, large, checked)
-        except _GivenUp:
-            if self._stopped.is_set():
-                raise
-        except NotFoundError as error:
-            # The server found wrong what it has, and is about to say so.
-            finishing.join(GONE_S)
-            checked.given_up.set()
-            raise _SendAgain(checked.error or checked.again or error) from None
-        except BaseException:
-            checked.given_up.set()
-            raise
-        finishing.join()
-        if checked.error is not None:
-            raise checked.error
-        if checked.again is not None:
-            raise _SendAgain(checked.again)
-
-    def _send_parts(self, upload: Upload, large: _Large, checked: _Checked) -> None:
-        assert self._parts_pool is not None
-        fd = large.fd
-        while upload.parts:
-            todo = {part.number: part for part in upload.parts}
-            if upload.checks:
-                # The bucket refuses wrong bytes by itself when it knows what is right.
-                want = [PartDone(number, _part_digest(fd, part, upload)) for number, part in todo.items()]
-                asked: Upload = self._http.call(PARTS_DONE, {"upload_id": upload.id}, body=PartsDone([], want))
-                todo = {part.number: part for part in asked.parts if part.number in todo}
-            flying = {
-                self._parts_pool.submit(self._send_part, part, upload, fd, checked): part.number
-                for part in todo.values()
-            }
-            sent: list[PartDone] = []
-            try:
-                while flying:
-                    done, _ = wait(flying, return_when=FIRST_COMPLETED)
-                    _raise_first(done)
-                    sent = [PartDone(flying.pop(future)) for future in done]
-                    upload = self._http.call(PARTS_DONE, {"upload_id": upload.id}, body=PartsDone(sent))
-            finally:
-                for future in flying:
-                    future.cancel()
-                wait(flying)
-            large.check()
-
-    def _send_part(self, part: UploadPart, upload: Upload, fd: int, checked: _Checked) -> None:
-        offset = part.number * upload.part_size
-        headers = {**part.headers, "Content-Length": str(part.size), "Content-Type": "application/octet-stream"}
-        began = time.monotonic()
-        tried = 0
-        while True:
-            tried += 1
-            passed = _Tally()
-            try:
-                self._put(part, headers, self._counted(_read_part(fd, offset, part.size, self._go_on(checked)), passed))
-                return
-            except (UnavailableError, _NotGoodError) as error:
-                self._tally.add(sent=-passed.sent)
-                if not isinstance(error, UnavailableError):
-                    fresh = self._try_fresh(part, upload, fd)
-                    if fresh is None:
-                        return
-                    part, error = fresh, UnavailableError(str(error))
-                asked = error.retry_after_s if isinstance(error, RateLimitedError) else None
-                wait_s = Backoff(self._http.timeout_s).wait_s(
-                    tried, time.monotonic() - began, random.random(), asked  # noqa: S311
-                )
-                if wait_s is None or self._stopped.wait(wait_s):
-                    raise error from None
-
-    def _counted(self, pieces: Iterator[bytes], passed: _Tally) -> Iterator[bytes]:
-        for piece in pieces:
-            yield piece
-            passed.add(sent=len(piece))
-            self._tally.add(sent=len(piece))
-
-    def _try_fresh(self, part: UploadPart, upload: Upload, fd: int) -> UploadPart | None:
-        """The same with a URL that is good now; None: it has come already, only the answer did not."""
-        want = [PartDone(part.number, _part_digest(fd, part, upload))] if upload.checks else []
-        told: Upload = self._http.call(PARTS_DONE, {"upload_id": upload.id}, body=PartsDone([], want))
-        if part.number in told.done:
-            return None
-        return next((each for each in told.parts if each.number == part.number), part)
-
-    def _go_on(self, checked: _Checked) -> Callable[[], None]:
-        def go_on() -> None:
-            if self._stopped.is_set() or checked.error is not None or checked.again is not None:
-                raise _GivenUp
-
-        return go_on
-
-    def _put(self, part: UploadPart, headers: dict[str, str], content: Iterator[bytes]) -> None:
-        if "://" in part.url:
-            opened = self._http.elsewhere("PUT", part.url, headers=headers, content=content, silence_s=SILENCE_S)
-        else:
-            opened = self._http.own(part.url, method="PUT", headers=headers, content=content, silence_s=SILENCE_S)
-        with opened as response:
-            try:
-                text = response.read()[:500].decode("utf-8", "replace")
-            except httpx.HTTPError as error:
-                raise UnavailableError(f"a part of a blob was not taken: {error}") from error
-            status = response.status_code
-            if not response.is_success:
-                first = " ".join(text.split())[:200]
-                message = f"{response.url.host} refuses part {part.number} of a blob: {status} {first}"
-                if status in AGAIN:
-                    raise to_be_tried_again(response, message)
-                raise _NotGoodError(message) if status in (400, 403) else StorageError(message)
-
-    def _finish(self, upload_id: str, large: _Large, checked: _Checked) -> None:
-        tried = 0
-        lost_at = time.monotonic()
-        while not (checked.given_up.is_set() or self._stopped.is_set()):
-            tried += 1
-            try:
-                with closing(self._finish_lines(upload_id)) as lines:
-                    for line in lines:
-                        tried, lost_at = 0, time.monotonic()
-                        if checked.given_up.is_set() or self._stopped.is_set():
-                            break
-                        if line.error is not None:
-                            error = error_from(line.error)
-                            if isinstance(error, (BadBlobError, UnavailableError, NotFoundError)):
-                                checked.again = error
-                            else:
-                                checked.error = error
-                            return
-                        if line.done:
-                            return
-                    else:
-                        raise UnavailableError("the server stopped checking a blob")
-            except UnavailableError as error:
-                wait_s = Backoff(self._http.timeout_s).wait_s(
-                    max(tried, 1), time.monotonic() - lost_at, random.random()  # noqa: S311
-                )
-                if wait_s is None:
-                    checked.error = error
-                    return
-                self._stopped.wait(wait_s)
-            except NotFoundError as error:
-                checked.again = error
-                return
-            except ArtfsError as error:
-                checked.error = error
-                return
-        checked.error = UnavailableError(GIVEN_UP)
-
-    def _finish_lines(self, upload_id: str) -> Generator[FinishLine]:
-        with self._http.stream(
-            FINISH_UPLOAD, {"upload_id": upload_id}, NoQuery(), silence_s=FINISH_SILENCE_S
-        ) as response:
-            for text in response.iter_lines():
-                if text.strip():
-                    try:
-                        yield msgspec.json.decode(text, type=FinishLine)
-                    except msgspec.MsgspecError as error:
-                        raise UnavailableError(f"the server says what cannot be understood: {error}") from None
 
     # threads ----------------------------------------------------------------------------------------------------
     def _check_open(self) -> None:
@@ -596,71 +389,7 @@ class RemoteBatch:
         done = {future for future in self._futures if future.done()}
         self._futures -= done
         self._futures.add(self._pool.submit(call, *given))
-        _raise_first(done)
-
-
-@dataclass(frozen=True, slots=True)
-class _Large:
-    """A file on its way. `path`: for messages."""
-
-    path: str
-    content: Content
-    fd: int
-    fingerprint: tuple[int, ...]
-
-    def check(self) -> None:
-        """Raises SourceChangedError when the file is not what was hashed."""
-        if _fingerprint(os.fstat(self.fd)) != self.fingerprint:
-            raise SourceChangedError(f"{self.path} changed while it was sent")
-
-    def close(self) -> None:
-        os.close(self.fd)
-
-
-def _hold(name: str, content: Content, fd: int, status: os.stat_result) -> _Large:
-    """The open file, until it is sent: its name may go, or mean another one then."""
-    return _Large(name, content, os.dup(fd), _fingerprint(status))
-
-
-class _Checked:
-    """How far the server is with checking."""
-
-    def __init__(self) -> None:
-        self.error: ArtfsError | None = None
-        self.again: ArtfsError | None = None  # why it has to be sent again, as far as the server has not got it
-        self.given_up = threading.Event()
-
-
-class _SendAgain(Exception):
-    """The server did not get it, or lost it, or something on the way damaged it."""
-
-    def __init__(self, error: ArtfsError) -> None:
-        self.error = error
-
-
-class _NotGoodError(Exception):
-    """A bucket does not take a part at this URL (any more)."""
-
-
-class _GivenUp(Exception):
-    """Ends the transfer of a part after another failure. Nobody sees it."""
-
-
-def _told(error: ArtfsError, large: _Large) -> ArtfsError:
-    if isinstance(error, BadBlobError):
-        return SourceChangedError(f"{large.path} does not arrive as it was read; does it change while it is sent? ({error})")
-    if isinstance(error, NotFoundError):
-        return UnavailableError(f"the server lost what was sent of {large.path} ({error})")
-    return error
-
-
-def _raise_first(done: set[Future[None]]) -> None:
-    errors = [error for future in done if not future.cancelled() and (error := future.exception()) is not None]
-    for error in errors:
-        if not isinstance(error, _GivenUp):
-            raise error
-    if errors:
-        raise errors[0]
+        raise_first(done)
 
 
 def _open(name: str) -> int:
@@ -691,28 +420,6 @@ def _checked_bytes(fd: int, name: str, digest: str) -> bytes:
     return found
 
 
-def _fingerprint(status: os.stat_result) -> tuple[int, ...]:
-    return status.st_ino, status.st_size, status.st_mtime_ns
-
-
 def _check_same(name: str, before: os.stat_result, after: os.stat_result) -> None:
-    if _fingerprint(before) != _fingerprint(after):
+    if fingerprint(before) != fingerprint(after):
         raise SourceChangedError("the file changed while it was read")
-
-
-def _read_part(fd: int, offset: int, size: int, go_on: Callable[[], None]) -> Iterator[bytes]:
-    end = offset + size
-    while offset < end:
-        go_on()
-        data = os.pread(fd, min(CHUNK, end - offset), offset)
-        if not data:
-            raise SourceChangedError("the file became shorter while it was sent")
-        offset += len(data)
-        yield data
-
-
-def _part_digest(fd: int, part: UploadPart, upload: Upload) -> str:
-    hasher = hashlib.sha256()
-    for data in _read_part(fd, part.number * upload.part_size, part.size, lambda: None):
-        hasher.update(data)
-    return hasher.hexdigest()
