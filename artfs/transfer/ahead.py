@@ -54,10 +54,15 @@ class Ahead:
 
     Arguments:
         workers: threads; 0: one for each CPU.
+        clock, busy_clock: seconds, and those that this thread computed.
     """
 
-    def __init__(self, workers: int) -> None:
+    def __init__(
+        self, workers: int, *, clock: Callable[[], float] = time.perf_counter, busy_clock: Callable[[], float] = time.thread_time
+    ) -> None:
         self.workers = workers or len(os.sched_getaffinity(0))
+        self._clock = clock
+        self._busy_clock = busy_clock
         self._stopped = threading.Event()
         self._samples = 0
         self._elapsed_s = 0.0
@@ -107,10 +112,10 @@ class Ahead:
     def _sample(self, task: Callable[[], T]) -> T:
         if self._samples >= _SAMPLES:
             return task()
-        began_s, busy_s = time.perf_counter(), time.thread_time()
+        began_s, busy_s = self._clock(), self._busy_clock()
         result = task()
-        self._elapsed_s += time.perf_counter() - began_s
-        self._busy_s += time.thread_time() - busy_s
+        self._elapsed_s += self._clock() - began_s
+        self._busy_s += self._busy_clock() - busy_s
         self._samples += 1
         return result
 

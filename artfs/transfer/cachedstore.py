@@ -152,7 +152,7 @@ class CachedStore:
         return self.fetcher.read_small(digest, 0, timeout_s=self._limit_s)
 
     def read_page(self, digest: str) -> bytes:
-        return self.fetcher.page(digest)
+        return self.fetcher.trees.page(digest)
 
     def begin(self, place: Place | None = None) -> SendingBatch:
         return _CachingBatch(self.remote.begin(place), self)

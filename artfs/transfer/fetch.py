@@ -21,7 +21,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -34,13 +34,15 @@ from artfs.errors import (
     UnavailableError,
     WaitTimeoutError,
 )
-from artfs.model.blocklist import BlockList, decode_block_list
-from artfs.model.digests import BLOCK_SIZE, digest_bytes
+from artfs.model.digests import digest_bytes
 from artfs.store.base import RangeSource
 from artfs.store.cache import Cache, CheckedBlob, Partial, check_blob
+from artfs.transfer.blockfetch import BlockFetch, ended
+from artfs.transfer.failures import Failures
 from artfs.transfer.fetchplan import Came, FetchPlan, Ranges, Smalls
 from artfs.transfer.largeblob import LargeBlob, Notify, Waiter, large_key
 from artfs.transfer.recent import Recent
+from artfs.transfer.treefetch import TreeFetch
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -48,10 +50,7 @@ log = logging.getLogger(__name__)
 FAILED_FOR_S = 3.0
 """How long a failure is given to all who ask, without another try."""
 
-TREES_AT_ONCE = 8
-TREES_NBYTES = 8 * 1024 * 1024
 RECENT_NBYTES = 8 * 1024 * 1024
-PAGES_NBYTES = TREES_NBYTES
 """What came lately and is kept in memory: its readers are about to come."""
 
 KEEP_NBYTES = 512 * 1024
@@ -100,7 +99,7 @@ class Fetcher:
     ) -> None:
         self.cache = cache
         self.stats = FetchStats()
-        self._source = source
+        self.source = source
         self._limit_s = limit_s
         self._clock = clock
         self._lock = threading.Lock()
@@ -113,13 +112,12 @@ class Fetcher:
         self._large: dict[str, LargeBlob] = {}
         self._plan = FetchPlan(lambda key, index: key in self._large and self._large[key].has(index))
         self._small_waiters: dict[str, list[Notify]] = {}
-        self._small_failed: dict[str, tuple[ArtfsError, float]] = {}
+        self.failures = Failures(FAILED_FOR_S, clock)  # of small blobs and tree pages
         self._recent = Recent(RECENT_NBYTES)
-        self._recent_pages = Recent(PAGES_NBYTES)  # of their own: files would push them out
-        self._trees: dict[str, Future[bytes | None]] = {}
-        self._aside = ThreadPoolExecutor(4, "artfs-aside")
+        self.aside = ThreadPoolExecutor(4, "artfs-aside")
         self._promoting: set[Future[None]] = set()
-        self._tree_pool = ThreadPoolExecutor(TREES_AT_ONCE, "artfs-trees")
+        self.trees = TreeFetch(self)
+        self._blocks = BlockFetch(self)
 
     def close(self) -> None:
         """Closes the source and ends the threads; who waits is told. Again is fine."""
@@ -133,15 +131,20 @@ class Fetcher:
             self._work.notify_all()
         for notify in told:
             notify()
-        self._source.close()
-        for pool in (self._aside, self._tree_pool):
-            pool.shutdown(wait=False, cancel_futures=True)
+        self.source.close()
+        self.aside.shutdown(wait=False, cancel_futures=True)
+        self.trees.close()
         until = time.monotonic() + CLOSE_S
         wait(list(self._promoting), CLOSE_S)
         for thread in self._threads:
             thread.join(max(0.0, until - time.monotonic()))
 
-    def _deadline(self) -> float:
+    @property
+    def is_closed(self) -> bool:
+        return self._closed
+
+    def deadline(self) -> float:
+        """Of a transfer that begins now."""
         return self._clock() + self._limit_s
 
     # in memory --------------------------------------------------------------------------------------------------
@@ -152,15 +155,12 @@ class Fetcher:
     def has_recent(self, key: Any) -> bool:
         return key in self._recent
 
-    def has_page_in_memory(self, digest: str) -> bool:
-        return digest in self._recent_pages or digest in self._recent
-
     def remember(self, key: Any, data: bytes) -> None:
         """Its readers are about to come. Checked bytes only."""
         self._recent.add(key, data)
 
     # telling ----------------------------------------------------------------------------------------------------
-    def _tell(self, error: ArtfsError, what: str) -> None:
+    def tell(self, error: ArtfsError, what: str) -> None:
         if self._closed:
             return
         self.stats.failures += 1
@@ -187,13 +187,13 @@ class Fetcher:
         self.cache.discard(digest)
         self.count_damaged(f"the cached blob {digest} was damaged; it is fetched again", 1)
 
-    def _take(self, digest: str, data: bytes) -> None:
+    def take(self, digest: str, data: bytes) -> None:
         """The door for one small blob. Raises BadBlobError."""
         if not self.cache.put(digest, data):
             self.remember(digest, data)  # not kept, so there is only the memory
 
     @contextmanager
-    def _taking(self, memory: Recent) -> Iterator[Callable[[str, bytes], None]]:
+    def taking(self, memory: Recent) -> Iterator[Callable[[str, bytes], None]]:
         """The door for many: who waits for one has it at once, from `memory`, and the cache gets some hundred KiB together.
         Raises BadBlobError for one that is wrong; the others come in all the same."""
         held: list[CheckedBlob] = []
@@ -223,98 +223,6 @@ class Fetcher:
         finally:
             keep()
 
-    # trees ------------------------------------------------------------------------------------------------------
-    def page(self, digest: str) -> bytes:
-        """A tree page, checked; with it come those below it. Blocks. Raises BlobMissingError, CorruptError, StorageError,
-        UnavailableError."""
-        while True:
-            data = self.try_page(digest)
-            if data is not None:
-                return data
-            future, mine = self._tree_transfer(digest)
-            if mine:
-                self._fetch_page(digest, future)
-            came = future.result()
-            if came is not None:
-                return came
-
-    def try_page(self, digest: str) -> bytes | None:
-        """A tree page that is here, checked; None: `need_page` fetches it. Raises StorageError, and what went wrong lately."""
-        data = self._recent_pages.get(digest) or self.recent(digest) or self.read_cached(digest)
-        if data is None:
-            self.raise_small_failure(digest)
-        return data
-
-    def need_page(self, digest: str, notify: Notify) -> bool:
-        """As `need_small`, for a tree page that `try_page` did not find."""
-        with self._lock:
-            if self._closed or self._has_failed(digest):
-                return True
-        future, mine = self._tree_transfer(digest)
-        future.add_done_callback(lambda _: notify())
-        if mine:
-            try:
-                self._tree_pool.submit(self._fetch_page, digest, future)
-            except RuntimeError:  # the pool was closed
-                self._end_tree_transfer(digest, future, None)
-        return False
-
-    def _tree_transfer(self, digest: str) -> tuple[Future[bytes | None], bool]:
-        """Whoever gets True with it fetches; all others wait. Its result None: look again, it is told what went wrong."""
-        with self._lock:
-            future = self._trees.get(digest)
-            if future is not None:
-                return future, False
-            future = self._trees[digest] = Future()
-            return future, True
-
-    def _end_tree_transfer(self, digest: str, future: Future[bytes | None], data: bytes | None) -> None:
-        with self._lock:
-            del self._trees[digest]
-        future.set_result(data)
-
-    def _fetch_page(self, digest: str, future: Future[bytes | None]) -> None:
-        error: ArtfsError = UnavailableError(f"fetching the tree {digest} was given up")
-        data: bytes | None = None
-        try:
-            try:
-                data = self._fetch_trees(digest)
-            except CorruptError as caught:
-                # From the source once more: whoever damaged it may have been in between.
-                self.stats.wrong += 1
-                self._tell(caught, "a server sent wrong bytes")
-                data = self._fetch_trees(digest)
-        except ArtfsError as caught:
-            error = caught
-            self._tell(caught, f"fetching the tree {digest}")
-        finally:
-            if data is None:
-                with self._lock:
-                    self._note_failure(digest, error)
-            self._end_tree_transfer(digest, future, data)
-
-    def _fetch_trees(self, digest: str) -> bytes:
-        found: bytes | None = None
-        self.stats.requests += 1
-        with self._taking(self._recent_pages) as take, ExitStack() as stack:
-            coming = self._source.read_trees(digest, max_bytes=TREES_NBYTES, deadline=self._deadline())
-            for page, data in stack.enter_context(ended(coming)):
-                self.stats.nbytes += len(data)
-                try:
-                    take(page, data)
-                except CorruptError as error:
-                    if found is None:
-                        raise
-                    # Whoever needs it asks for it, and hears of it then.
-                    self.stats.wrong += 1
-                    self._tell(error, "a server sent wrong bytes")
-                    continue
-                if page == digest:
-                    found = data
-        if found is None:
-            raise BlobMissingError(f"the server did not send the tree {digest}", digest)
-        return found
-
     # small blobs ------------------------------------------------------------------------------------------------
     def need_small(self, digest: str, size: int, notify: Notify, *, looked: bool = False) -> bool:
         """Whether the blob (of at most 1 MiB) is in memory, in the cache (`looked`: it was not, just now), or known not to come
@@ -323,7 +231,7 @@ class Fetcher:
             return True
         with self._lock:
             # It may have come since, and whoever brought it tells only those who waited by then.
-            if self._closed or digest in self._recent or self._has_failed(digest):
+            if self._closed or digest in self._recent or self.failures.has(digest):
                 return True
             self._small_waiters.setdefault(digest, []).append(notify)
             self._plan.want_small(digest, size)
@@ -340,39 +248,13 @@ class Fetcher:
 
     def raise_small_failure(self, digest: str) -> None:
         """Raises what went wrong lately with the blob, if anything did."""
-        with self._lock:
-            self._raise_small_failure(digest)
-
-    def _has_failed(self, digest: str) -> bool:
-        failure = self._small_failed.get(digest)
-        if failure is None:
-            return False
-        if failure[1] < self._clock():
-            del self._small_failed[digest]
-            return False
-        return True
-
-    def _raise_small_failure(self, digest: str) -> None:
         if self._closed:
             raise UnavailableError("this process ends")
-        if self._has_failed(digest):
-            raise self._small_failed[digest][0].again()
-
-    def _note_failure(self, digest: str, error: ArtfsError) -> None:
-        """With the lock: whoever asks for the small blob or tree page in the next seconds gets this error."""
-        now = self._clock()
-        while self._small_failed:
-            oldest = next(iter(self._small_failed))
-            if self._small_failed[oldest][1] >= now:
-                break
-            del self._small_failed[oldest]
-        self._small_failed.pop(digest, None)
-        self._small_failed[digest] = (error.again(), now + FAILED_FOR_S)
+        self.failures.raise_for(digest)
 
     def give_up_small(self, digest: str) -> None:
         """Somebody waited as long as they can: for a while nobody else begins to wait for the small blob or tree page."""
-        with self._lock:
-            self._note_failure(digest, WaitTimeoutError(f"blob {digest} did not come from the server in time"))
+        self.failures.note(digest, WaitTimeoutError(f"blob {digest} did not come from the server in time"))
 
     def wait_for(self, came: threading.Event, timeout_s: float) -> bool:
         """Waits for it as long as anything comes at least each `timeout_s` seconds; whether it is set."""
@@ -429,7 +311,7 @@ class Fetcher:
         if whole is None:
             return
         with suppress(RuntimeError):  # the pool was closed
-            future = self._aside.submit(self._promote, whole)
+            future = self.aside.submit(self._promote, whole)
             self._promoting.add(future)
             future.add_done_callback(self._promoting.discard)
             return
@@ -441,9 +323,9 @@ class Fetcher:
         except _Ended:
             return
         except ArtfsError as error:
-            self._tell(error, "checking a blob that is all there")
+            self.tell(error, "checking a blob that is all there")
         except OSError as error:
-            self._tell(StorageError.wrap(error, f"keeping blob {partial.digest}"), "checking a blob that is all there")
+            self.tell(StorageError.wrap(error, f"keeping blob {partial.digest}"), "checking a blob that is all there")
         finally:
             partial.close()
 
@@ -539,7 +421,7 @@ class Fetcher:
                 elif isinstance(work, Ranges):
                     self._fetch_range(work)
                 elif (blob := self._large.get(work.key)) is not None:
-                    self._resolve(blob, work.indexes, None)
+                    self.resolve(blob, work.indexes, None)
             except Exception as error:
                 # Whoever waited was told; this is a defect, and the thread goes on.
                 log.exception("fetching failed: %r", error)
@@ -568,7 +450,7 @@ class Fetcher:
                     # Slow, but they come.
         except ArtfsError as caught:
             error = caught
-            self._tell(caught, f"fetching {len(left)} small blob(s)")
+            self.tell(caught, f"fetching {len(left)} small blob(s)")
         except Exception as caught:
             error = UnavailableError(f"fetching failed: {caught!r}")
             raise
@@ -580,7 +462,7 @@ class Fetcher:
         """Takes what comes right, and what the source has not, out of `left`; what came wrong stays, and is returned."""
         wrong: dict[str, ArtfsError] = {}
         self.stats.requests += 1
-        with self._taking(self._recent) as take, ended(self._source.read_small(list(left), deadline=self._deadline())) as coming:
+        with self.taking(self._recent) as take, ended(self.source.read_small(list(left), deadline=self.deadline())) as coming:
             for digest, data in coming:
                 if digest not in left:
                     continue
@@ -589,7 +471,7 @@ class Fetcher:
                     take(digest, data)
                 except BadBlobError as error:
                     self.stats.wrong += 1
-                    self._tell(error, "a server sent wrong bytes")
+                    self.tell(error, "a server sent wrong bytes")
                     wrong[digest] = error
                     continue
                 del left[digest]
@@ -616,7 +498,7 @@ class Fetcher:
             self._plan.small_landed(digest)
             waiting = self._small_waiters.pop(digest, [])
             if error is not None:
-                self._note_failure(digest, error)
+                self.failures.note(digest, error)
         for notify in waiting:
             notify()
 
@@ -634,8 +516,8 @@ class Fetcher:
             while first < work.stop:
                 before = first
                 try:
-                    self._prepare(blob)
-                    for _ in self._fetch_blocks(blob, first, work.stop):
+                    self._blocks.prepare(blob)
+                    for _ in self._blocks.fetch(blob, first, work.stop):
                         first += 1
                 except WaitTimeoutError:
                     if first == before:
@@ -645,107 +527,20 @@ class Fetcher:
                     # From the source once more: whoever damaged it may have been in between.
                     self.stats.wrong += 1
                     error = caught
-                    self._tell(caught, "a server sent wrong bytes")
+                    self.tell(caught, "a server sent wrong bytes")
                     if was_wrong:
                         raise
                     was_wrong = True
         except ArtfsError as caught:
             error = caught
-            self._tell(caught, f"fetching blocks {first} to {work.stop - 1} of blob {blob.digest}")
+            self.tell(caught, f"fetching blocks {first} to {work.stop - 1} of blob {blob.digest}")
         except Exception as caught:
             error = UnavailableError(f"fetching failed: {caught!r}")
             raise
         finally:
-            self._resolve(blob, range(first, work.stop), error)
+            self.resolve(blob, range(first, work.stop), error)
 
-    def _prepare(self, blob: LargeBlob) -> None:
-        """Loads the block list and opens the files, once."""
-        with blob.prepare_lock:
-            if blob.file is not None:
-                return
-            data = self.recent(blob.blocks) or self.read_cached(blob.blocks)
-            if data is None:
-                self.stats.requests += 1
-                found = self._source.locate([blob.digest], [blob.blocks], deadline=self._deadline())
-                data = found.get(blob.blocks)
-                if data is None:
-                    raise BlobMissingError(
-                        f"the server has no block list {blob.blocks} of blob {blob.digest}, or you may not read it",
-                        blob.blocks,
-                    )
-                top = decode_block_list(blob.blocks, data, blob.size)
-                self._take(blob.blocks, data)
-            else:
-                top = decode_block_list(blob.blocks, data, blob.size)
-            blob.open_file(self.cache, top, lambda: self._all_hashes(blob, top))
-
-    def _all_hashes(self, blob: LargeBlob, top: BlockList) -> bytes:
-        if not top.lower:
-            return top.hashes
-        lower = top.lower.hex()
-        data = self.read_cached(lower)
-        if data is None:
-            self.stats.requests += 1
-            pieces = self._source.read_range(lower, top.lower_size, 0, top.lower_size, deadline=self._deadline())
-            with ended(pieces):
-                data = b"".join(bytes(piece) for piece in pieces)
-            self._take(lower, data)
-        return data
-
-    def _fetch_blocks(self, blob: LargeBlob, first: int, stop: int) -> Iterator[None]:
-        """Fetches, checks and keeps blocks in order; yields after each. Raises CorruptError, and what the source does."""
-        file = blob.file
-        assert file is not None
-        index = first
-        while index < stop:
-            if file.has(index):
-                # The first reader did not know what is here; or another process was faster.
-                self._resolve(blob, [index], None)
-                index += 1
-                yield
-                continue
-            assert isinstance(file, Partial)
-            following = next((at for at in range(index, stop) if file.has(at)), stop)
-            for _ in self._fetch_run(blob, file, index, following):
-                index += 1
-                yield
-
-    def _fetch_run(self, blob: LargeBlob, file: Partial, first: int, stop: int) -> Iterator[None]:
-        deadline = self._deadline()
-        coming = [
-            self._aside.submit(self._fetch_hashes, file, page, deadline) for page in file.missing_hashes(first, stop)
-        ]
-        offset, nbytes = blob.span_of(first, stop)
-        self.stats.requests += 1
-        pieces = self._source.read_range(blob.digest, blob.size, offset, nbytes, deadline=deadline)
-        index = first
-        with ended(pieces):
-            for data in _in_blocks(pieces, nbytes):
-                for future in coming:
-                    future.result()
-                coming.clear()
-                file.check(index, data)
-                self.stats.nbytes += len(data)
-                if self.cache.keep_block(file, index, data):
-                    blob.verified[index] = 1
-                else:
-                    self.remember((blob.digest, index), bytes(data))
-                self._resolve(blob, [index], None)
-                index += 1
-                yield
-        if index != stop:
-            raise UnavailableError(f"the server sent {(index - first) * BLOCK_SIZE:,} bytes instead of {nbytes:,}")
-
-    def _fetch_hashes(self, file: Partial, page: int, deadline: float) -> None:
-        offset, nbytes = file.page_span(page)
-        self.stats.requests += 1
-        pieces = self._source.read_range(file.lower, file.lower_size, offset, nbytes, deadline=deadline)
-        with ended(pieces):
-            data = b"".join(bytes(piece) for piece in pieces)
-        self.stats.nbytes += len(data)
-        file.put_hashes(page, data)
-
-    def _resolve(self, blob: LargeBlob, indexes: Iterable[int], error: ArtfsError | None) -> None:
+    def resolve(self, blob: LargeBlob, indexes: Iterable[int], error: ArtfsError | None) -> None:
         """These blocks came, or will not."""
         done = list(indexes)
         if not done:
@@ -794,40 +589,3 @@ class Fetcher:
             "under_way": flying,
             "errors": [{"at": at, "message": message} for at, message in stats.errors],
         }
-
-
-@contextmanager
-def ended(pieces: Iterator[T]) -> Iterator[Iterator[T]]:
-    """Ends a source's answer with the body, however that ends. Left to the garbage collector, a connection might be ended
-    in a thread that has the lock of all connections just then, and all of them would wait for ever."""
-    try:
-        yield pieces
-    finally:
-        close = getattr(pieces, "close", None)
-        if close is not None:
-            close()
-
-
-def _in_blocks(pieces: Iterator[bytes | memoryview], nbytes: int) -> Iterator[memoryview]:
-    """The bytes of `pieces` as whole blocks; the last one, which ends at `nbytes`, may be shorter. A block is valid until the
-    next one."""
-    buffer = memoryview(bytearray(BLOCK_SIZE))
-    filled = 0
-    left = nbytes
-    for piece in pieces:
-        view = memoryview(piece).cast("B")
-        while view and left:
-            wanted = min(BLOCK_SIZE, left)
-            if not filled and len(view) >= wanted:
-                yield view[:wanted]
-                view = view[wanted:]
-                left -= wanted
-                continue
-            taken = min(wanted - filled, len(view))
-            buffer[filled : filled + taken] = view[:taken]
-            filled += taken
-            view = view[taken:]
-            if filled == wanted:
-                yield buffer[:filled]
-                left -= filled
-                filled = 0

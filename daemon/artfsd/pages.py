@@ -30,7 +30,7 @@ class TreePages:
 
     def __init__(self, load: Callable[[str], bytes], fetcher: Fetcher | None = None) -> None:
         """`load`: gives the bytes of a page, checked; in a thread. With a `fetcher`, that gives and fetches them."""
-        self._load_bytes: Callable[[str], bytes | None] = load if fetcher is None else fetcher.try_page
+        self._load_bytes: Callable[[str], bytes | None] = load if fetcher is None else fetcher.trees.try_page
         self._fetcher = fetcher
         self._pages: OrderedDict[str, LeafPage | IndexPage] = OrderedDict()
         self._weight = 0
@@ -44,12 +44,12 @@ class TreePages:
 
     def load_near(self, digest: str) -> bool:
         """Decodes a page whose bytes are in memory, which takes a tenth of a millisecond. Whether it was one."""
-        return self._fetcher is not None and self._fetcher.has_page_in_memory(digest) and self.load(digest)
+        return self._fetcher is not None and self._fetcher.trees.has_in_memory(digest) and self.load(digest)
 
     def fetch(self, digest: str) -> NoReturn:
         fetcher = self._fetcher
         assert fetcher is not None
-        raise Wait(lambda notify: fetcher.need_page(digest, notify), lambda: fetcher.give_up_small(digest))
+        raise Wait(lambda notify: fetcher.trees.need_page(digest, notify), lambda: fetcher.give_up_small(digest))
 
     def load(self, digest: str) -> bool:
         """Whether it is on this machine."""

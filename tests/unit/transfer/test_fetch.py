@@ -203,9 +203,9 @@ def test_a_tree_brings_those_below_it(source: FakeSource, fetcher: Fetcher) -> N
     top = build_tree(entries)
     for _, data in top.pages:
         source.add(data)
-    assert fetcher.page(top.digest) == source.blobs[top.digest]
+    assert fetcher.trees.page(top.digest) == source.blobs[top.digest]
     for entry in entries:
-        assert fetcher.page(entry.digest) == source.blobs[entry.digest]
+        assert fetcher.trees.page(entry.digest) == source.blobs[entry.digest]
     assert source.count("read_trees") == 1
 
 
@@ -213,7 +213,7 @@ def test_a_tree_that_is_missing(source: FakeSource, fetcher: Fetcher, expect_log
     expect_log("fetching the tree abab.*: no tree", count=1)
     for _ in range(2):
         with pytest.raises(BlobMissingError):
-            fetcher.page("ab" * 32)
+            fetcher.trees.page("ab" * 32)
     assert source.count("read_trees") == 1
 
 

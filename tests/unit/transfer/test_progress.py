@@ -98,13 +98,16 @@ def test_leaving_early_ends_the_rest() -> None:
 
 
 def test_light_tasks_run_on_the_callers_thread_as_long_as_they_compute() -> None:
+    elapsed, busy = 0.0, 0.0
+
     def compute() -> str:
-        end = time.thread_time() + 0.002
-        while time.thread_time() < end:
-            pass
+        nonlocal elapsed, busy
+        elapsed += 0.003
+        busy += 0.002
         return threading.current_thread().name
 
-    with closing(Ahead(4).run(Light(compute) for _ in range(30))) as names:
+    ahead = Ahead(4, clock=lambda: elapsed, busy_clock=lambda: busy)
+    with closing(ahead.run(Light(compute) for _ in range(30))) as names:
         assert set(names) == {threading.current_thread().name}
 
 
