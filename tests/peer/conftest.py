@@ -5,40 +5,21 @@ from __future__ import annotations
 import contextlib
 import gc
 import io
-import json
 import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from artfs.cli.main import run
+from artfs.testing.commandresult import Result
 from artfs.testing.s3 import CREDENTIALS, rclone_server
 from artfs.testing.team import Desk, Team, team
 
-
-@dataclass(frozen=True)
-class Done:
-    """What a command line did."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-    @property
-    def lines(self) -> list[str]:
-        return self.out.splitlines()
-
-
-Command = Callable[..., Done]
+Command = Callable[..., Result]
 
 
 @pytest.fixture
@@ -47,7 +28,7 @@ def artfs() -> Iterator[Command]:
 
     def call(
         *arguments: str | os.PathLike[str], desk: Desk | None = None, code: int = 0, stdin: str = "", **environ: str
-    ) -> Done:
+    ) -> Result:
         with pytest.MonkeyPatch.context() as patch:
             for name, value in {**({} if desk is None else desk.environ), **environ}.items():
                 if name.startswith("ARTFS_"):
@@ -57,7 +38,7 @@ def artfs() -> Iterator[Command]:
             with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
                 found = run([os.fspath(argument) for argument in arguments])
         assert found == code, f"exit code {found}\n{out.getvalue()}{err.getvalue()}"
-        return Done(found, out.getvalue(), err.getvalue())
+        return Result(found, out.getvalue(), err.getvalue())
 
     yield call
     gc.unfreeze()  # a command line may freeze all objects, as it owns its process

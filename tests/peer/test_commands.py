@@ -15,11 +15,12 @@ from sqlalchemy import text
 import artfs as api
 from artfs.errors import ForbiddenError
 from artfs.model.access import Grant
+from artfs.testing.commandresult import Result
 from artfs.testing.farside import until
 from artfs.testing.mount import Daemon
 from artfs.testing.team import ENTITY, Desk, Team
 
-from .conftest import Command, Done
+from .conftest import Command
 
 Desks = Callable[..., Desk]
 Daemons = Callable[..., Daemon]
@@ -249,7 +250,7 @@ def grow_old(team: Team, project: str) -> None:
 
 
 # drafts -------------------------------------------------------------------------------------------------------------
-def sweep_the_base(team: Team, artfs: Command, root: Desk, project: str) -> Done:
+def sweep_the_base(team: Team, artfs: Command, root: Desk, project: str) -> Result:
     artfs("delete", "--collection", f"{project}/c", "--yes", desk=root)
     grow_old(team, project)
     return artfs("gc", desk=root)

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import gc
-import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -17,24 +14,7 @@ from artfs.api.session import Session, open_session
 from artfs.cli.main import run
 from artfs.settings import Settings
 from artfs.testing.account import ROOT
-
-
-@dataclass(frozen=True)
-class Result:
-    """What one command line did: exit code, and what it wrote."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-    @property
-    def lines(self) -> list[str]:
-        return self.out.splitlines()
-
+from artfs.testing.commandresult import Result
 
 Artfs = Callable[..., Result]
 
