@@ -76,16 +76,15 @@ class App:
         return self._session
 
     @contextlib.contextmanager
-    def connected(self, settings: Settings | None = None, *, secret: str | None = None) -> Iterator[Http]:
-        """A connection to the server of `settings` (None: the app's), for calls that are not those of a catalog; a person is told
-        when it does not answer. `secret`: None: the token that is kept for it."""
+    def connected(self) -> Iterator[Http]:
+        """A connection to the server that the settings name, for calls that are not those of a catalog; a person is told when it
+        does not answer."""
         from artfs.client.credentials import Credentials
         from artfs.client.http import Http
         from artfs.client.reach import Reach
 
-        chosen = self.settings if settings is None else settings
-        http = Http.of(chosen, Credentials().find(chosen) if secret is None else secret)
-        reach = Reach(chosen.server, patience_s=chosen.network_timeout_s)
+        http = Http.of(self.settings, Credentials().find(self.settings))
+        reach = Reach(self.settings.server, patience_s=self.settings.network_timeout_s)
         reach.on_move = self._network_moved
         http.on_contact = reach.contact
         try:

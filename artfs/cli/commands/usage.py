@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import click
@@ -10,6 +10,7 @@ import click
 from artfs.cli.common import App, artfs_command, json_option, pass_app
 from artfs.cli.output import emit_json, escape, human_size, say, table
 from artfs.cli.targets import parse_project
+from artfs.wire.control import Progress
 
 if TYPE_CHECKING:
     from artfs.wire.messages import ProjectUsage
@@ -35,7 +36,8 @@ def command(app: App, place: str | None) -> None:
       artfs usage
       artfs usage vision --json
     """
-    found = list(_usages(app, place))
+    with app.progress() as view:
+        found = list(_usages(app, place, lambda project: view(Progress(f"reading {project}", 0, 0, 0, 0))))
     if app.json:
         emit_json(
             [
@@ -64,7 +66,7 @@ def command(app: App, place: str | None) -> None:
     table(["WHERE", "VERSIONS", "SIZE", "UNIQUE", "QUOTA"], rows)
 
 
-def _usages(app: App, place: str | None) -> Iterator[ProjectUsage]:
+def _usages(app: App, place: str | None, on_project: Callable[[str], None]) -> Iterator[ProjectUsage]:
     catalog = app.session.catalog
     if place is None:
         entity = app.settings.entity
@@ -78,9 +80,11 @@ def _usages(app: App, place: str | None) -> Iterator[ProjectUsage]:
 
         with app.connected() as http:
             for name in names:
+                on_project(name)
                 yield http.call(USAGE, {"entity": entity, "project": name}, timeout_s=READING_TREES_S)
         return
     from artfs.transfer.usage import usage_of
 
     for name in names:
+        on_project(name)
         yield usage_of(catalog, app.session.store, entity, name)
