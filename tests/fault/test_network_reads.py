@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -152,20 +153,23 @@ def test_a_place_that_is_not_good_any_more_is_asked_for_again(
     check_sound(far, project, daemon)
 
 
+@pytest.mark.parametrize("kind", ["cut", "reset"])
 def test_a_cut_transfer_goes_on_where_it_stopped(
-    far: FarWorkspace, start: Callable[..., Daemon], project: str, tmp_path: Path
+    far: FarWorkspace, start: Callable[..., Daemon], project: str, tmp_path: Path, kind: Literal["cut", "reset"]
 ) -> None:
-    """No byte comes twice, but those that the network had under way."""
+    """No byte comes twice, but those that the network had under way when it was reset: what a kernel has received and
+    nobody has read yet is lost with a connection that is reset, however much that is; one that is closed gives it out."""
     log(far, project, tmp_path / "v0")
     daemon = start(**PATIENT)
     root = daemon.mountpoint / project / "c" / "latest"
     os.listdir(root)
-    far.far.proxy.add(*[Fault(kind, after=200_000, match=RANGES, times=12) for kind in ("cut", "reset")])
+    far.far.proxy.add(Fault(kind, after=200_000, match=RANGES, times=24))
     far.far.proxy.reset_counts()
     assert (root / "big").read_bytes() == BIG
     counts = far.far.proxy.counts()
     assert counts.faults > 10
-    assert counts.down < 1.1 * len(BIG) + 100_000
+    if kind == "cut":
+        assert counts.down < 1.1 * len(BIG) + 100_000
     check_sound(far, project, daemon)
 
 
