@@ -10,29 +10,29 @@ from artfs.errors import BlobMissingError, UnavailableError
 from artfs.model.blocklist import BlockList, decode_block_list
 from artfs.model.digests import BLOCK_SIZE
 from artfs.store.cache import Partial
-from artfs.transfer.largeblob import LargeBlob
+from artfs.transfer.largeblob import BlobFile
 
 if TYPE_CHECKING:
-    from artfs.transfer.fetch import Fetcher
+    from artfs.transfer.transfers import Host
 
 T = TypeVar("T")
 
 
 class BlockFetch:
-    """Of one fetcher; what it plans is carried out here."""
+    """Of one host."""
 
-    def __init__(self, fetcher: Fetcher) -> None:
-        self._fetcher = fetcher
+    def __init__(self, host: Host) -> None:
+        self._host = host
 
-    def prepare(self, blob: LargeBlob) -> None:
+    def open_file(self, blob: BlobFile) -> None:
         """Loads the block list and opens the files, once."""
         with blob.prepare_lock:
             if blob.file is not None:
                 return
-            data = self._fetcher.recent(blob.blocks) or self._fetcher.read_cached(blob.blocks)
+            data = self._host.recent(blob.blocks) or self._host.read_cached(blob.blocks)
             if data is None:
-                self._fetcher.stats.requests += 1
-                found = self._fetcher.source.locate([blob.digest], [blob.blocks], deadline=self._fetcher.deadline())
+                self._host.stats.requests += 1
+                found = self._host.source.locate([blob.digest], [blob.blocks], deadline=self._host.deadline())
                 data = found.get(blob.blocks)
                 if data is None:
                     raise BlobMissingError(
@@ -40,25 +40,31 @@ class BlockFetch:
                         blob.blocks,
                     )
                 top = decode_block_list(blob.blocks, data, blob.size)
-                self._fetcher.take(blob.blocks, data)
+                self._keep(blob.blocks, data)
             else:
                 top = decode_block_list(blob.blocks, data, blob.size)
-            blob.open_file(self._fetcher.cache, top, lambda: self._all_hashes(blob, top))
+            blob.open_file(self._host.cache, top, lambda: self.all_hashes(top))
 
-    def _all_hashes(self, blob: LargeBlob, top: BlockList) -> bytes:
+    def all_hashes(self, top: BlockList) -> bytes:
+        """Of all blocks. Blocks."""
         if not top.lower:
             return top.hashes
         lower = top.lower.hex()
-        data = self._fetcher.read_cached(lower)
+        data = self._host.read_cached(lower)
         if data is None:
-            self._fetcher.stats.requests += 1
-            pieces = self._fetcher.source.read_range(lower, top.lower_size, 0, top.lower_size, deadline=self._fetcher.deadline())
+            self._host.stats.requests += 1
+            pieces = self._host.source.read_range(lower, top.lower_size, 0, top.lower_size, deadline=self._host.deadline())
             with ended(pieces):
                 data = b"".join(bytes(piece) for piece in pieces)
-            self._fetcher.take(lower, data)
+            self._keep(lower, data)
         return data
 
-    def fetch(self, blob: LargeBlob, first: int, stop: int) -> Iterator[None]:
+    def _keep(self, digest: str, data: bytes) -> None:
+        """The door for a block list. Raises BadBlobError."""
+        if not self._host.cache.put(digest, data):
+            self._host.remember(digest, data)
+
+    def fetch(self, blob: BlobFile, first: int, stop: int) -> Iterator[None]:
         """Fetches, checks and keeps blocks in order; yields after each. Raises CorruptError, and what the source does."""
         file = blob.file
         assert file is not None
@@ -66,7 +72,7 @@ class BlockFetch:
         while index < stop:
             if file.has(index):
                 # The first reader did not know what is here; or another process was faster.
-                self._fetcher.resolve(blob, [index], None)
+                self._host.blocks_landed(blob, [index])
                 index += 1
                 yield
                 continue
@@ -76,14 +82,14 @@ class BlockFetch:
                 index += 1
                 yield
 
-    def _fetch_run(self, blob: LargeBlob, file: Partial, first: int, stop: int) -> Iterator[None]:
-        deadline = self._fetcher.deadline()
+    def _fetch_run(self, blob: BlobFile, file: Partial, first: int, stop: int) -> Iterator[None]:
+        deadline = self._host.deadline()
         coming = [
-            self._fetcher.aside.submit(self._fetch_hashes, file, page, deadline) for page in file.missing_hashes(first, stop)
+            self._host.aside.submit(self._fetch_hashes, file, page, deadline) for page in file.missing_hashes(first, stop)
         ]
         offset, nbytes = blob.span_of(first, stop)
-        self._fetcher.stats.requests += 1
-        pieces = self._fetcher.source.read_range(blob.digest, blob.size, offset, nbytes, deadline=deadline)
+        self._host.stats.requests += 1
+        pieces = self._host.source.read_range(blob.digest, blob.size, offset, nbytes, deadline=deadline)
         index = first
         with ended(pieces):
             for data in _in_blocks(pieces, nbytes):
@@ -91,12 +97,8 @@ class BlockFetch:
                     future.result()
                 coming.clear()
                 file.check(index, data)
-                self._fetcher.stats.nbytes += len(data)
-                if self._fetcher.cache.keep_block(file, index, data):
-                    blob.verified[index] = 1
-                else:
-                    self._fetcher.remember((blob.digest, index), bytes(data))
-                self._fetcher.resolve(blob, [index], None)
+                self._host.stats.nbytes += len(data)
+                self._host.block_came(blob, index, data, kept=self._host.cache.keep_block(file, index, data))
                 index += 1
                 yield
         if index != stop:
@@ -104,11 +106,11 @@ class BlockFetch:
 
     def _fetch_hashes(self, file: Partial, page: int, deadline: float) -> None:
         offset, nbytes = file.page_span(page)
-        self._fetcher.stats.requests += 1
-        pieces = self._fetcher.source.read_range(file.lower, file.lower_size, offset, nbytes, deadline=deadline)
+        self._host.stats.requests += 1
+        pieces = self._host.source.read_range(file.lower, file.lower_size, offset, nbytes, deadline=deadline)
         with ended(pieces):
             data = b"".join(bytes(piece) for piece in pieces)
-        self._fetcher.stats.nbytes += len(data)
+        self._host.stats.nbytes += len(data)
         file.put_hashes(page, data)
 
 

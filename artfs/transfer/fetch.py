@@ -18,33 +18,22 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from contextlib import suppress
+from typing import Any
 
-from artfs.errors import (
-    ArtfsError,
-    BadBlobError,
-    BlobMissingError,
-    CorruptError,
-    StorageError,
-    UnavailableError,
-    WaitTimeoutError,
-)
+from artfs.errors import ArtfsError, StorageError, UnavailableError, WaitTimeoutError
 from artfs.model.digests import digest_bytes
 from artfs.store.base import RangeSource
-from artfs.store.cache import Cache, CheckedBlob, Partial, check_blob
-from artfs.transfer.blockfetch import BlockFetch, ended
+from artfs.store.cache import Cache, Partial
 from artfs.transfer.failures import Failures
 from artfs.transfer.fetchplan import Came, FetchPlan, Ranges, Smalls
-from artfs.transfer.largeblob import LargeBlob, Notify, Waiter, large_key
+from artfs.transfer.largeblob import BlobFile, LargeBlob, Notify, Waiter, large_key
 from artfs.transfer.recent import Recent
+from artfs.transfer.transfers import FetchStats, Transfers
 from artfs.transfer.treefetch import TreeFetch
 
-T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 FAILED_FOR_S = 3.0
@@ -53,30 +42,11 @@ FAILED_FOR_S = 3.0
 RECENT_NBYTES = 8 * 1024 * 1024
 """What came lately and is kept in memory: its readers are about to come."""
 
-KEEP_NBYTES = 512 * 1024
-KEEP_COUNT = 256
-"""Small blobs that the cache gets together."""
 CLOSE_S = 2.0
 """How long the end waits for threads, in seconds: one may be connecting to a server that does not answer."""
 
 FOR_READERS = 2
 """Threads that never fetch ahead."""
-
-
-@dataclass(slots=True)
-class FetchStats:
-    """Since the start; `nbytes` of blobs, without what surrounds them. `damaged`: blocks and blobs of the cache that were
-    found wrong and fetched again; `wrong`: those that a server sent. `reads`: of a mount, that were answered; `waited`: those
-    that had to wait, because what they wanted was not here yet. `errors`: (seconds since 1970, what happened)."""
-
-    reads: int = 0
-    waited: int = 0
-    requests: int = 0
-    nbytes: int = 0
-    failures: int = 0
-    wrong: int = 0
-    damaged: int = 0
-    errors: deque[tuple[float, str]] = field(default_factory=lambda: deque(maxlen=20))
 
 
 class _Ended(Exception):
@@ -117,7 +87,7 @@ class Fetcher:
         self.aside = ThreadPoolExecutor(4, "artfs-aside")
         self._promoting: set[Future[None]] = set()
         self.trees = TreeFetch(self)
-        self._blocks = BlockFetch(self)
+        self._transfers = Transfers(self)
 
     def close(self) -> None:
         """Closes the source and ends the threads; who waits is told. Again is fine."""
@@ -186,42 +156,6 @@ class Fetcher:
         """A whole blob of the cache is not what its name says: it goes, and will be fetched again."""
         self.cache.discard(digest)
         self.count_damaged(f"the cached blob {digest} was damaged; it is fetched again", 1)
-
-    def take(self, digest: str, data: bytes) -> None:
-        """The door for one small blob. Raises BadBlobError."""
-        if not self.cache.put(digest, data):
-            self.remember(digest, data)  # not kept, so there is only the memory
-
-    @contextmanager
-    def taking(self, memory: Recent) -> Iterator[Callable[[str, bytes], None]]:
-        """The door for many: who waits for one has it at once, from `memory`, and the cache gets some hundred KiB together.
-        Raises BadBlobError for one that is wrong; the others come in all the same."""
-        held: list[CheckedBlob] = []
-        nbytes = 0
-
-        def keep() -> None:
-            nonlocal nbytes
-            blobs = held.copy()
-            held.clear()
-            nbytes = 0
-            self.cache.keep_small(blobs)
-            self._resolve_smalls(digest for digest, _ in blobs)
-
-        def take(digest: str, data: bytes) -> None:
-            nonlocal nbytes
-            blob = check_blob(digest, data)
-            memory.add(digest, data)
-            if digest in self._small_waiters:
-                self._resolve_small(digest, None)
-            held.append(blob)
-            nbytes += len(data)
-            if nbytes >= KEEP_NBYTES or len(held) >= KEEP_COUNT:
-                keep()
-
-        try:
-            yield take
-        finally:
-            keep()
 
     # small blobs ------------------------------------------------------------------------------------------------
     def need_small(self, digest: str, size: int, notify: Notify, *, looked: bool = False) -> bool:
@@ -416,12 +350,7 @@ class Fetcher:
                 if self._plan.has_work:
                     self._wake()
             try:
-                if isinstance(work, Smalls):
-                    self._fetch_smalls(work.digests)
-                elif isinstance(work, Ranges):
-                    self._fetch_range(work)
-                elif (blob := self._large.get(work.key)) is not None:
-                    self.resolve(blob, work.indexes, None)
+                self._carry_out(work)
             except Exception as error:
                 # Whoever waited was told; this is a defect, and the thread goes on.
                 log.exception("fetching failed: %r", error)
@@ -429,61 +358,27 @@ class Fetcher:
                 with self._lock:
                     self._busy_ahead -= work.ahead
 
-    # transfers of small blobs -----------------------------------------------------------------------------------
-    def _fetch_smalls(self, batch: list[str]) -> None:
-        left = dict.fromkeys(batch)
-        error: ArtfsError | None = None
-        try:
-            # Asked for ahead without a look; or another process was faster.
-            for digest in self.cache.which(batch):
-                left.pop(digest, None)
-                self._resolve_small(digest, None)
-            tried = 0
-            while left and tried < 2:
-                before = len(left)
-                try:
-                    error = self._fetch_smalls_once(left)
-                    tried += 1
-                except WaitTimeoutError:
-                    if len(left) == before:
-                        raise
-                    # Slow, but they come.
-        except ArtfsError as caught:
-            error = caught
-            self.tell(caught, f"fetching {len(left)} small blob(s)")
-        except Exception as caught:
-            error = UnavailableError(f"fetching failed: {caught!r}")
-            raise
-        finally:
-            for digest in list(left):
-                self._resolve_small(digest, error or UnavailableError("fetching was given up"))
+    def _carry_out(self, work: Came | Ranges | Smalls) -> None:
+        if isinstance(work, Smalls):
+            self._transfers.fetch_smalls(work.digests)
+            return
+        with self._lock:
+            blob = self._large.get(work.key)
+        if isinstance(work, Ranges):
+            if blob is not None:
+                self._transfers.fetch_blocks(blob, work.first, work.stop)
+            else:
+                with self._lock:
+                    self._plan.landed(work.key, range(work.first, work.stop))
+        elif blob is not None:
+            self._resolve_blocks(blob.key, work.indexes, None)
 
-    def _fetch_smalls_once(self, left: dict[str, None]) -> ArtfsError | None:
-        """Takes what comes right, and what the source has not, out of `left`; what came wrong stays, and is returned."""
-        wrong: dict[str, ArtfsError] = {}
-        self.stats.requests += 1
-        with self.taking(self._recent) as take, ended(self.source.read_small(list(left), deadline=self.deadline())) as coming:
-            for digest, data in coming:
-                if digest not in left:
-                    continue
-                self.stats.nbytes += len(data)
-                try:
-                    take(digest, data)
-                except BadBlobError as error:
-                    self.stats.wrong += 1
-                    self.tell(error, "a server sent wrong bytes")
-                    wrong[digest] = error
-                    continue
-                del left[digest]
-        for digest in [digest for digest in left if digest not in wrong]:
-            del left[digest]
-            self._resolve_small(
-                digest, BlobMissingError(f"the server has no blob {digest} (any more), or you may not read it", digest)
-            )
-        return next(iter(wrong.values()), None)
+    # what transfers tell (Host) -----------------------------------------------------------------------------------
+    def small_came(self, digest: str) -> None:
+        if digest in self._small_waiters:
+            self.smalls_landed([digest])
 
-    def _resolve_smalls(self, digests: Iterable[str]) -> None:
-        """These came."""
+    def smalls_landed(self, digests: Iterable[str]) -> None:
         told: list[Notify] = []
         with self._lock:
             for digest in digests:
@@ -493,61 +388,36 @@ class Fetcher:
         for notify in told:
             notify()
 
-    def _resolve_small(self, digest: str, error: ArtfsError | None) -> None:
+    def small_failed(self, digest: str, error: ArtfsError) -> None:
         with self._lock:
             self._plan.small_landed(digest)
             waiting = self._small_waiters.pop(digest, [])
-            if error is not None:
-                self.failures.note(digest, error)
+            self.failures.note(digest, error)
         for notify in waiting:
             notify()
 
-    # transfers of blocks ----------------------------------------------------------------------------------------
-    def _fetch_range(self, work: Ranges) -> None:
-        with self._lock:
-            blob = self._large.get(work.key)
-            if blob is None:
-                self._plan.landed(work.key, range(work.first, work.stop))
-                return
-        error: ArtfsError = UnavailableError(f"blob {blob.digest} ended early")
-        first = work.first
-        was_wrong = False
-        try:
-            while first < work.stop:
-                before = first
-                try:
-                    self._blocks.prepare(blob)
-                    for _ in self._blocks.fetch(blob, first, work.stop):
-                        first += 1
-                except WaitTimeoutError:
-                    if first == before:
-                        raise
-                    # Slow, but they come.
-                except CorruptError as caught:
-                    # From the source once more: whoever damaged it may have been in between.
-                    self.stats.wrong += 1
-                    error = caught
-                    self.tell(caught, "a server sent wrong bytes")
-                    if was_wrong:
-                        raise
-                    was_wrong = True
-        except ArtfsError as caught:
-            error = caught
-            self.tell(caught, f"fetching blocks {first} to {work.stop - 1} of blob {blob.digest}")
-        except Exception as caught:
-            error = UnavailableError(f"fetching failed: {caught!r}")
-            raise
-        finally:
-            self.resolve(blob, range(first, work.stop), error)
+    def block_came(self, blob: BlobFile, index: int, data: memoryview, *, kept: bool) -> None:
+        if kept:
+            blob.verified[index] = 1
+        else:
+            self.remember((blob.digest, index), bytes(data))
+        self._resolve_blocks(blob.key, [index], None)
 
-    def resolve(self, blob: LargeBlob, indexes: Iterable[int], error: ArtfsError | None) -> None:
+    def blocks_landed(self, blob: BlobFile, indexes: Iterable[int]) -> None:
+        self._resolve_blocks(blob.key, indexes, None)
+
+    def blocks_failed(self, blob: BlobFile, indexes: Iterable[int], error: ArtfsError) -> None:
+        self._resolve_blocks(blob.key, indexes, error)
+
+    def _resolve_blocks(self, key: str, indexes: Iterable[int], error: ArtfsError | None) -> None:
         """These blocks came, or will not."""
         done = list(indexes)
-        if not done:
-            return
         told: list[Notify] = []
         with self._lock:
-            self._plan.landed(blob.key, done)
+            self._plan.landed(key, done)
+            blob = self._large.get(key)
+            if blob is None:
+                return
             if error is not None:
                 self._note_failures(blob, done, error)
             left = []

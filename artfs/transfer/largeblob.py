@@ -35,16 +35,18 @@ class Waiter:
         self.notify = notify
 
 
-class LargeBlob:
-    """Made by `Fetcher.large`; `close` ends one use. Thread-safe; what blocks says so.
+class BlobFile:
+    """What is here of a large blob, once it is open.
 
     Attributes:
+        key: see `large_key`.
+        count: of its blocks.
         file: what is here of it; None as long as nobody waited for a block.
-        verified: a byte for each block: 1 when this process has found it right.
         top: its block list, once `file` is there.
+        verified: a byte for each block: 1 when this process has found it right (or the one that it had fetch it).
     """
 
-    def __init__(self, fetcher: Fetcher, digest: str, size: int, blocks: str) -> None:
+    def __init__(self, digest: str, size: int, blocks: str) -> None:
         self.digest = digest
         self.size = size
         self.blocks = blocks
@@ -53,8 +55,44 @@ class LargeBlob:
         self.file: Partial | Complete | None = None
         self.top: BlockList | None = None
         self.verified = bytearray(self.count)
-        self.users = 0
         self.prepare_lock = threading.Lock()
+
+    def span_of(self, first: int, stop: int) -> tuple[int, int]:
+        """(offset, length) of the blocks first … stop - 1 in bytes."""
+        offset = first * BLOCK_SIZE
+        return offset, min(stop * BLOCK_SIZE, self.size) - offset
+
+    def open_file(self, cache: Cache, top: BlockList, hashes: Callable[[], bytes]) -> None:
+        """Opens what is here. `hashes`: gives all of them (it may block), asked only when the blob is complete."""
+        fd = cache.try_open(self.digest)
+        self.top = top
+        if fd is None:
+            self.file = cache.open_partial(self.digest, self.blocks, top)
+            return
+        try:
+            if os.fstat(fd).st_size != self.size:
+                cache.discard(self.digest)
+                self.file = cache.open_partial(self.digest, self.blocks, top)
+                os.close(fd)
+                return
+            self.file = Complete(self.digest, self.size, fd, hashes())
+        except BaseException:
+            os.close(fd)
+            raise
+
+    def close_file(self) -> None:
+        """Nobody reads from it any more. Again is fine."""
+        file, self.file = self.file, None
+        if file is not None:
+            file.close()
+
+
+class LargeBlob(BlobFile):
+    """Made by `Fetcher.large`; `close` ends one use. Thread-safe; what blocks says so."""
+
+    def __init__(self, fetcher: Fetcher, digest: str, size: int, blocks: str) -> None:
+        super().__init__(digest, size, blocks)
+        self.users = 0
         # The fetcher's, below its lock:
         self.waiters: list[Waiter] = []
         self.failed: dict[int, tuple[ArtfsError, float]] = {}
@@ -100,11 +138,6 @@ class LargeBlob:
         return self._fetcher.recent((self.digest, index))
 
     # reading ----------------------------------------------------------------------------------------------------
-    def span_of(self, first: int, stop: int) -> tuple[int, int]:
-        """(offset, length) of the blocks first … stop - 1 in bytes."""
-        offset = first * BLOCK_SIZE
-        return offset, min(stop * BLOCK_SIZE, self.size) - offset
-
     def damaged_in(self, first: int, stop: int, data: memoryview, *, all_of_them: bool = False) -> list[int]:
         """`data` are the blocks first … stop - 1, as the file has them; shorter, when the file is. Checks those that were not
         checked yet (or `all_of_them`: they were read from the disk again) and returns those that are wrong."""
@@ -210,21 +243,3 @@ class LargeBlob:
         if file is not None:
             file.close()
         return None
-
-    def open_file(self, cache: Cache, top: BlockList, hashes: Callable[[], bytes]) -> None:
-        """Opens what is here. `hashes`: gives all of them (it may block), asked only when the blob is complete."""
-        fd = cache.try_open(self.digest)
-        self.top = top
-        if fd is None:
-            self.file = cache.open_partial(self.digest, self.blocks, top)
-            return
-        try:
-            if os.fstat(fd).st_size != self.size:
-                cache.discard(self.digest)
-                self.file = cache.open_partial(self.digest, self.blocks, top)
-                os.close(fd)
-                return
-            self.file = Complete(self.digest, self.size, fd, hashes())
-        except BaseException:
-            os.close(fd)
-            raise

@@ -11,6 +11,7 @@ from artfs.errors import ArtfsError, BlobMissingError, CorruptError, Unavailable
 from artfs.transfer.blockfetch import ended
 from artfs.transfer.largeblob import Notify
 from artfs.transfer.recent import Recent
+from artfs.transfer.transfers import taking
 
 if TYPE_CHECKING:
     from artfs.transfer.fetch import Fetcher
@@ -106,7 +107,7 @@ class TreeFetch:
     def _fetch_once(self, digest: str) -> bytes:
         found: bytes | None = None
         self._fetcher.stats.requests += 1
-        with self._fetcher.taking(self._memory) as take, ExitStack() as stack:
+        with taking(self._fetcher, self._memory.add) as take, ExitStack() as stack:
             coming = self._fetcher.source.read_trees(digest, max_bytes=ANSWER_NBYTES, deadline=self._fetcher.deadline())
             for page, data in stack.enter_context(ended(coming)):
                 self._fetcher.stats.nbytes += len(data)
