@@ -10,15 +10,40 @@ from artfs.client.memory import RememberingCatalog
 from artfs.client.reach import Reach
 from artfs.client.store import RemoteStore
 from artfs.settings import Settings
-from artfs.store.base import LocalStore
+from artfs.store.base import LocalStore, RangeSource
 from artfs.store.cache import Cache
 from artfs.transfer.cachedstore import CachedStore
-from artfs.transfer.fetch import Fetcher
+from artfs.transfer.fetch import WORKERS, Fetcher
+from artfs.transfer.fetchchild import Surroundings
+from artfs.transfer.fetchprocess import FetchProcess
 
 
-def open_remote(settings: Settings, *, listen: bool) -> tuple[Catalog, LocalStore, Remote]:
-    """What a Session is made of. Asks the server nothing. Raises UsageError for settings that cannot be used, StorageError
-    when the cache cannot be made."""
+def fork_fetch_process(settings: Settings) -> FetchProcess:
+    """A process that fetches for the one that calls this, which has one thread. Raises OSError, UsageError."""
+    token = Credentials().find(settings)
+
+    def make(surroundings: Surroundings) -> tuple[RangeSource, Cache]:
+        http = Http.of(settings, token)
+        http.on_contact = surroundings.contact
+        http.gate = surroundings.gate
+        return RemoteStore(http), _open_cache(settings)
+
+    return FetchProcess.fork(make, limit_s=_limit_s(settings), workers=WORKERS)
+
+
+def _limit_s(settings: Settings) -> float:
+    return min(settings.network_timeout_s, settings.deadline_s)
+
+
+def _open_cache(settings: Settings) -> Cache:
+    return Cache(settings.cache_path, size=settings.cache_size, floor=settings.cache_floor)
+
+
+def open_remote(
+    settings: Settings, *, listen: bool, process: FetchProcess | None = None
+) -> tuple[Catalog, LocalStore, Remote]:
+    """What a Session is made of. Asks the server nothing. `process`: fetches for it. Raises UsageError for settings that cannot
+    be used, StorageError when the cache cannot be made."""
     http = Http.of(settings, Credentials().find(settings))
     try:
         reach = Reach(settings.server, patience_s=settings.network_timeout_s)
@@ -27,12 +52,15 @@ def open_remote(settings: Settings, *, listen: bool) -> tuple[Catalog, LocalStor
             # A daemon goes on trying, as its callers come one after the other, and the network comes back; a command does not.
             http.on_give_up = reach.give_up
         http.gate = reach.gate
-        cache = Cache(settings.cache_path, size=settings.cache_size, floor=settings.cache_floor)
+        if process is not None:
+            process.gate = reach.gate
+            process.on_contact = reach.contact
+        cache = _open_cache(settings)
         catalog = RememberingCatalog(
             http, settings.state_path / "names.db", reach, poll_s=settings.alias_timeout_s
         )
         remote = RemoteStore(http)
-        fetcher = Fetcher(remote, cache, limit_s=min(settings.network_timeout_s, settings.deadline_s))
+        fetcher = Fetcher(remote, cache, limit_s=_limit_s(settings), process=process)
         store = CachedStore(remote, fetcher, limit_s=settings.network_timeout_s)
         if listen:
             catalog.start_listening()

@@ -5,9 +5,8 @@ somebody waits for, then what was only asked for ahead (and some threads never t
 free). What is asked for twice is fetched once. Small blobs go many to a request, neighbouring blocks of a large one in one
 range.
 
-Every byte is checked here before it counts: a block against its block list, a small blob against its digest. What came
-wrong is asked for once more. A failure is remembered for a few seconds: the kernel repeats a read that failed in smaller
-pieces, and each would wait again.
+Transfers are carried out by those threads (transfers.py), or by a process (fetchprocess.py); then a thread waits for each.
+A failure is remembered for a few seconds: the kernel repeats a read that failed in smaller pieces, and each would wait again.
 
 Waiting is by callback: `need…` tells whether there is something to wait for, and calls `notify` once, from a thread of the
 fetcher, when it is worth looking again (it must not block). Reading then gives the bytes, or raises what went wrong.
@@ -29,6 +28,7 @@ from artfs.store.base import RangeSource
 from artfs.store.cache import Cache, Partial
 from artfs.transfer.failures import Failures
 from artfs.transfer.fetchplan import Came, FetchPlan, Ranges, Smalls
+from artfs.transfer.fetchprocess import FetchProcess, FetchProcessEnded
 from artfs.transfer.largeblob import BlobFile, LargeBlob, Notify, Waiter, large_key
 from artfs.transfer.recent import Recent
 from artfs.transfer.transfers import FetchStats, Transfers
@@ -45,6 +45,8 @@ RECENT_NBYTES = 8 * 1024 * 1024
 CLOSE_S = 2.0
 """How long the end waits for threads, in seconds: one may be connecting to a server that does not answer."""
 
+LIMIT_S = 30.0
+WORKERS = 12
 FOR_READERS = 2
 """Threads that never fetch ahead."""
 
@@ -61,11 +63,12 @@ class Fetcher:
         cache: where they go.
         limit_s: how long one transfer may take until something whole has come, with all tries, in seconds.
         workers: transfers at once.
+        process: carries them out, as long as it is there; None: this process does. It is closed with the fetcher.
     """
 
     def __init__(
-        self, source: RangeSource, cache: Cache, *, limit_s: float = 30.0, workers: int = 12,
-        clock: Callable[[], float] = time.monotonic,
+        self, source: RangeSource, cache: Cache, *, limit_s: float = LIMIT_S, workers: int = WORKERS,
+        clock: Callable[[], float] = time.monotonic, process: FetchProcess | None = None,
     ) -> None:
         self.cache = cache
         self.stats = FetchStats()
@@ -88,6 +91,9 @@ class Fetcher:
         self._promoting: set[Future[None]] = set()
         self.trees = TreeFetch(self)
         self._transfers = Transfers(self)
+        self._process = process
+        if process is not None:
+            process.attach(self)
 
     def close(self) -> None:
         """Closes the source and ends the threads; who waits is told. Again is fine."""
@@ -102,6 +108,8 @@ class Fetcher:
         for notify in told:
             notify()
         self.source.close()
+        if self._process is not None:
+            self._process.close()
         self.aside.shutdown(wait=False, cancel_futures=True)
         self.trees.close()
         until = time.monotonic() + CLOSE_S
@@ -155,6 +163,8 @@ class Fetcher:
     def found_damaged(self, digest: str) -> None:
         """A whole blob of the cache is not what its name says: it goes, and will be fetched again."""
         self.cache.discard(digest)
+        if self._process is not None:
+            self._process.forget_small(digest)
         self.count_damaged(f"the cached blob {digest} was damaged; it is fetched again", 1)
 
     # small blobs ------------------------------------------------------------------------------------------------
@@ -233,6 +243,11 @@ class Fetcher:
         if done:
             self._settle(blob)
 
+    def forget_open(self, blob: LargeBlob) -> None:
+        """What is here of it is another file from now on, or none."""
+        if self._process is not None:
+            self._process.forget(blob.key)
+
     def _forget_unused(self, blob: LargeBlob) -> bool:
         """With the lock: whether nobody has it any more, no transfer either."""
         if blob.users or self._plan.is_flying(blob.key) or self._large.get(blob.key) is not blob:
@@ -241,6 +256,7 @@ class Fetcher:
         return True
 
     def _settle(self, blob: LargeBlob) -> None:
+        self.forget_open(blob)
         whole = blob.take_file()
         if whole is None:
             return
@@ -360,18 +376,32 @@ class Fetcher:
 
     def _carry_out(self, work: Came | Ranges | Smalls) -> None:
         if isinstance(work, Smalls):
-            self._transfers.fetch_smalls(work.digests)
+            self._fetch_smalls(work.digests)
             return
         with self._lock:
             blob = self._large.get(work.key)
-        if isinstance(work, Ranges):
-            if blob is not None:
-                self._transfers.fetch_blocks(blob, work.first, work.stop)
-            else:
-                with self._lock:
+            if blob is None:
+                if isinstance(work, Ranges):
                     self._plan.landed(work.key, range(work.first, work.stop))
-        elif blob is not None:
-            self._resolve_blocks(blob.key, work.indexes, None)
+                return
+        if isinstance(work, Ranges):
+            self._fetch_blocks(blob, work.first, work.stop)
+        else:
+            self.blocks_landed(blob, work.indexes)
+
+    def _fetch_smalls(self, digests: list[str]) -> None:
+        if self._process is not None and self._process.is_there:
+            with suppress(FetchProcessEnded):
+                self._process.fetch_smalls(digests)
+                return
+        self._transfers.fetch_smalls(digests)
+
+    def _fetch_blocks(self, blob: LargeBlob, first: int, stop: int) -> None:
+        if self._process is not None and self._process.is_there:
+            with suppress(FetchProcessEnded):
+                self._process.fetch_blocks(blob, first, stop, self)
+                return
+        self._transfers.fetch_blocks(blob, first, stop)
 
     # what transfers tell (Host) -----------------------------------------------------------------------------------
     def small_came(self, digest: str) -> None:
@@ -395,6 +425,9 @@ class Fetcher:
             self.failures.note(digest, error)
         for notify in waiting:
             notify()
+
+    def opened(self, blob: BlobFile) -> None:
+        """It is the blob itself."""
 
     def block_came(self, blob: BlobFile, index: int, data: memoryview, *, kept: bool) -> None:
         if kept:
@@ -457,5 +490,6 @@ class Fetcher:
             "waiting": wanted,
             "ahead": ahead,
             "under_way": flying,
+            "process": self._process.pid if self._process is not None and self._process.is_there else None,
             "errors": [{"at": at, "message": message} for at, message in stats.errors],
         }

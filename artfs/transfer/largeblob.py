@@ -165,6 +165,7 @@ class LargeBlob(BlobFile):
             assert self.top is not None
             # Not closed before the last use: a thread may be reading from it.
             self._outgrown.append(file)
+            self._fetcher.forget_open(self)
             self.file = self._fetcher.cache.demote(self.digest, self.blocks, self.top, file.hashes, indexes)
         elif file is not None:
             file.drop(indexes)

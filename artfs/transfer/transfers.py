@@ -93,6 +93,10 @@ class Host(Protocol):
         """A small blob will not come."""
         ...
 
+    def opened(self, blob: BlobFile) -> None:
+        """Blocks of it are about to be told: what is here of it is open."""
+        ...
+
     def block_came(self, blob: BlobFile, index: int, data: memoryview, *, kept: bool) -> None:
         """A block is here, checked. `kept`: in the cache; otherwise nobody else has it."""
         ...
@@ -206,10 +210,6 @@ class Transfers:
         return next(iter(wrong.values()), None)
 
     # blocks -----------------------------------------------------------------------------------------------------
-    def open_file(self, blob: BlobFile) -> None:
-        """Loads the block list of the blob and opens what is here of it, unless that was done. Raises what the source does."""
-        self._blocks.open_file(blob)
-
     def fetch_blocks(self, blob: BlobFile, first: int, stop: int) -> None:
         """Each of the blocks first … stop - 1 lands or fails."""
         host = self._host
@@ -220,6 +220,7 @@ class Transfers:
                 before = first
                 try:
                     self._blocks.open_file(blob)
+                    host.opened(blob)
                     for _ in self._blocks.fetch(blob, first, stop):
                         first += 1
                 except WaitTimeoutError:

@@ -14,7 +14,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pyfuse3
@@ -38,6 +38,9 @@ from artfsd.serverside import ServerSide
 from artfsd.shim import LoopShim
 from artfsd.vfs import Vfs
 from artfsd.waiting import WaitingCommits
+
+if TYPE_CHECKING:
+    from artfs.transfer.fetchprocess import FetchProcess
 
 log = logging.getLogger(__name__)
 
@@ -81,11 +84,14 @@ def serve(settings: Settings, options: MountOptions) -> None:
     os.chdir("/")  # hold no directory busy; and mount(8) would show a file of the name `artfs` here as the source
     _raise_limits()
     keep_large_buffers()
+    process = _fork_fetch_process(settings)
     with ExitStack() as stack:
+        if process is not None:
+            stack.callback(process.close)
         lock = place.lock(settings.run_path, mountpoint)
         stack.callback(os.close, lock)
         place.prepare(mountpoint)
-        session = stack.enter_context(open_session(settings, listen=True))
+        session = stack.enter_context(open_session(settings, listen=True, process=process))
         server_side: ServerSide | None = None
         if session.remote is not None:
             server_side = ServerSide(session)
@@ -157,6 +163,19 @@ def serve(settings: Settings, options: MountOptions) -> None:
             signal.setitimer(signal.ITIMER_REAL, 0)
             pyfuse3.close(unmount=True)
             log.info("unmounted %s", mountpoint)
+
+
+def _fork_fetch_process(settings: Settings) -> FetchProcess | None:
+    """While there is one thread. None: without a server there is nothing to fetch."""
+    if not settings.server:
+        return None
+    from artfs.api.remote import fork_fetch_process  # loads httpx, before the fork
+
+    try:
+        return fork_fetch_process(settings)
+    except OSError as error:
+        log.warning("no process of its own fetches from the server: %s", error)
+        return None
 
 
 def _mount(operations: Operations, mountpoint: str, options: MountOptions) -> None:

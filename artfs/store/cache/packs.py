@@ -19,7 +19,7 @@ import secrets
 import struct
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import NewType
@@ -34,8 +34,10 @@ PACK_NBYTES = 8 * 1024 * 1024
 _HEAD = struct.Struct(">32sQ")
 _KEPT_OPEN = 64
 _VECTORS = 1000
-_UNWRITTEN = 2048
+UNWRITTEN = 2048
 """Rows that wait for the index at the most."""
+_TOLD = 4 * UNWRITTEN
+"""Places that another process told and that are remembered: more than it may have told before the index knows them."""
 
 CheckedBlob = NewType("CheckedBlob", tuple[str, bytes])
 """(digest, bytes), made by `check_blob` only."""
@@ -89,6 +91,9 @@ class Packs:
     Arguments:
         root: their folder, which exists.
         size: of a pack, in bytes.
+    Attributes:
+        on_append: called with what was appended: the pack's number and name, and (raw digest, offset, size) of each blob. The
+            index knows it at most `UNWRITTEN` blobs later. It must not call back.
     """
 
     def __init__(self, root: str, index: CacheIndex, size: int = PACK_NBYTES) -> None:
@@ -101,12 +106,14 @@ class Packs:
         self._open: OrderedDict[int, Pack] = OrderedDict()
         self._open_lock = threading.Lock()
         self._used: set[int] = set()
+        self._told: OrderedDict[bytes, tuple[int, str, int, int]] = OrderedDict()
+        self.on_append: Callable[[int, str, list[tuple[bytes, int, int]]], None] = lambda number, name, rows: None
 
     # reading ----------------------------------------------------------------------------------------------------
     def find(self, digest: str) -> Spot | None:
         """None: it is in no pack. Raises StorageError."""
         raw = bytes.fromhex(digest)
-        spot = self._unwritten.get(raw)
+        spot = self._unwritten.get(raw) or self._find_told(raw)
         if spot is None:
             found = self._index.find_packed(raw)
             pack = None if found is None else self._open_pack(found.pack, found.name)
@@ -115,6 +122,20 @@ class Packs:
             spot = Spot(pack, found.offset, found.size)
         self._used.add(spot.pack.number)
         return spot
+
+    def told(self, pack: int, name: str, rows: Iterable[tuple[bytes, int, int]]) -> None:
+        """Another process says what it has appended, as its `on_append` was told."""
+        self._told.update((raw, (pack, name, offset, size)) for raw, offset, size in rows)
+        while len(self._told) > _TOLD:
+            self._told.popitem(last=False)
+
+    def _find_told(self, raw: bytes) -> Spot | None:
+        known = self._told.get(raw)
+        if known is None:
+            return None
+        number, name, offset, size = known
+        pack = self._open_pack(number, name)
+        return None if pack is None else Spot(pack, offset, size)
 
     def which(self, digests: Iterable[str]) -> set[str]:
         """Those that are in packs. Raises StorageError."""
@@ -188,9 +209,10 @@ class Packs:
         current.end = at
         current.rows += rows
         self._unwritten.update((raw, Spot(current.pack, offset, size)) for raw, offset, size in rows)
+        self.on_append(current.pack.number, os.path.basename(current.pack.path), rows)
         if current.end >= self._size:
             self._seal(current)
-        elif len(current.rows) >= _UNWRITTEN:
+        elif len(current.rows) >= UNWRITTEN:
             self._write_rows(current)
 
     def _begin(self) -> _Current:
@@ -246,6 +268,7 @@ class Packs:
     def forget(self, digest: str) -> bool:
         """It is wrong: its bytes are dead. Whether it was there. Raises StorageError."""
         raw = bytes.fromhex(digest)
+        self._told.pop(raw, None)
         with self._lock:
             current = self._current
             if current is not None and self._unwritten.pop(raw, None) is not None:

@@ -41,6 +41,28 @@ def _readable(token: Token | None, parameters: dict[str, Any]) -> str:
     )
 
 
+# Of the projects that have a blob the one that has it in the best way: in an object of its own, or in a pack of its own.
+_BEST = "CASE WHEN b.pack_id IS NULL OR p.project_id = b.project_id THEN 0 ELSE 1 END, b.project_id"
+_PLACE = (
+    "b.digest, b.size, b.project_id, b.pack_offset, p.key AS pack_key, p.size AS pack_size, p.project_id AS pack_project_id,"
+    " o.key, o.part_size, o.blocks"
+)
+_PLACES = (
+    "project_blobs AS b LEFT JOIN packs AS p ON p.id = b.pack_id"
+    " LEFT JOIN blobs AS o ON b.pack_id IS NULL AND o.digest = b.digest"
+    " WHERE b.digest = given.digest{where}"
+)
+_BEST_BY_WINDOW = (
+    f"SELECT * FROM (SELECT {_PLACE}, row_number() OVER (PARTITION BY b.digest ORDER BY {_BEST}) AS place"
+    f" FROM {{source}} CROSS JOIN {_PLACES}) AS found WHERE place = 1"
+)
+# PostgreSQL guesses that 500 rows have one digest, as long as the table was not analysed, and sorts all of it: 70 ms for what
+# takes 1.5. This way it can only look one digest after the other up.
+_BEST_BY_LATERAL = (
+    f"SELECT found.* FROM {{source}} CROSS JOIN LATERAL (SELECT {_PLACE} FROM {_PLACES} ORDER BY {_BEST} LIMIT 1) AS found"
+)
+
+
 def find(
     conn: Connection, token: Token | None, digests: Sequence[str], project_id: int | None
 ) -> dict[str, Found]:
@@ -49,15 +71,7 @@ def find(
     if project_id is not None:
         where += " AND b.project_id = :project_id"
         parameters["project_id"] = project_id
-    # Of the projects that have it the one that has it in the best way: in an object of its own, or in a pack of its own.
-    query = text(
-        "SELECT * FROM (SELECT b.digest, b.size, b.project_id, b.pack_offset, p.key AS pack_key, p.size AS pack_size,"
-        " p.project_id AS pack_project_id, o.key, o.part_size, o.blocks, row_number() OVER (PARTITION BY b.digest ORDER BY"
-        " CASE WHEN b.pack_id IS NULL OR p.project_id = b.project_id THEN 0 ELSE 1 END, b.project_id) AS place"
-        f" FROM {source} CROSS JOIN project_blobs AS b LEFT JOIN packs AS p ON p.id = b.pack_id"
-        " LEFT JOIN blobs AS o ON b.pack_id IS NULL AND o.digest = b.digest"
-        f" WHERE b.digest = given.digest{where}) AS found WHERE place = 1"
-    )
+    query = text((_BEST_BY_LATERAL if given.is_postgresql(conn) else _BEST_BY_WINDOW).format(source=source, where=where))
     found: dict[str, Found] = {}
     for row in conn.execute(query, parameters):
         digest = _hex(row.digest)
