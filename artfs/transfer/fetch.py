@@ -39,8 +39,9 @@ log = logging.getLogger(__name__)
 FAILED_FOR_S = 3.0
 """How long a failure is given to all who ask, without another try."""
 
-RECENT_NBYTES = 8 * 1024 * 1024
-"""What came lately and is kept in memory: its readers are about to come."""
+RECENT_NBYTES = 24 * 1024 * 1024
+"""What came lately and is kept in memory until it is read: as much as is fetched ahead of a walk. What does not fit is read from
+the cache, and checked once more, which costs more than all else that a small file does."""
 
 CLOSE_S = 2.0
 """How long the end waits for threads, in seconds: one may be connecting to a server that does not answer."""
@@ -129,6 +130,10 @@ class Fetcher:
     def recent(self, key: Any) -> bytes | None:
         """What came lately: of a small blob (key: its digest), or a block (key: digest and index). Checked."""
         return self._recent.get(key)
+
+    def was_read(self, digest: str) -> None:
+        """A small blob was read from memory, and its reader keeps it: nobody else is about to come."""
+        self._recent.drop(digest)
 
     def has_recent(self, key: Any) -> bool:
         return key in self._recent

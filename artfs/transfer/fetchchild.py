@@ -246,7 +246,9 @@ def become(sock: socket.socket, make: MakeSource, *, limit_s: float, workers: in
         os.closerange(kept + 1, os.sysconf("SC_OPEN_MAX"))
         with suppress(OSError), open("/proc/self/comm", "w") as name:
             name.write("artfs-fetch")
-        FetchChild(sock, make, limit_s=limit_s, workers=workers).serve()
+        # Not before the other side has it: a damaged cache is mended by one process at a time.
+        if wire.receive(sock) is not None:
+            FetchChild(sock, make, limit_s=limit_s, workers=workers).serve()
         code = 0
     except BaseException as error:
         log.critical("the process that fetches ends: %r", error)

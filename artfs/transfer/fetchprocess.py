@@ -105,7 +105,8 @@ class FetchProcess:
         return cls(ours, pid)
 
     def attach(self, fetcher: Fetcher) -> None:
-        """What comes is told to `fetcher` from now on."""
+        """What comes is told to `fetcher` from now on, whose cache is open."""
+        self._tell(wire.Begin())
         self._thread = threading.Thread(target=self._listen, args=(fetcher,), name="artfs-told", daemon=True)
         self._thread.start()
 

@@ -34,6 +34,10 @@ class _Message(msgspec.Struct, array_like=True, tag=True, gc=False):
     """Of either side."""
 
 
+class Begin(_Message):
+    """The first one: the asker is ready, and has opened the cache."""
+
+
 # what is asked for -----------------------------------------------------------------------------------------------------
 class FetchSmalls(_Message):
     """Ended by `Done`. `refusal`: what to say when the gate is shut."""
@@ -70,7 +74,7 @@ class ForgetSmall(_Message):
     digest: str
 
 
-Request = FetchSmalls | FetchBlocks | Forget | ForgetSmall
+Request = Begin | FetchSmalls | FetchBlocks | Forget | ForgetSmall
 
 
 # what is told ----------------------------------------------------------------------------------------------------------

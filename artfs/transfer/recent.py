@@ -26,6 +26,13 @@ class Recent:
                 self._held.move_to_end(key)
             return data
 
+    def drop(self, key: Any) -> None:
+        """Its reader has come. Not there is fine."""
+        with self._lock:
+            data = self._held.pop(key, None)
+            if data is not None:
+                self._nbytes -= len(data)
+
     def __contains__(self, key: Any) -> bool:
         return key in self._held
 

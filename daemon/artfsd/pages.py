@@ -38,12 +38,16 @@ class TreePages:
     def page(self, digest: str) -> LeafPage | IndexPage:
         page = self._pages.get(digest)
         if page is None:
-            raise PageLater(self, digest)
+            # A thread would cost more than it takes.
+            if not self.load_near(digest) or (page := self._pages.get(digest)) is None:
+                raise PageLater(self, digest)
+            return page
         self._pages.move_to_end(digest)
         return page
 
     def load_near(self, digest: str) -> bool:
-        """Decodes a page whose bytes are in memory, which takes a tenth of a millisecond. Whether it was one."""
+        """Decodes a page whose bytes are in memory, which takes a tenth of a millisecond. Whether it was one. Raises what is wrong
+        with it."""
         return self._fetcher is not None and self._fetcher.trees.has_in_memory(digest) and self.load(digest)
 
     def fetch(self, digest: str) -> NoReturn:

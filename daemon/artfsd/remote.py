@@ -94,6 +94,8 @@ class RemoteSmall(RemoteBlob):
         held = fetcher.recent(digest)
         if held is not None:
             fetcher.stats.reads += 1
+            if end == self.entry.size:
+                fetcher.was_read(digest)  # the kernel has it now
             return memoryview(held)[offset:end]
         if self._spot is None and self._own_fd < 0:
             self._spot = fetcher.cache.find_small(digest)

@@ -143,6 +143,17 @@ class CacheIndex:
         self._lookup_lock = threading.Lock()
 
     def _open(self) -> sqlite3.Connection:
+        # SQLite does not wait for whoever else makes the same file a WAL database just now.
+        until = time.monotonic() + BUSY_TIMEOUT_S
+        while True:
+            try:
+                return self._open_once()
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                    raise
+            time.sleep(0.005)
+
+    def _open_once(self) -> sqlite3.Connection:
         made = not os.path.exists(self._path)
         connection = sqlite3.connect(
             self._path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
