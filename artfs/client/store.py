@@ -154,12 +154,13 @@ class RemoteStore:
             through, by_url = [digest for digest, spot in spots.items() if spot.size], {}
         for url, blobs in by_url.items():
             for run in _runs(sorted(blobs)):
+                rest = [digest for _, _, digest in run]
                 try:
                     yield from self._read_run(url, run, deadline)
                 except _Stale:
-                    rest = [digest for _, _, digest in run]
-                    self._forget(rest)
                     through += rest
+                finally:
+                    self._forget(rest)  # a small blob is got once, and places of thousands take memory
         yield from self._read_frames(through, deadline)
 
     def _read_run(

@@ -28,10 +28,8 @@ from artfs.wire.errors import error_fields
 
 log = logging.getLogger(__name__)
 
-_WAITING = 8 * 1024 * 1024
+_WAITING = 2 * 1024 * 1024
 """Bytes that wait to be told at the most; transfers wait then."""
-_AT_ONCE = 1024 * 1024
-"""Bytes of one message, about."""
 
 _current = threading.local()
 
