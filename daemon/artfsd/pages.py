@@ -46,8 +46,8 @@ class TreePages:
         return page
 
     def load_near(self, digest: str) -> bool:
-        """Decodes a page whose bytes are in memory, which takes a tenth of a millisecond. Whether it was one. Raises what is wrong
-        with it."""
+        """Decodes a page whose bytes are in memory, which takes a tenth of a millisecond. Whether it was one. Raises what is
+        wrong with it."""
         return self._fetcher is not None and self._fetcher.trees.has_in_memory(digest) and self.load(digest)
 
     def fetch(self, digest: str) -> NoReturn:

@@ -139,6 +139,8 @@ class Packs:
 
     def which(self, digests: Iterable[str]) -> set[str]:
         """Those that are in packs. Raises StorageError."""
+        with self._lock:
+            self._check_current()
         found: set[str] = set()
         asked: list[bytes] = []
         for digest in digests:
@@ -189,6 +191,7 @@ class Packs:
                 self._append(blobs[start : start + _VECTORS // 2])
 
     def _append(self, blobs: Sequence[CheckedBlob]) -> None:
+        self._check_current()
         current = self._current
         if current is None:
             current = self._current = self._begin()
@@ -214,6 +217,12 @@ class Packs:
             self._seal(current)
         elif len(current.rows) >= UNWRITTEN:
             self._write_rows(current)
+
+    def _check_current(self) -> None:
+        """Lets go of a pack that somebody has removed: others cannot find what is in it."""
+        if self._current is not None and not os.fstat(self._current.pack.fd).st_nlink:
+            self._current = None
+            self._unwritten.clear()
 
     def _begin(self) -> _Current:
         """A pack to append to: one that was left by a process that is gone, or a new one."""
