@@ -399,14 +399,16 @@ class Fetcher:
             with suppress(FetchProcessEnded):
                 self._process.fetch_smalls(digests)
                 return
-        self._transfers.fetch_smalls(digests)
+        if not self._closed:
+            self._transfers.fetch_smalls(digests)
 
     def _fetch_blocks(self, blob: LargeBlob, first: int, stop: int) -> None:
         if self._process is not None and self._process.is_there:
             with suppress(FetchProcessEnded):
                 self._process.fetch_blocks(blob, first, stop, self)
                 return
-        self._transfers.fetch_blocks(blob, first, stop)
+        if not self._closed:
+            self._transfers.fetch_blocks(blob, first, stop)
 
     # what transfers tell (Host) -----------------------------------------------------------------------------------
     def small_came(self, digest: str) -> None:

@@ -13,7 +13,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from typing import Any
 
@@ -30,6 +30,9 @@ log = logging.getLogger(__name__)
 
 _WAITING = 2 * 1024 * 1024
 """Bytes that wait to be told at the most; transfers wait then."""
+
+_END_S = 1.0
+"""How long transfers may take to notice that the end has come, in seconds."""
 
 _current = threading.local()
 
@@ -72,8 +75,9 @@ class _Outbox:
         self._ended = False
 
     def put(self, event: wire.Event, data: bytes | memoryview = b"") -> None:
+        """Waits while much data is to be sent, if there is data: whoever has none may hold locks."""
         with self._changed:
-            while self._nbytes > _WAITING and not self._ended:
+            while data and self._nbytes > _WAITING and not self._ended:
                 self._changed.wait()
             self._events.append(event)
             if data:
@@ -118,12 +122,13 @@ class FetchChild:
         self._limit_s = limit_s
         self._out = _Outbox(sock, self.stats)
         self.source, self.cache = make(Surroundings(lambda reached, what: self._out.put(wire.Contact(reached, what))))
-        self.cache.packs.on_append = lambda number, name, rows: self._out.put(wire.SmallsPacked(number, name, rows))
+        self.cache.packs.on_append = lambda number, name, rows: self._out.put(wire.Packed(number, name, rows))
         self.aside = ThreadPoolExecutor(4, "artfs-aside")
         self._transfers = Transfers(self)
         self._workers = ThreadPoolExecutor(workers, "artfs-fetch")
         self._lock = threading.Lock()
         self._open: dict[str, _OpenBlob] = {}
+        self._under_way: set[Future[None]] = set()
 
     def serve(self) -> None:
         """Until the other side ends."""
@@ -132,7 +137,13 @@ class FetchChild:
             while (message := wire.receive(self._sock)) is not None:
                 self._take(wire.decode_request(message[0]))
         self.source.close()
-        self.cache.close()
+        self._workers.shutdown(wait=False, cancel_futures=True)
+        with self._lock:
+            under_way = list(self._under_way)
+        if wait(under_way, _END_S).not_done:
+            self.cache.flush()
+        else:
+            self.cache.close()
 
     def _take(self, request: wire.Request) -> None:
         match request:
@@ -145,6 +156,8 @@ class FetchChild:
                     unused = not blob.users
                 if unused:
                     blob.close_file()
+            case wire.Packed(number, name, rows):
+                self.cache.packs.told(number, name, rows)
             case wire.ForgetSmall(digest):
                 self.cache.discard(digest)
             case wire.FetchBlocks(_, _, _, digest, size, blocks):
@@ -154,9 +167,19 @@ class FetchChild:
                     if blob is None:
                         blob = self._open[key] = _OpenBlob(digest, size, blocks)
                     blob.users += 1
-                self._workers.submit(self._carry_out, request, blob)
+                self._begin(request, blob)
             case wire.FetchSmalls():
-                self._workers.submit(self._carry_out, request, None)
+                self._begin(request, None)
+
+    def _begin(self, request: wire.FetchSmalls | wire.FetchBlocks, blob: _OpenBlob | None) -> None:
+        future = self._workers.submit(self._carry_out, request, blob)
+        with self._lock:
+            self._under_way.add(future)
+        future.add_done_callback(self._ended)
+
+    def _ended(self, future: Future[None]) -> None:
+        with self._lock:
+            self._under_way.discard(future)
 
     def _carry_out(self, request: wire.FetchSmalls | wire.FetchBlocks, blob: _OpenBlob | None) -> None:
         problem = ""

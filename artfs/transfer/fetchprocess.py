@@ -106,6 +106,7 @@ class FetchProcess:
 
     def attach(self, fetcher: Fetcher) -> None:
         """What comes is told to `fetcher` from now on, whose cache is open."""
+        fetcher.cache.packs.on_append = lambda number, name, rows: self._tell(wire.Packed(number, name, rows))
         self._tell(wire.Begin())
         self._thread = threading.Thread(target=self._listen, args=(fetcher,), name="artfs-told", daemon=True)
         self._thread.start()
@@ -268,7 +269,7 @@ class FetchProcess:
         match event:
             case wire.SmallsLanded(digests):
                 fetcher.smalls_landed(digests)
-            case wire.SmallsPacked(number, name, rows):
+            case wire.Packed(number, name, rows):
                 fetcher.cache.packs.told(number, name, rows)
             case wire.BlocksLanded(number, indexes, checked):
                 self._landed(number, indexes, checked, fetcher)

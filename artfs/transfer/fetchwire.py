@@ -38,6 +38,14 @@ class Begin(_Message):
     """The first one: the asker is ready, and has opened the cache."""
 
 
+class Packed(_Message):
+    """Of either side: where small blobs are in the cache, whose index may not know it yet. `rows`: raw digest, offset, size."""
+
+    pack: int
+    name: str
+    rows: list[tuple[bytes, int, int]]
+
+
 # what is asked for -----------------------------------------------------------------------------------------------------
 class FetchSmalls(_Message):
     """Ended by `Done`. `refusal`: what to say when the gate is shut."""
@@ -74,7 +82,7 @@ class ForgetSmall(_Message):
     digest: str
 
 
-Request = Begin | FetchSmalls | FetchBlocks | Forget | ForgetSmall
+Request = Begin | Packed | FetchSmalls | FetchBlocks | Forget | ForgetSmall
 
 
 # what is told ----------------------------------------------------------------------------------------------------------
@@ -90,14 +98,6 @@ class SmallBytes(_Message):
 
     digest: str
     nbytes: int
-
-
-class SmallsPacked(_Message):
-    """Where small blobs are in the cache; its index may not know it yet. `rows`: raw digest, offset, size."""
-
-    pack: int
-    name: str
-    rows: list[tuple[bytes, int, int]]
 
 
 class SmallsLanded(_Message):
@@ -163,7 +163,7 @@ class Contact(_Message):
 
 
 Event = (
-    Done | SmallBytes | SmallsPacked | SmallsLanded | SmallFailed | Opened | BlockBytes | BlocksLanded | BlocksFailed | Told
+    Done | SmallBytes | Packed | SmallsLanded | SmallFailed | Opened | BlockBytes | BlocksLanded | BlocksFailed | Told
     | Damaged | Contact
 )
 

@@ -2,6 +2,8 @@
 
 import inspect
 import os
+import socket
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
@@ -21,7 +23,9 @@ from artfs.testing.cachefiles import damage_cached
 from artfs.testing.ranges import FakeSource
 from artfs.testing.store_contract import some_bytes
 from artfs.transfer import fetch as fetch_module
-from artfs.transfer.fetch import Fetcher
+from artfs.transfer.fetch import LIMIT_S, WORKERS, Fetcher
+from artfs.transfer.fetchchild import FetchChild
+from artfs.transfer.fetchprocess import FetchProcess
 from artfs.transfer.largeblob import LargeBlob
 
 WAIT_S = 5.0
@@ -39,9 +43,43 @@ def cache(tmp_path: Path) -> Iterator[Cache]:
         yield made
 
 
+@pytest.fixture(params=["threads", "process"])
+def new_fetcher(request: pytest.FixtureRequest) -> Iterator[Callable[..., Fetcher]]:
+    """Makes fetchers whose transfers are carried out by their own threads, or by what runs in the process that fetches (here
+    in a thread, so that both have one source)."""
+    children: list[threading.Thread] = []
+
+    def make(source: FakeSource, cache: Cache, **options: Any) -> Fetcher:
+        if request.param == "threads":
+            return Fetcher(source, cache, **options)
+        ours, theirs = socket.socketpair()
+        its_cache = Cache(cache.root, size=cache.limit, floor=cache.floor)
+        limits = {"limit_s": options.get("limit_s", LIMIT_S), "workers": options.get("workers", WORKERS)}
+        child = FetchChild(theirs, lambda _: (source, its_cache), **limits)
+
+        def serve() -> None:
+            with theirs:
+                child.serve()
+
+        children.append(threading.Thread(target=serve))
+        children[-1].start()
+        return Fetcher(source, cache, process=FetchProcess(ours, ended_pid()), **options)
+
+    yield make
+    for child in children:
+        child.join(WAIT_S)
+        assert not child.is_alive()
+
+
+def ended_pid() -> int:
+    """Of a process that was there, and waited for."""
+    with subprocess.Popen(["true"]) as process:
+        return process.pid
+
+
 @pytest.fixture
-def fetcher(source: FakeSource, cache: Cache) -> Iterator[Fetcher]:
-    made = Fetcher(source, cache, limit_s=WAIT_S, workers=4)
+def fetcher(new_fetcher: Callable[..., Fetcher], source: FakeSource, cache: Cache) -> Iterator[Fetcher]:
+    made = new_fetcher(source, cache, limit_s=WAIT_S, workers=4)
     yield made
     made.close()
 
@@ -58,13 +96,15 @@ def until(condition: Callable[[], bool]) -> None:
 
 
 # small blobs
-def test_a_small_blob_comes_once_and_stays(source: FakeSource, fetcher: Fetcher, cache: Cache) -> None:
+def test_a_small_blob_comes_once_and_stays(
+    new_fetcher: Callable[..., Fetcher], source: FakeSource, fetcher: Fetcher, cache: Cache
+) -> None:
     content = source.add(b"hello")
     for _ in range(3):
         assert fetcher.read_small(content.digest, 5, timeout_s=WAIT_S) == b"hello"
     assert source.sent[content.digest] == 1
     until(lambda: cache.try_read(content.digest) == b"hello")
-    other = Fetcher(source, cache)
+    other = new_fetcher(source, cache)
     assert other.read_small(content.digest, 5, timeout_s=WAIT_S) == b"hello"
     assert source.sent[content.digest] == 1
     other.close()
@@ -89,9 +129,11 @@ def test_many_readers_share_one_transfer(source: FakeSource, fetcher: Fetcher) -
     assert source.sent[content.digest] == 1
 
 
-def test_what_gathers_behind_a_slow_request_goes_in_one(source: FakeSource, cache: Cache) -> None:
+def test_what_gathers_behind_a_slow_request_goes_in_one(
+    new_fetcher: Callable[..., Fetcher], source: FakeSource, cache: Cache
+) -> None:
     contents = [source.add(b"%d" % number) for number in range(40)]
-    fetcher = Fetcher(source, cache, workers=1)
+    fetcher = new_fetcher(source, cache, workers=1)
     go = threading.Event()
     source.fail = lambda method: go.wait(WAIT_S) and None
     left = threading.Semaphore(0)
@@ -122,10 +164,12 @@ def test_a_small_blob_that_is_missing_is_said_so_for_a_while(source: FakeSource,
     assert source.count("read_small") == 1
 
 
-def test_a_failure_is_forgotten_after_a_while(source: FakeSource, cache: Cache, expect_log: ExpectLog) -> None:
+def test_a_failure_is_forgotten_after_a_while(
+    new_fetcher: Callable[..., Fetcher], source: FakeSource, cache: Cache, expect_log: ExpectLog
+) -> None:
     expect_log("fetching 1 small blob.*: the server is down", count=1)
     now = [100.0]
-    fetcher = Fetcher(source, cache, clock=lambda: now[0])
+    fetcher = new_fetcher(source, cache, clock=lambda: now[0])
     content = source.add(b"hello")
 
     def fail(method: str) -> None:
@@ -164,23 +208,25 @@ def test_bytes_that_stay_wrong_are_handed_to_nobody(
 
 
 def test_rot_of_a_small_blob_is_found_and_mended(
-    source: FakeSource, fetcher: Fetcher, cache: Cache, expect_log: ExpectLog
+    new_fetcher: Callable[..., Fetcher], source: FakeSource, fetcher: Fetcher, cache: Cache, expect_log: ExpectLog
 ) -> None:
     expect_log("the cached blob .* was damaged; it is fetched again", count=1)
     content = source.add(b"hello")
     fetcher.read_small(content.digest, 5, timeout_s=WAIT_S)
     until(lambda: cache.has(content.digest))
     damage_cached(cache, content.digest)
-    again = Fetcher(source, cache)
+    again = new_fetcher(source, cache)
     assert again.read_small(content.digest, 5, timeout_s=WAIT_S) == b"hello"
     assert again.stats.damaged == 1
     until(lambda: cache.try_read(content.digest) == b"hello")
     again.close()
 
 
-def test_without_room_it_is_read_all_the_same(source: FakeSource, tmp_path: Path) -> None:
+def test_without_room_it_is_read_all_the_same(
+    new_fetcher: Callable[..., Fetcher], source: FakeSource, tmp_path: Path
+) -> None:
     with Cache(tmp_path / "small", size=0, floor=0) as cache:
-        fetcher = Fetcher(source, cache)
+        fetcher = new_fetcher(source, cache)
         content = source.add(b"hello")
         assert fetcher.read_small(content.digest, 5, timeout_s=WAIT_S) == b"hello"
         data = some_bytes(3 * BLOCK_SIZE * 4)
@@ -254,7 +300,7 @@ def test_a_whole_blob_becomes_a_plain_file(source: FakeSource, fetcher: Fetcher,
 
 
 def test_what_is_here_of_a_blob_outlives_the_process(
-    source: FakeSource, fetcher: Fetcher, cache: Cache, expect_log: ExpectLog
+    new_fetcher: Callable[..., Fetcher], source: FakeSource, fetcher: Fetcher, cache: Cache, expect_log: ExpectLog
 ) -> None:
     expect_log("fetching blocks 0 to 0 of blob .*: no blob", count=1)
     data = some_bytes(SIZE)
@@ -262,7 +308,8 @@ def test_what_is_here_of_a_blob_outlives_the_process(
     blob = large(fetcher, content)
     blob.read(3 * BLOCK_SIZE, 1, timeout_s=WAIT_S)
     blob.close()
-    again = Fetcher(FakeSource(), cache)  # a server that has nothing
+    fetcher.close()
+    again = new_fetcher(FakeSource(), cache)  # a server that has nothing
     blob = large(again, content)
     assert bytes(blob.read(3 * BLOCK_SIZE + 5, 9, timeout_s=WAIT_S)) == data[3 * BLOCK_SIZE + 5 :][:9]
     with pytest.raises(BlobMissingError):
@@ -271,10 +318,12 @@ def test_what_is_here_of_a_blob_outlives_the_process(
     again.close()
 
 
-def test_two_processes_share_what_they_fetch(source: FakeSource, cache: Cache) -> None:
+def test_two_processes_share_what_they_fetch(
+    new_fetcher: Callable[..., Fetcher], source: FakeSource, cache: Cache
+) -> None:
     data = some_bytes(SIZE)
     content = source.add(data)
-    one, other = Fetcher(source, cache), Fetcher(source, cache)
+    one, other = new_fetcher(source, cache), new_fetcher(source, cache)
     first, second = large(one, content), large(other, content)
     assert bytes(second.read(0, 5, timeout_s=WAIT_S)) == data[:5]
     assert bytes(first.read(0, 5, timeout_s=WAIT_S)) == data[:5]
@@ -369,7 +418,7 @@ def test_a_block_list_that_lies(source: FakeSource, fetcher: Fetcher, expect_log
 
 @pytest.mark.parametrize("whole", [False, True])
 def test_rot_of_a_large_blob_is_found_and_mended(
-    source: FakeSource, fetcher: Fetcher, cache: Cache, whole: bool, expect_log: ExpectLog
+    new_fetcher: Callable[..., Fetcher], source: FakeSource, fetcher: Fetcher, cache: Cache, whole: bool, expect_log: ExpectLog
 ) -> None:
     expect_log("1 block.* of the cached blob .* were damaged; they are fetched again", count=1)
     data = some_bytes(SIZE)
@@ -387,7 +436,7 @@ def test_rot_of_a_large_blob_is_found_and_mended(
     os.pwrite(fd, b"\0" * 10, 3 * BLOCK_SIZE + 100)
     os.close(fd)
     sent = source.sent[content.digest]
-    again = Fetcher(source, cache)
+    again = new_fetcher(source, cache)
     blob = large(again, content)
     assert bytes(blob.read(2 * BLOCK_SIZE, 3 * BLOCK_SIZE, timeout_s=WAIT_S)) == data[2 * BLOCK_SIZE :][: 3 * BLOCK_SIZE]
     assert source.sent[content.digest] == sent + BLOCK_SIZE
@@ -431,8 +480,10 @@ def test_blobs_over_two_gib_take_the_part_of_the_list_that_they_need(source: Fak
     blob.close()
 
 
-def test_a_closed_fetcher_leaves_nobody_waiting(source: FakeSource, cache: Cache) -> None:
-    fetcher = Fetcher(source, cache, workers=1)
+def test_a_closed_fetcher_leaves_nobody_waiting(
+    new_fetcher: Callable[..., Fetcher], source: FakeSource, cache: Cache
+) -> None:
+    fetcher = new_fetcher(source, cache, workers=1)
     go = threading.Event()
     source.fail = lambda method: go.wait(WAIT_S) and None
     content = source.add(b"hello")
