@@ -388,6 +388,12 @@ class Artfs(System):
     def pid(self) -> int:
         return self.daemon.pid
 
+    def rss(self) -> int:
+        """With what the process that fetches has of its own: the rest it shares with the daemon."""
+        helper = self.daemon.status()["transfers"]["process"]
+        private = re.findall(r"Private_\w+:\s+(\d+) kB", Path(f"/proc/{helper}/smaps_rollup").read_text()) if helper else []
+        return super().rss() + 1024 * sum(map(int, private))
+
     def close(self) -> None:
         for workspace in self._workspaces:
             workspace.remove()

@@ -48,7 +48,7 @@ with suppress(ImportError, AttributeError):
     # instead of 8 s).
     from httpcore._sync.http11 import HTTP11Connection
 
-    HTTP11Connection.READ_NUM_BYTES = 512 * 1024
+    HTTP11Connection.READ_NUM_BYTES = 256 * 1024
 
 _LOCAL = ("localhost", "127.0.0.1", "::1")
 _encode = msgspec.json.Encoder().encode

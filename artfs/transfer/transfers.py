@@ -27,7 +27,7 @@ from artfs.store.cache import Cache, CheckedBlob, check_blob
 from artfs.transfer.blockfetch import BlockFetch, ended
 from artfs.transfer.largeblob import BlobFile
 
-KEEP_NBYTES = 512 * 1024
+KEEP_NBYTES = 256 * 1024
 KEEP_COUNT = 256
 """Small blobs that the cache gets together."""
 
