@@ -20,6 +20,8 @@ from artfs.transfer.fetchprocess import FetchProcess
 
 def fork_fetch_process(settings: Settings) -> FetchProcess:
     """A process that fetches for the one that calls this, which has one thread. Raises OSError, UsageError."""
+    import artfs.client.direct  # noqa: F401  (both processes share what is loaded before the fork)
+
     token = Credentials().find(settings)
 
     def make(surroundings: Surroundings) -> tuple[RangeSource, Cache]:

@@ -13,12 +13,13 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import httpx
 import msgspec
 
+from artfs.client.answer import Answer
 from artfs.errors import (
     ArtfsError,
     CatalogError,
@@ -33,6 +34,9 @@ from artfs.wire.bodies import NoQuery, Query
 from artfs.wire.errors import error_from
 from artfs.wire.routes import CHANGE_HEADER, JSON, Route, encode_query
 
+if TYPE_CHECKING:
+    from artfs.client.direct import Direct
+
 CONNECT_S = 10.0
 """How long a connection may take at most, in seconds."""
 
@@ -44,8 +48,7 @@ CONNECTIONS = 32
 
 with suppress(ImportError, AttributeError):
     # httpcore asks a socket for 64 KiB at a time. Each time the interpreter lock is given up and waited for, which costs a
-    # daemon that fetches for many readers more than all else (measured: 20,000 files in 14 instead of 20 s, 2 GiB in 6
-    # instead of 8 s).
+    # process that fetches for many readers more than all else.
     from httpcore._sync.http11 import HTTP11Connection
 
     HTTP11Connection.READ_NUM_BYTES = 256 * 1024
@@ -82,7 +85,13 @@ class Http:
         self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
         self._sockets_lock = threading.Lock()
         self._headers = {"Accept": JSON, "User-Agent": "artfs", **({"Authorization": f"Bearer {token}"} if token else {})}
-        self._client = make_client(self.base_url, ca_bundle, proxy)
+        context = make_context(ca_bundle)
+        # What HTTPS_PROXY and the like say is not meant for this machine.
+        from_environ = not proxy and (urlsplit(self.base_url).hostname or "") not in _LOCAL
+        self._client = make_client(context, proxy, from_environ=from_environ)
+        self._direct: Direct | None = None
+        self._make_direct = partial(_make_direct, context, proxy, self._add_socket, from_environ=from_environ)
+        self._direct_lock = threading.Lock()
         self._again = partial(Http, base_url, token, timeout_s=timeout_s, ca_bundle=ca_bundle, proxy=proxy)
 
     def apart(self) -> Http:
@@ -103,6 +112,9 @@ class Http:
         self._closed.set()
         self.hang_up()
         self._client.close()
+        with self._direct_lock:
+            if self._direct is not None:
+                self._direct.close()
 
     def hang_up(self) -> None:
         """Cuts all that is under way; what may be tried again is tried again over other connections. From any thread."""
@@ -280,6 +292,28 @@ class Http:
         finally:
             response.close()
 
+    @contextmanager
+    def fetch(self, url: str, *, headers: Mapping[str, str], silence_s: float) -> Iterator[Answer]:
+        """A GET of a URL that the server told, or of a path of it (then with our token); any answer is given as it is. What goes
+        wrong on the way comes out as UnavailableError."""
+        self._check_open()
+        if "://" not in url:
+            with self.own(url, headers=headers, silence_s=silence_s) as response:
+                yield _answer(response)
+            return
+        with self._direct_lock:
+            direct = self._direct = self._direct or self._make_direct()
+        if not direct.can(url):
+            with self.elsewhere("GET", url, headers=headers, silence_s=silence_s) as response:
+                yield _answer(response)
+        else:
+            try:
+                with direct.get(url, headers, silence_s) as answer:
+                    yield answer
+            except UnavailableError:
+                self._check_open()
+                raise
+
     # one try ----------------------------------------------------------------------------------------------------
     def _send(
         self, route: Route, arguments: Mapping[str, str | int] | None, query: Query | None, content: bytes | None,
@@ -317,13 +351,16 @@ class Http:
             if name.endswith(("connect_tcp.complete", "start_tls.complete")):
                 connection = info["return_value"].get_extra_info("socket")
                 if connection is not None:
-                    with self._sockets_lock:
-                        self._sockets.add(connection)
+                    self._add_socket(connection)
                     also(connection)
-                    if self._closed.is_set():
-                        shut(connection)  # `close` may not have seen it
 
         request.extensions = {**request.extensions, "trace": trace}
+
+    def _add_socket(self, connection: socket.socket) -> None:
+        with self._sockets_lock:
+            self._sockets.add(connection)
+        if self._closed.is_set():
+            shut(connection)  # `close` may not have seen it
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
@@ -382,7 +419,7 @@ class Http:
         return f"{self.base_url}, or a proxy before it, answers {response.status_code}: {first[:200]}"
 
 
-def to_be_tried_again(response: httpx.Response, words: str) -> UnavailableError:
+def to_be_tried_again(response: httpx.Response | Answer, words: str) -> UnavailableError:
     """What to raise for an answer whose status is in AGAIN: it knows how long the server wants us to wait, if it does."""
     asked = read_retry_after(response.headers.get("retry-after"), datetime.now(UTC))
     return UnavailableError(words) if asked is None else RateLimitedError(words, asked)
@@ -403,23 +440,40 @@ def shut(connection: socket.socket) -> None:
         connection.shutdown(socket.SHUT_RDWR)
 
 
-def make_client(base_url: str, ca_bundle: Path | None, proxy: str) -> httpx.Client:
-    """Connections to `base_url`, and to wherever else requests lead. Raises UsageError."""
-    host = urlsplit(base_url).hostname or ""
+def make_context(ca_bundle: Path | None) -> ssl.SSLContext:
+    """Raises UsageError for a CA bundle that cannot be used."""
     try:
         # OpenSSL's own certificates, not those of a package: administrators add theirs there.
-        verify = ssl.create_default_context(cafile=None if ca_bundle is None else str(ca_bundle))
-        return httpx.Client(
-            verify=verify,
-            proxy=proxy or None,
-            # What HTTPS_PROXY and the like say is not meant for this machine.
-            trust_env=not proxy and host not in _LOCAL,
-            limits=httpx.Limits(max_connections=CONNECTIONS, max_keepalive_connections=CONNECTIONS, keepalive_expiry=60),
-        )
+        return ssl.create_default_context(cafile=None if ca_bundle is None else str(ca_bundle))
     except (OSError, ssl.SSLError) as error:
         raise UsageError(f"cannot use the CA bundle {ca_bundle}: {error}") from error
+
+
+def make_client(context: ssl.SSLContext, proxy: str, *, from_environ: bool) -> httpx.Client:
+    """Connections to a server, and to wherever else requests lead. Raises UsageError for a proxy's URL that cannot be used."""
+    try:
+        return httpx.Client(
+            verify=context,
+            proxy=proxy or None,
+            trust_env=from_environ,
+            limits=httpx.Limits(max_connections=CONNECTIONS, max_keepalive_connections=CONNECTIONS, keepalive_expiry=60),
+        )
     except (ValueError, httpx.InvalidURL, ImportError) as error:
         raise UsageError(f"cannot use the proxy {proxy or 'of the environment'}: {error}") from error
+
+
+def _make_direct(
+    context: ssl.SSLContext, proxy: str, on_socket: Callable[[socket.socket], None], *, from_environ: bool
+) -> Direct:
+    from artfs.client.direct import Direct  # loads urllib3, which commands that fetch nothing do without
+
+    return Direct(
+        context, proxy=proxy, from_environ=from_environ, connections=CONNECTIONS, connect_s=CONNECT_S, on_socket=on_socket
+    )
+
+
+def _answer(response: httpx.Response) -> Answer:
+    return Answer(response.status_code, response.headers, response.url.host, response.iter_raw())
 
 
 def encode_body(body: Any) -> bytes:

@@ -11,13 +11,14 @@ import tempfile
 import threading
 import time
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import AbstractContextManager, closing
+from contextlib import closing
 from dataclasses import dataclass
 
 import cachetools
 import httpx
 import msgspec
 
+from artfs.client.answer import Answer
 from artfs.client.http import Http, to_be_tried_again
 from artfs.client.tries import Tries
 from artfs.client.upload import Flights, RemoteBatch
@@ -272,9 +273,9 @@ class RemoteStore:
             came = False
             headers = {"Range": f"bytes={offset + done}-{offset + nbytes - 1}", "Accept-Encoding": "identity"}
             try:
-                with self._open(url, headers, backoff.silence_s()) as response:
-                    _check_range(response, offset + done)
-                    for piece in _in_time(response.iter_raw(), deadline):
+                with self._http.fetch(url, headers=headers, silence_s=backoff.silence_s()) as answer:
+                    _check_range(answer, offset + done)
+                    for piece in _in_time(answer.pieces, deadline):
                         piece = piece[: nbytes - done]
                         done += len(piece)
                         came = True
@@ -285,11 +286,6 @@ class RemoteStore:
                 if came:
                     backoff.progressed()
                 backoff.wait(error)
-
-    def _open(self, url: str, headers: dict[str, str], silence_s: float) -> AbstractContextManager[httpx.Response]:
-        if "://" in url:
-            return self._http.elsewhere("GET", url, headers=headers, silence_s=silence_s)
-        return self._http.own(url, headers=headers, silence_s=silence_s)
 
     # BlobStore ----------------------------------------------------------------------------------------------------
     def _deadline(self) -> float:
@@ -409,21 +405,20 @@ def _pieces_of(spot: _Spot, offset: int, nbytes: int) -> Iterator[tuple[str, int
         offset += length
 
 
-def _check_range(response: httpx.Response, offset: int) -> None:
-    status = response.status_code
-    told = response.headers.get("content-range", "")
-    if response.headers.get("content-type", "").startswith("text/html") and response.is_success:
-        raise UnavailableError(f"{response.url.host} answers with a web page; does this network want a login first?")
-    if status == 206 or (status == 200 and told):
+def _check_range(answer: Answer, offset: int) -> None:
+    told = answer.headers.get("content-range", "")
+    if answer.headers.get("content-type", "").startswith("text/html") and 200 <= answer.status < 300:
+        raise UnavailableError(f"{answer.host} answers with a web page; does this network want a login first?")
+    if answer.status == 206 or (answer.status == 200 and told):
         # `rclone serve s3` says 200 of ranges, too (docs/server-tested.md).
         if told.startswith(f"bytes {offset}-"):
             return
         raise UnavailableError(f"another range came than was asked for: {told or 'none'}")
-    if status == 200 and offset == 0:
+    if answer.status == 200 and offset == 0:
         return
-    if status in AGAIN:
-        raise to_be_tried_again(response, f"{response.url.host} answers {status}")
-    raise _Stale(f"{response.url.host} answers {status}")
+    if answer.status in AGAIN:
+        raise to_be_tried_again(answer, f"{answer.host} answers {answer.status}")
+    raise _Stale(f"{answer.host} answers {answer.status}")
 
 
 def _host(url: str) -> str:

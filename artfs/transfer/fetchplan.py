@@ -10,7 +10,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-RANGE_BLOCKS = 16
+RANGE_BLOCKS = 64
 """Blocks in one range at the most (4 MiB): several ranges of that size are under way for one reader."""
 
 SMALL_COUNT = 512

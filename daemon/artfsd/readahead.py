@@ -5,9 +5,10 @@
 A blob may be read by several readers at once, and the kernel cuts one read into several that arrive a little out of
 order; so up to `STREAMS` streams are followed, whoever reads, through whatever handle. A stream that has gone on for n
 blocks is expected to go on for n / 16 more: a reader who stops anywhere has moved at most a sixteenth too much, and yet
-the window of a long one soon covers what a far server has under way. Where one stream after the other has the same
-length (columns of a row group, tensors, records), the next one is asked for as far as that goes, and not beyond. Single
-reads here and there ask for nothing.
+the window of a long one soon covers what a far server has under way. (One that begins where the blob does and has gone
+on for 32 MiB is of a reader who wants all of it, nearly always: it is expected to go on for a quarter.) Where one stream
+after the other has the same length (columns of a row group, tensors, records), the next one is asked for as far as that
+goes, and not beyond. Single reads here and there ask for nothing.
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ BEHIND = 4
 BEFORE = 2
 """Blocks (512 KiB) that a read may be ahead of its stream."""
 SHARE = 16
+SURE = 128
+SHARE_OF_ALL = 4
+"""Whoever has read 32 MiB from the beginning on probably reads all, and is expected to go on for a quarter."""
 MOST = 256
 """Blocks (64 MiB) that are asked for ahead at the most."""
 WHOLE = 16
@@ -85,7 +89,8 @@ class Pattern:
             # One block less than the stream before, whose ends may have been shared by neighbours.
             until = min(stream.start + self._length - 1, stream.next + MOST)
         else:
-            window = min(run // SHARE, MOST)
+            share = SHARE_OF_ALL if stream.start == 0 and run >= SURE else SHARE
+            window = min(run // share, MOST)
             if stream.asked - stream.next > window // 2:
                 return None  # half of it is still before us; the other half then comes in one range
             until = stream.next + window

@@ -73,11 +73,19 @@ def test_columns_of_the_same_length_are_asked_for_as_far_as_they_go() -> None:
     assert len(fetched) <= len(needed) * 1.1
 
 
+def test_a_reader_from_the_beginning_on_is_expected_to_go_on() -> None:
+    """For a sixteenth at first, as anywhere; for a quarter after 32 MiB, and never for more than 64 MiB."""
+    for length in (100, 200, 1000, 3000):
+        blocks = moved(Pattern(100_000), [(at, at + 1) for at in range(length)])
+        most = length // 4 if length >= 128 else length // 16
+        assert length + min(most // 2, 100) <= len(blocks) <= length + min(most, 256) + 1, length
+
+
 def test_several_readers_of_one_blob_are_told_apart() -> None:
     pattern = Pattern(100_000)
-    reads = [read for turn in range(400) for read in ((turn, turn + 1), (50_000 + turn, 50_001 + turn))]
+    reads = [read for turn in range(400) for read in ((7 + turn, 8 + turn), (50_000 + turn, 50_001 + turn))]
     blocks = moved(pattern, reads)
-    assert {410, 50_410} <= blocks
+    assert {417, 50_410} <= blocks
     assert len(blocks) <= 2 * 400 * 17 / 16 + 4
 
 
