@@ -23,7 +23,7 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from artfs.client.answer import Answer
 from artfs.errors import UnavailableError
 
-PIECE_NBYTES = 512 * 1024
+PIECE_NBYTES = 256 * 1024
 """What a socket is asked for at once, in bytes."""
 
 _POOLS = 16

@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 FAILED_FOR_S = 3.0
 """How long a failure is given to all who ask, without another try."""
 
-RECENT_NBYTES = 16 * 1024 * 1024
+RECENT_NBYTES = 12 * 1024 * 1024
 """What came lately and is kept in memory until it is read: as much as is fetched ahead of a walk. What does not fit is read from
 the cache, and checked once more, which costs more than all else that a small file does."""
 
