@@ -28,7 +28,6 @@ from artfs.transfer.checkedbytes import CheckedBytes, FetchedBytes, StoredBytes
 if TYPE_CHECKING:
     from artfs.client.reach import Reach
     from artfs.transfer.fetch import Fetcher
-    from artfs.transfer.fetchprocess import FetchProcess
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,12 +109,11 @@ class Session:
         return f"<Session {self.settings.home}>"
 
 
-def open_session(settings: Settings, *, listen: bool = False, process: FetchProcess | None = None) -> Session:
+def open_session(settings: Settings, *, listen: bool = False) -> Session:
     """Opens the state folder `settings.home`, making it (0700) and its catalog when missing; or, when `settings.server` is
     set, the catalog of that server, with this machine's cache before its bytes.
 
-    `listen`: the process lives long, and is to be told by the server what changes. `process`: fetches from the server for it
-    (api.remote.fork_fetch_process). Nothing is asked of a server yet.
+    `listen`: the process lives long, and is to be told by the server what changes. Nothing is asked of a server yet.
     Raises UsageError when the folder cannot be made, CatalogError (CatalogVersionError when a newer artfs
     wrote it) and StorageError when what is there cannot be opened.
     """
@@ -124,7 +122,7 @@ def open_session(settings: Settings, *, listen: bool = False, process: FetchProc
         # Loads httpx, which the embedded catalog does not need.
         from artfs.api.remote import open_remote
 
-        return Session(settings, *open_remote(settings, listen=listen, process=process))
+        return Session(settings, *open_remote(settings, listen=listen))
     store = FolderStore(settings.store_path, free_floor=settings.floor_on(os.statvfs(settings.home)))
     return Session(settings, _open_catalog(settings), store)
 

@@ -91,7 +91,7 @@ def serve(settings: Settings, options: MountOptions) -> None:
         lock = place.lock(settings.run_path, mountpoint)
         stack.callback(os.close, lock)
         place.prepare(mountpoint)
-        session = stack.enter_context(open_session(settings, listen=True, process=process))
+        session = stack.enter_context(_open_session(settings, process))
         server_side: ServerSide | None = None
         if session.remote is not None:
             server_side = ServerSide(session)
@@ -176,6 +176,15 @@ def _fork_fetch_process(settings: Settings) -> FetchProcess | None:
     except OSError as error:
         log.warning("no process of its own fetches from the server: %s", error)
         return None
+
+
+def _open_session(settings: Settings, process: FetchProcess | None) -> Session:
+    """`process`: fetches for it. Raises as open_session."""
+    if process is None:
+        return open_session(settings, listen=True)
+    from artfs.api.remote import open_remote
+
+    return Session(settings, *open_remote(settings, listen=True, process=process))
 
 
 def _mount(operations: Operations, mountpoint: str, options: MountOptions) -> None:

@@ -52,8 +52,8 @@ class DoomedOperations(Operations):
         return reply
 
 
-def doomed_session(settings: Settings, **how: Any) -> Session:
-    session = open_session(settings, **how)
+def doomed_session(settings: Settings, *, listen: bool = False) -> Session:
+    session = open_session(settings, listen=listen)
     catalog, store = DoomedCatalog(session.catalog, fate), DoomedStore(session.store, fate)
     return Session(settings, catalog, store)  # type: ignore[arg-type]
 
