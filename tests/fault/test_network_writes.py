@@ -291,8 +291,8 @@ def test_what_could_not_be_sent_ahead_the_commit_sends(
     daemon.expect_log("cannot be reached|can be reached again")
     proxy = far.far.proxy
     full = answer(507, '{"kind": "quota", "message": "no room"}', match=STORE, Content_Type="application/json")
-    proxy.add(Fault("corrupt", side="up", after=5_000, match=PUT), full)
     proxy.reset_counts()
+    proxy.add(Fault("corrupt", side="up", after=5_000, match=PUT), full)
     make(draft, {"large": some_bytes(5_000_000, seed=2), **SMALL})
     until(lambda: proxy.counts().faults == 2, "it has gone wrong")
     expected = picture(draft)
