@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 from artfs.settings import Settings, load_settings
@@ -15,6 +16,10 @@ from artfs.testing.logcheck import LogCheck
 from artfs.testing.mount import Daemon, Workspace
 from artfs.testing.postgres import Postgres
 from artfs.testing.postgres import postgres as postgres_server
+
+# How long an example takes is the machine's business.
+hypothesis.settings.register_profile("artfs", deadline=None)
+hypothesis.settings.load_profile("artfs")
 
 # For the details of a failed assert. Here, because tests of several folders import them.
 pytest.register_assert_rewrite("artfs.testing.catalog_contract", "artfs.testing.store_contract", "artfs.testing.bucket_contract")
