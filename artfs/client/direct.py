@@ -53,6 +53,7 @@ class Direct:
         self._connect_s = connect_s
         self._pools = _told_pools(on_socket)
         self._managers: dict[str, urllib3.PoolManager] = {}
+        self._proxies: dict[tuple[str, str], str] = {}  # of the environment, as it was when a host was first asked
         self._lock = threading.Lock()
 
     def can(self, url: str) -> bool:
@@ -85,11 +86,10 @@ class Direct:
     def _proxy_of(self, scheme: str, host: str) -> str:
         if self._proxy or not self._from_environ:
             return self._proxy
-        known = getproxies()
-        found = known.get(scheme) or known.get("all") or ""
-        if not found or proxy_bypass(host):
-            return ""
-        return found if "://" in found else f"http://{found}"
+        found = self._proxies.get((scheme, host))
+        if found is None:
+            found = self._proxies[scheme, host] = _proxy_of_environ(scheme, host)
+        return found
 
     def _manager(self, proxy: str) -> urllib3.PoolManager:
         with self._lock:
@@ -105,6 +105,14 @@ class Direct:
                 manager.pool_classes_by_scheme = self._pools
                 self._managers[proxy] = manager
             return manager
+
+
+def _proxy_of_environ(scheme: str, host: str) -> str:
+    known = getproxies()
+    found = known.get(scheme) or known.get("all") or ""
+    if not found or proxy_bypass(host):
+        return ""
+    return found if "://" in found else f"http://{found}"
 
 
 def _pieces(response: urllib3.BaseHTTPResponse) -> Iterator[bytes]:

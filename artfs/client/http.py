@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import socket
-import ssl
 import threading
 import time
 import weakref
@@ -20,6 +19,7 @@ import httpx
 import msgspec
 
 from artfs.client.answer import Answer
+from artfs.client.connections import CONNECT_S, LOCAL, make_client, make_context, make_direct
 from artfs.errors import (
     ArtfsError,
     CatalogError,
@@ -37,23 +37,9 @@ from artfs.wire.routes import CHANGE_HEADER, JSON, Route, encode_query
 if TYPE_CHECKING:
     from artfs.client.direct import Direct
 
-CONNECT_S = 10.0
-"""How long a connection may take at most, in seconds."""
-
 PROBE_S = 3.0
 """How long a call may take that finds out whether a server is back, in seconds."""
 
-CONNECTIONS = 32
-"""Most connections to a server at once."""
-
-with suppress(ImportError, AttributeError):
-    # httpcore asks a socket for 64 KiB at a time. Each time the interpreter lock is given up and waited for, which costs a
-    # process that fetches for many readers more than all else.
-    from httpcore._sync.http11 import HTTP11Connection
-
-    HTTP11Connection.READ_NUM_BYTES = 256 * 1024
-
-_LOCAL = ("localhost", "127.0.0.1", "::1")
 _encode = msgspec.json.Encoder().encode
 _NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError, httpx.UnsupportedProtocol)
 
@@ -86,11 +72,10 @@ class Http:
         self._sockets_lock = threading.Lock()
         self._headers = {"Accept": JSON, "User-Agent": "artfs", **({"Authorization": f"Bearer {token}"} if token else {})}
         context = make_context(ca_bundle)
-        # What HTTPS_PROXY and the like say is not meant for this machine.
-        from_environ = not proxy and (urlsplit(self.base_url).hostname or "") not in _LOCAL
+        from_environ = not proxy and (urlsplit(self.base_url).hostname or "") not in LOCAL
         self._client = make_client(context, proxy, from_environ=from_environ)
         self._direct: Direct | None = None
-        self._make_direct = partial(_make_direct, context, proxy, self._add_socket, from_environ=from_environ)
+        self._make_direct = partial(make_direct, context, proxy, self._add_socket, from_environ=from_environ)
         self._direct_lock = threading.Lock()
         self._again = partial(Http, base_url, token, timeout_s=timeout_s, ca_bundle=ca_bundle, proxy=proxy)
 
@@ -438,38 +423,6 @@ def shut(connection: socket.socket) -> None:
     """Wakes up whoever reads from it or writes to it, which closing it would not do."""
     with suppress(OSError):  # it has ended
         connection.shutdown(socket.SHUT_RDWR)
-
-
-def make_context(ca_bundle: Path | None) -> ssl.SSLContext:
-    """Raises UsageError for a CA bundle that cannot be used."""
-    try:
-        # OpenSSL's own certificates, not those of a package: administrators add theirs there.
-        return ssl.create_default_context(cafile=None if ca_bundle is None else str(ca_bundle))
-    except (OSError, ssl.SSLError) as error:
-        raise UsageError(f"cannot use the CA bundle {ca_bundle}: {error}") from error
-
-
-def make_client(context: ssl.SSLContext, proxy: str, *, from_environ: bool) -> httpx.Client:
-    """Connections to a server, and to wherever else requests lead. Raises UsageError for a proxy's URL that cannot be used."""
-    try:
-        return httpx.Client(
-            verify=context,
-            proxy=proxy or None,
-            trust_env=from_environ,
-            limits=httpx.Limits(max_connections=CONNECTIONS, max_keepalive_connections=CONNECTIONS, keepalive_expiry=60),
-        )
-    except (ValueError, httpx.InvalidURL, ImportError) as error:
-        raise UsageError(f"cannot use the proxy {proxy or 'of the environment'}: {error}") from error
-
-
-def _make_direct(
-    context: ssl.SSLContext, proxy: str, on_socket: Callable[[socket.socket], None], *, from_environ: bool
-) -> Direct:
-    from artfs.client.direct import Direct  # loads urllib3, which commands that fetch nothing do without
-
-    return Direct(
-        context, proxy=proxy, from_environ=from_environ, connections=CONNECTIONS, connect_s=CONNECT_S, on_socket=on_socket
-    )
 
 
 def _answer(response: httpx.Response) -> Answer:
