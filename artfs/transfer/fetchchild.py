@@ -182,7 +182,6 @@ class FetchChild:
             self._under_way.discard(future)
 
     def _carry_out(self, request: wire.FetchSmalls | wire.FetchBlocks, blob: _OpenBlob | None) -> None:
-        problem = ""
         _current.request = request
         try:
             if isinstance(request, wire.FetchSmalls):
@@ -190,13 +189,13 @@ class FetchChild:
             elif blob is not None:
                 self._transfers.fetch_blocks(blob, request.first, request.stop)
         except Exception as error:
+            # Whoever waited was told; this is a defect, and the process goes on.
             log.exception("fetching failed: %r", error)
-            problem = repr(error)
         finally:
             _current.request = None
             if blob is not None:
                 self._release(blob)
-            self._out.put(wire.Done(request.number, problem))
+            self._out.put(wire.Done(request.number))
 
     def _release(self, blob: _OpenBlob) -> None:
         with self._lock:

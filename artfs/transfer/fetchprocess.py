@@ -11,6 +11,7 @@ for it hear `FetchProcessEnded`, and the fetcher carries out transfers itself fr
 from __future__ import annotations
 
 import gc
+import itertools
 import logging
 import os
 import signal
@@ -78,7 +79,7 @@ class FetchProcess:
         self._sender = wire.Sender(sock)
         self._lock = threading.Lock()
         self._pending: dict[int, _Pending] = {}
-        self._number = 0
+        self._numbers = itertools.count()
         self._has_ended = False
         self._closing = False
         self._seen = (0, 0, 0)
@@ -141,21 +142,17 @@ class FetchProcess:
     # asking -----------------------------------------------------------------------------------------------------
     def fetch_smalls(self, digests: list[str]) -> None:
         """As Transfers.fetch_smalls. Raises FetchProcessEnded."""
-        gate, refusal = self._ask_gate()
-        self._ask(lambda number: wire.FetchSmalls(number, gate, refusal, digests), None)
+        self._ask(wire.FetchSmalls(next(self._numbers), *self._ask_gate(), digests), None)
 
     def fetch_blocks(self, blob: LargeBlob, first: int, stop: int, fetcher: Fetcher) -> None:
         """As Transfers.fetch_blocks. Raises FetchProcessEnded."""
         error: ArtfsError = UnavailableError(f"blob {blob.digest} changes all the time in the cache")
         for _ in range(_TRIES):
-            gate, refusal = self._ask_gate()
-            is_open = blob.file is not None
-            pending = self._ask(
-                lambda number: wire.FetchBlocks(
-                    number, gate, refusal, blob.digest, blob.size, blob.blocks, first, stop, is_open  # noqa: B023
-                ),
-                blob,
+            number, (gate, refusal) = next(self._numbers), self._ask_gate()
+            request = wire.FetchBlocks(
+                number, gate, refusal, blob.digest, blob.size, blob.blocks, first, stop, is_open=blob.file is not None
             )
+            pending = self._ask(request, blob)
             if not pending.unopened:
                 return
             first, stop = min(pending.unopened), max(pending.unopened) + 1
@@ -185,16 +182,14 @@ class FetchProcess:
         except OfflineError as error:
             return wire.GATE_SHUT, str(error)
 
-    def _ask(self, make: Callable[[int], wire.Request], blob: LargeBlob | None) -> _Pending:
+    def _ask(self, request: wire.FetchSmalls | wire.FetchBlocks, blob: LargeBlob | None) -> _Pending:
         pending = _Pending(blob)
         with self._lock:
             if self._has_ended:
                 raise FetchProcessEnded
-            self._number += 1
-            number = self._number
-            self._pending[number] = pending
+            self._pending[request.number] = pending
         try:
-            self._sender.send(make(number))
+            self._sender.send(request)
         except OSError:
             self._end()
         pending.over.wait()
@@ -273,7 +268,7 @@ class FetchProcess:
                 fetcher.cache.packs.told(number, name, rows)
             case wire.BlocksLanded(number, indexes, checked):
                 self._landed(number, indexes, checked, fetcher)
-            case wire.Done(number, _problem):
+            case wire.Done(number):
                 with self._lock:
                     pending = self._pending.pop(number, None)
                 if pending is not None:

@@ -87,10 +87,9 @@ Request = Begin | Packed | FetchSmalls | FetchBlocks | Forget | ForgetSmall
 
 # what is told ----------------------------------------------------------------------------------------------------------
 class Done(_Message):
-    """`problem`: what ended it that should not have; "" otherwise."""
+    """Nothing more comes for this request."""
 
     number: int
-    problem: str
 
 
 class SmallBytes(_Message):

@@ -6,10 +6,10 @@
     partial/<digest>.map       which blocks (see partial.py)
     index.db                   sizes, last uses, pins (see index.py); made anew from the files when it is lost or damaged
 
-Nothing here is synced: after a power cut any file may be torn. That is why no byte is handed out before this process has
-checked it (blocks against their block lists, small blobs against their digests), and why what fails is dropped and
-fetched again. Whoever has a file of `blobs` or `partial` open holds a shared flock on it, and whoever writes to a pack an
-exclusive one; eviction takes only files that it can lock.
+Nothing here is synced: after a power cut any file may be torn. That is why no byte is handed out before this process, or
+the one that it has fetch for it, has checked it (blocks against their block lists, small blobs against their digests), and
+why what fails is dropped and fetched again. Whoever has a file of `blobs` or `partial` open holds a shared flock on it, and
+whoever writes to a pack an exclusive one; eviction takes only files that it can lock.
 """
 
 from artfs.store.cache.cache import Cache, CacheStatus

@@ -1,11 +1,13 @@
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from artfs.model.manifest import Manifest
 from artfs.model.tree import PageCache
+from artfs.store.cache import Cache
 from artfs.store.folder import FolderStore
+from artfs.testing.ranges import FakeSource
 from artfs.transfer.push import Pushed, push_directory
 
 
@@ -47,3 +49,15 @@ def folder(tmp_path: Path) -> Path:
     (root / "sub" / "link").symlink_to("../a.txt")
     (root / "sub" / "b\udcff\n").write_bytes(b"odd name")
     return root
+
+
+@pytest.fixture
+def source() -> FakeSource:
+    return FakeSource()
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Iterator[Cache]:
+    """With room for all that a test has."""
+    with Cache(tmp_path / "cache", size=1 << 40, floor=0) as made:
+        yield made

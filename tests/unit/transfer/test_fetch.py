@@ -32,17 +32,6 @@ WAIT_S = 5.0
 ExpectLog = Callable[..., None]
 
 
-@pytest.fixture
-def source() -> FakeSource:
-    return FakeSource()
-
-
-@pytest.fixture
-def cache(tmp_path: Path) -> Iterator[Cache]:
-    with Cache(tmp_path / "cache", size=1 << 30, floor=0) as made:
-        yield made
-
-
 @pytest.fixture(params=["threads", "process"])
 def new_fetcher(request: pytest.FixtureRequest) -> Iterator[Callable[..., Fetcher]]:
     """Makes fetchers whose transfers are carried out by their own threads, or by what runs in the process that fetches (here

@@ -7,7 +7,6 @@ import socket
 import subprocess
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 
 import pytest
 
@@ -56,17 +55,6 @@ class Scripted:
     def join(self) -> None:
         self._thread.join(WAIT_S)
         assert not self._thread.is_alive()
-
-
-@pytest.fixture
-def source() -> FakeSource:
-    return FakeSource()
-
-
-@pytest.fixture
-def cache(tmp_path: Path) -> Iterator[Cache]:
-    with Cache(tmp_path / "cache", size=1 << 40, floor=0) as made:
-        yield made
 
 
 @pytest.fixture
@@ -119,7 +107,7 @@ class Sparse:
     def answers(self, request: wire.FetchBlocks, hashes: bytes) -> Answers:
         opened = wire.Opened(request.number, self.size, self.top.lower, self.top.hashes, len(hashes))
         landed = wire.BlocksLanded(request.number, list(range(request.first, request.stop)), False)
-        return ((opened, hashes), (landed, b""), (wire.Done(request.number, ""), b""))
+        return ((opened, hashes), (landed, b""), (wire.Done(request.number), b""))
 
 
 def test_a_blob_that_becomes_complete_between_two_openings(
