@@ -5,6 +5,7 @@
 #   make demo    setup, then the main job on real data, step by step
 #   make test    setup, then every check and the whole test suite; what CI runs
 #   make lint | unit | mounted | fault | peer | server    one stage of it; server: the API and the mount again, over a server
+#   make torture all that is done to the mount to hurt it, at full length (under 45 minutes), and a table of what was lost
 #   make bench   setup, then the measurements
 #   make clean   removes .venv and all caches
 
@@ -29,7 +30,7 @@ PYTEST := $(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=worksteal
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet
 export PIP_ROOT_USER_ACTION = ignore
 
-.PHONY: help setup apt test lint demo bench clean $(STAGES)
+.PHONY: help setup apt test lint torture demo bench clean $(STAGES)
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -97,6 +98,11 @@ OVER_SERVER ?= tests/mounted $(patsubst %,tests/unit/api/test_%.py,\
     checkout distributed files fsspec logging new_draft ported public references run ttl version)
 server: setup
 	@$(PYTEST) $(OVER_SERVER) --with-server
+
+# Its short form, minutes, is the stages of `make test` that these tests are in.
+TORTURE ?= tests/fault tests/mounted/test_readonly.py tests/peer/test_draft_against_ext4.py
+torture: setup
+	@$(PYTEST) $(TORTURE) --scale=full
 
 bench: setup
 	@$(BIN)/python bench/run.py

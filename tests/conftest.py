@@ -16,6 +16,7 @@ from artfs.testing.logcheck import LogCheck
 from artfs.testing.mount import Daemon, Workspace
 from artfs.testing.postgres import Postgres
 from artfs.testing.postgres import postgres as postgres_server
+from artfs.testing.torture import PROPERTY, Table, Tally
 
 # How long an example takes is the machine's business.
 hypothesis.settings.register_profile("artfs", deadline=None)
@@ -29,11 +30,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--with-server", action="store_true", help="Every workspace has a server of its own instead of the embedded catalog."
     )
+    parser.addoption(
+        "--scale", choices=["short", "full"], default="short", help="How much torture: some minutes of it, or all."
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "embedded(why): of the embedded catalog and its store only")
     Workspace.with_server = bool(config.getoption("--with-server"))
+    if not hasattr(config, "workerinput"):
+        config.pluginmanager.register(Table())
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -63,6 +69,22 @@ def log_check() -> Iterator[LogCheck]:
 def expect_log(log_check: LogCheck) -> Callable[..., None]:
     """`expect_log(pattern, level=logging.WARNING, count=None)`: announces a log record; see LogCheck.expect."""
     return log_check.expect
+
+
+@pytest.fixture
+def scale(request: pytest.FixtureRequest) -> Callable[[int, int], int]:
+    """`scale(short, full)`: the one that `--scale` asks for."""
+    return lambda short, full: full if request.config.getoption("--scale") == "full" else short
+
+
+@pytest.fixture
+def tally(request: pytest.FixtureRequest) -> Iterator[Tally]:
+    """`tally(what, times=1)`: counts what this test tries, for the table at the end."""
+    made = Tally()
+    yield made
+    if not made.tried:
+        made((request.module.__doc__ or request.module.__name__).splitlines()[0].rstrip(".:"))
+    request.node.user_properties.append((PROPERTY, made.tried))
 
 
 @pytest.fixture

@@ -21,10 +21,16 @@ from artfs.cli.main import run
 from artfs.testing.crash import Toll
 from artfs.testing.farside import FarServer, FarWorkspace
 from artfs.testing.mount import Daemon, Workspace
+from artfs.testing.torture import Tally
 
 SEED = os.environ.setdefault("ARTFS_TEST_SEED", str(time.time_ns()))  # the workers of pytest-xdist get it, too
 _toll = Toll()
 _serial = itertools.count()
+
+
+@pytest.fixture(autouse=True)
+def counted(tally: Tally) -> None:
+    """Every test here is in the table."""
 
 
 @pytest.fixture
