@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from artfs.api.session import Remote
 from artfs.catalog.base import Catalog
 from artfs.client.credentials import Credentials
@@ -31,6 +33,17 @@ def fork_fetch_process(settings: Settings) -> FetchProcess:
         return RemoteStore(http), _open_cache(settings)
 
     return FetchProcess.fork(make, limit_s=_limit_s(settings), workers=WORKERS)
+
+
+def _also_expecting(contact: Callable[[bool, str], None], fetcher: Fetcher) -> Callable[[bool, str], None]:
+    """Whoever asks the server for names is about to look into versions."""
+
+    def heard(reached: bool, what: str) -> None:
+        contact(reached, what)
+        if reached:
+            fetcher.expect()
+
+    return heard
 
 
 def _limit_s(settings: Settings) -> float:
@@ -63,6 +76,7 @@ def open_remote(
         )
         remote = RemoteStore(http)
         fetcher = Fetcher(remote, cache, limit_s=_limit_s(settings), process=process)
+        http.on_contact = _also_expecting(reach.contact, fetcher)
         store = CachedStore(remote, fetcher, limit_s=settings.network_timeout_s)
         if listen:
             catalog.start_listening()

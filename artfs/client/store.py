@@ -11,14 +11,16 @@ import tempfile
 import threading
 import time
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from functools import partial
 
 import cachetools
 import httpx
 import msgspec
 
 from artfs.client.answer import Answer
+from artfs.client.connections import CONNECT_S
 from artfs.client.http import Http, to_be_tried_again
 from artfs.client.tries import Tries
 from artfs.client.upload import Flights, RemoteBatch
@@ -35,12 +37,13 @@ from artfs.model.records import Content
 from artfs.store.base import Place
 from artfs.store.verify import write_all
 from artfs.wire.backoff import AGAIN
-from artfs.wire.blobroutes import LOCATE_BLOBS, MORE_HEADER, READ_BLOBS, READ_TREES
+from artfs.wire.blobroutes import BLOB_HOST, LOCATE_BLOBS, MORE_HEADER, READ_BLOBS, READ_TREES
 from artfs.wire.bodies import NoQuery
 from artfs.wire.frames import FrameReader
 from artfs.wire.messages import (
     MAX_DIGESTS,
     MAX_FRAMES,
+    BlobHost,
     BlobList,
     Located,
     LocatedBlob,
@@ -96,6 +99,17 @@ class RemoteStore:
     def close(self) -> None:
         """Of `http` as well."""
         self._http.close()
+
+    def connect(self, *, deadline: float) -> None:
+        """See RangeSource. One small call to the server, and two to the bucket, whose answers do not matter: a large blob's first
+        block and its block list are got at the same time."""
+        host: BlobHost = self._http.call(BLOB_HOST, timeout_s=_left(deadline))
+        if host.url:
+            with ExitStack() as stack:
+                fetch = partial(self._http.fetch, f"{host.url}/", headers={}, silence_s=min(_left(deadline), CONNECT_S))
+                for answer in [stack.enter_context(fetch()) for _ in range(2)]:
+                    for _ in answer.pieces:
+                        pass  # to its end: only then its connection can be used again
 
     # where blobs are ----------------------------------------------------------------------------------------------
     def locate(self, digests: Sequence[str], lists: Sequence[str] = (), *, deadline: float) -> dict[str, bytes]:

@@ -33,6 +33,7 @@ from artfs.wire import blobroutes as routes
 from artfs.wire.bodies import UsageQuery
 from artfs.wire.frames import HEAD_NBYTES, MEDIA_TYPE
 from artfs.wire.messages import (
+    BlobHost,
     BlobList,
     CheckLine,
     CollectLine,
@@ -86,6 +87,7 @@ class Blobs:
         return [
             Endpoint(routes.READ_BLOBS, stream=self.read_blobs),
             Endpoint(routes.LOCATE_BLOBS, run=self.locate_blobs),
+            Endpoint(routes.BLOB_HOST, run=self.blob_host),
             Endpoint(routes.READ_OBJECT, stream=self.read_object),
             Endpoint(routes.READ_TREES, stream=self.read_trees),
             Endpoint(routes.MISSING_BLOBS, run=self.missing_blobs),
@@ -116,6 +118,9 @@ class Blobs:
     def locate_blobs(self, call: Call) -> Located:
         asked: LocateRequest = call.body
         return self._service.locate(_token(call), asked)
+
+    def blob_host(self, call: Call) -> BlobHost:
+        return BlobHost(self._service.blob_host())
 
     async def read_object(self, call: Call, request: Request) -> Response:
         place = await self._thread(self._service.open_object, _token(call), call.arguments["token"])

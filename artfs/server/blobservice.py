@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 import msgspec
 from cachetools import LRUCache
@@ -194,6 +195,13 @@ class BlobService:
         blobs = [places.add(found[digest]) for digest in wanted if digest in found]
         absent = [digest for digest in dict.fromkeys(request.digests) if digest not in found]
         return Located(places.objects(), blobs, absent, lists)
+
+    def blob_host(self) -> str:
+        """As wire.messages.BlobHost.url."""
+        if not self.bucket.signs:
+            return ""
+        parts = urlsplit(self.bucket.sign_get(["any"], URL_S)[0])
+        return f"{parts.scheme}://{parts.netloc}"
 
     def _block_lists(
         self, found: dict[str, Found], tops: Sequence[str]

@@ -186,6 +186,10 @@ class RangeSource(Protocol):
         passed over (reading them says so)."""
         ...
 
+    def connect(self, *, deadline: float) -> None:
+        """Makes the connections that the next call needs, so that it need not wait for them."""
+        ...
+
     def read_trees(self, page: str, *, max_bytes: int, deadline: float) -> Iterator[tuple[str, bytes]]:
         """A tree page, and those below it (of the directory and of those in it), breadth first, as (digest, bytes), until
         they are `max_bytes`. Raises BlobMissingError for the page itself."""

@@ -51,6 +51,9 @@ class FakeSource:
         self._called("locate", tuple(digests))
         return {digest: self.spoil(digest, 0, self.blobs[digest]) for digest in lists if digest in self.blobs}
 
+    def connect(self, *, deadline: float) -> None:
+        self._called("connect", None)
+
     def read_trees(self, page: str, *, max_bytes: int, deadline: float) -> Iterator[tuple[str, bytes]]:
         self._called("read_trees", page)
         todo, seen, nbytes = [page], {page}, 0

@@ -15,6 +15,7 @@ fetcher, when it is worth looking again (it must not block). Reading then gives 
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -45,6 +46,10 @@ the cache, and checked once more, which costs more than all else that a small fi
 
 CLOSE_S = 2.0
 """How long the end waits for threads, in seconds: one may be connecting to a server that does not answer."""
+
+IDLE_S = 45.0
+"""After so long without a transfer, in seconds, connections are taken for cut: servers and balancers cut them after a minute or
+more."""
 
 LIMIT_S = 30.0
 WORKERS = 12
@@ -93,6 +98,7 @@ class Fetcher:
         self.trees = TreeFetch(self)
         self._transfers = Transfers(self)
         self._process = process
+        self._used_at = -math.inf
         if process is not None:
             process.attach(self)
 
@@ -117,6 +123,14 @@ class Fetcher:
         wait(list(self._promoting), CLOSE_S)
         for thread in self._threads:
             thread.join(max(0.0, until - time.monotonic()))
+
+    def expect(self) -> None:
+        """Somebody looks around: bytes may be wanted soon. If nothing was fetched lately, connections are made ahead. Does not
+        block."""
+        now = self._clock()
+        if now - self._used_at > IDLE_S and self._process is not None:
+            self._used_at = now
+            self._process.connect()
 
     @property
     def is_closed(self) -> bool:
@@ -380,6 +394,7 @@ class Fetcher:
                     self._busy_ahead -= work.ahead
 
     def _carry_out(self, work: Came | Ranges | Smalls) -> None:
+        self._used_at = self._clock()
         if isinstance(work, Smalls):
             self._fetch_smalls(work.digests)
             return

@@ -156,6 +156,8 @@ class FetchChild:
                     unused = not blob.users
                 if unused:
                     blob.close_file()
+            case wire.Connect():
+                self.aside.submit(self._connect)
             case wire.Packed(number, name, rows):
                 self.cache.packs.told(number, name, rows)
             case wire.ForgetSmall(digest):
@@ -170,6 +172,12 @@ class FetchChild:
                 self._begin(request, blob)
             case wire.FetchSmalls():
                 self._begin(request, None)
+
+    def _connect(self) -> None:
+        try:
+            self.source.connect(deadline=self.deadline())
+        except ArtfsError as error:
+            log.debug("connecting ahead: %s", error)  # whoever wants something hears of it
 
     def _begin(self, request: wire.FetchSmalls | wire.FetchBlocks, blob: _OpenBlob | None) -> None:
         future = self._workers.submit(self._carry_out, request, blob)

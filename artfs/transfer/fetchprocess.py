@@ -164,6 +164,11 @@ class FetchProcess:
         fetcher.tell(error, f"fetching blocks {first} to {stop - 1} of blob {blob.digest}")
         fetcher.blocks_failed(blob, range(first, stop), error)
 
+    def connect(self) -> None:
+        """Something may be asked for soon."""
+        if self._ask_gate()[0] == wire.GATE_OPEN:
+            self._tell(wire.Connect())
+
     def forget(self, key: str) -> None:
         """Nobody reads this large blob any more; or what is here of it is another file now."""
         self._tell(wire.Forget(key))

@@ -82,7 +82,11 @@ class ForgetSmall(_Message):
     digest: str
 
 
-Request = Begin | Packed | FetchSmalls | FetchBlocks | Forget | ForgetSmall
+class Connect(_Message):
+    """Something may be asked for soon."""
+
+
+Request = Begin | Connect | Packed | FetchSmalls | FetchBlocks | Forget | ForgetSmall
 
 
 # what is told ----------------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ from artfs.wire.bodies import UsageQuery
 from artfs.wire.frames import MEDIA_TYPE
 from artfs.wire.messages import (
     MAX_FRAMES,
+    BlobHost,
     BlobList,
     CollectRequest,
     Located,
@@ -37,6 +38,10 @@ READ_BLOBS = Route(
 )
 LOCATE_BLOBS = Route(
     "locate_blobs", "POST", "/v1/blobs/locate", "Where blobs are", right="token", body=LocateRequest, result=Located
+)
+BLOB_HOST = Route(
+    "blob_host", "GET", "/v1/blobs/host", "Where most bytes will come from, for who wants to connect ahead", right="token",
+    result=BlobHost,
 )
 READ_OBJECT = Route(
     "read_object", "GET", "/v1/objects/{token}", "A range of an object of the bucket", right="token", result=bytes,

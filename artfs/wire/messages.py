@@ -71,6 +71,12 @@ class Located(msgspec.Struct, frozen=True, omit_defaults=True):
     lists: list[BlockListBytes] = []
 
 
+class BlobHost(msgspec.Struct, frozen=True):
+    """`url`: of the host that places of blobs lead to, without a path; "": this server's own paths."""
+
+    url: str
+
+
 class TreesRequest(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """`root`: a tree page of any directory. `max_bytes`: of the answer; the first page always comes. `recursive` False: only
     the pages of this one directory."""

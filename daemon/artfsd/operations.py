@@ -37,8 +37,11 @@ from artfsd.vfs import Vfs
 
 log = logging.getLogger(__name__)
 
-BLOCK_LARGE = 1024 * 1024
-"""st_blksize of large files, and of empty ones, because who has just made a file (cp, stdio) writes in pieces of that size."""
+BLOCK_NEW = 1024 * 1024
+"""st_blksize of empty files: who has just made one (cp, stdio) writes in pieces of that size."""
+BLOCK_LARGE = 128 * 1024
+"""Of files larger than that. Whoever wants a header (Python's `open` with a buffer, and what reads Parquet, NumPy or safetensors
+through it) asks for so much of the file, and the kernel for as much again; it may have to come from a server in whole blocks."""
 
 MAX_RETRIES = 1000
 """How often an operation may ask for one thing more (a tree page each time) before it counts as stuck."""
@@ -181,7 +184,7 @@ class Operations(pyfuse3.Operations):
         size = attr.size
         entry.st_size = size
         entry.st_blocks = (size + 511) >> 9
-        entry.st_blksize = BLOCK_LARGE if size > BLOCK_LARGE or not size else 4096
+        entry.st_blksize = BLOCK_LARGE if size > BLOCK_NEW else 4096 if size else BLOCK_NEW
         entry.st_atime_ns = attr.atime_ns
         entry.st_mtime_ns = attr.mtime_ns
         entry.st_ctime_ns = attr.ctime_ns

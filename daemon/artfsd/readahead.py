@@ -43,13 +43,14 @@ class _Stream:
 class Pattern:
     """Of one blob of `count` blocks."""
 
-    __slots__ = ("_clock", "_count", "_length", "_streams")
+    __slots__ = ("_clock", "_count", "_last", "_length", "_streams")
 
     def __init__(self, count: int) -> None:
         self._count = count
         self._streams: list[_Stream] = []
         self._clock = 0
-        self._length = 0  # of the streams that ended last, when two in a row had the same
+        self._last = 0  # length of the stream that ended last
+        self._length = 0  # of the two that ended last, when both had the same
 
     def note(self, first: int, stop: int) -> tuple[int, int] | None:
         """The blocks first … stop - 1 are read now. Returns (first, stop) of what to ask for ahead; None: nothing."""
@@ -76,7 +77,8 @@ class Pattern:
             newest = max(self._streams, key=lambda stream: stream.used)
             run = newest.next - newest.start
             # Reads of a length are rounded to blocks at both ends.
-            self._length = run if run >= LEAST_RUN else 0
+            self._length = run if run >= LEAST_RUN and abs(run - self._last) <= 1 else 0
+            self._last = run
         stream = _Stream(first, stop, self._clock)
         self._streams.append(stream)
         return stream
