@@ -21,6 +21,7 @@ from artfs.errors import ArtfsError, OfflineError
 from artfs.model.digests import digest_bytes
 from artfs.store.base import RangeSource
 from artfs.store.cache import Cache, Complete
+from artfs.store.linux import give_memory_back
 from artfs.transfer import fetchwire as wire
 from artfs.transfer.largeblob import BlobFile, large_key
 from artfs.transfer.transfers import FetchStats, Transfers
@@ -33,6 +34,9 @@ _WAITING = 2 * 1024 * 1024
 
 _END_S = 1.0
 """How long transfers may take to notice that the end has come, in seconds."""
+
+_IDLE_S = 0.5
+"""After so long without a transfer memory is given back to the kernel, in seconds."""
 
 _current = threading.local()
 
@@ -129,6 +133,7 @@ class FetchChild:
         self._lock = threading.Lock()
         self._open: dict[str, _OpenBlob] = {}
         self._under_way: set[Future[None]] = set()
+        self._waits = False  # for a while in which nothing is fetched
 
     def serve(self) -> None:
         """Until the other side ends."""
@@ -188,6 +193,20 @@ class FetchChild:
     def _ended(self, future: Future[None]) -> None:
         with self._lock:
             self._under_way.discard(future)
+            idle = not self._under_way and not self._waits
+            self._waits = self._waits or idle
+        if idle:
+            with suppress(RuntimeError):  # the end has come
+                self.aside.submit(self._shrink)
+
+    def _shrink(self) -> None:
+        """Gives memory back once nothing was fetched for a while."""
+        time.sleep(_IDLE_S)
+        with self._lock:
+            self._waits = False
+            idle = not self._under_way
+        if idle:
+            give_memory_back()
 
     def _carry_out(self, request: wire.FetchSmalls | wire.FetchBlocks, blob: _OpenBlob | None) -> None:
         _current.request = request

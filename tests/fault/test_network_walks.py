@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from artfs.testing.corner import Corner
-from artfs.testing.farside import FarWorkspace, check_sound
+from artfs.testing.farside import FarServer, FarWorkspace, check_sound, until
 from artfs.testing.mount import Daemon
 from artfs.testing.store_contract import some_bytes
 from artfs.testing.trees import make
@@ -75,3 +77,30 @@ def test_a_reader_of_a_few_files_moves_few(far: FarWorkspace, daemon: Daemon, pr
     assert nbytes < trees + 4 * sum(len(PLAN[name]) for name in names)
     far.far.heal()
     check_sound(far, project, daemon)
+
+
+def test_the_first_read_finds_connections(
+    bucket_server: FarServer, workspaces: ExitStack, project: str, tmp_path: Path, make_daemon: Callable[..., Daemon]
+) -> None:
+    """Whoever looks for a name has connections made to the server and to its bucket: two, as the first block of a large file
+    and its block list come at the same time."""
+    workspace = FarWorkspace(far=bucket_server)
+    workspaces.callback(workspace.remove)
+    data = some_bytes(20_000_000, seed=5)
+    elsewhere = FarWorkspace(far=bucket_server)
+    workspaces.callback(elsewhere.remove)
+    Corner(Daemon(elsewhere), project).log(make(tmp_path / "v0", {"file": data}), refresh=False)
+    bucket = bucket_server.bucket
+    assert bucket is not None
+    bucket.reset_counts()
+    daemon = make_daemon(workspace).start()
+    path = daemon.mountpoint / project / "c" / "latest" / "file"
+    assert path.stat().st_size == len(data)
+    until(lambda: bucket.counts().recent.count("GET /") == 2, "connections to the bucket")
+    time.sleep(1.0)  # the answers are read, and their connections free
+    made = [proxy.counts().connections for proxy in bucket_server.proxies()]
+    with path.open("rb", buffering=0) as stream:
+        stream.seek(12_345_678)
+        assert stream.read(4096) == data[12_345_678 : 12_345_678 + 4096]
+    assert [proxy.counts().connections for proxy in bucket_server.proxies()] == made
+    check_sound(workspace, project, daemon)
