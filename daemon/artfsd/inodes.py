@@ -128,6 +128,8 @@ class Node:
 
     __slots__ = ("ino", "lookups", "reply")
     is_dir = False
+    frozen = False
+    """Whether it is of a version, which nothing changes."""
     constant = False
     """Whether `attr` never changes, so that a transport may keep what it makes of it in `reply`."""
 

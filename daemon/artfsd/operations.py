@@ -382,15 +382,18 @@ class Operations(pyfuse3.Operations):
 
     @handler
     def setxattr(self, ino: int, name: bytes, value: bytes, ctx: RequestContext) -> None:
-        if name.startswith((b"system.posix_acl_", b"security.selinux")):
-            raise FUSEError(errno.EOPNOTSUPP)
+        self._refuse_foreign(ino, name)
         self.vfs.table.get(ino).setxattr(name, value)
 
     @handler
     def removexattr(self, ino: int, name: bytes, ctx: RequestContext) -> None:
-        if name.startswith((b"system.posix_acl_", b"security.selinux")):
-            raise FUSEError(errno.EOPNOTSUPP)
+        self._refuse_foreign(ino, name)
         self.vfs.table.get(ino).removexattr(name)
+
+    def _refuse_foreign(self, ino: int, name: bytes) -> None:
+        """Access lists and labels, which artfs does not have. A version says EROFS, as of every change."""
+        if name.startswith((b"system.posix_acl_", b"security.selinux")) and not self.vfs.table.get(ino).frozen:
+            raise FUSEError(errno.EOPNOTSUPP)
 
 
 _LOGGED = frozenset({errno.EIO, errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENOSPC, errno.EDQUOT})

@@ -163,6 +163,7 @@ class VersionFile(Node):
     """A file of a version, made when a request names it."""
 
     __slots__ = ("_blob", "entry", "index", "listing")
+    frozen = True
     constant = True
 
     def __init__(self, listing: Listing, index: int, entry: Entry) -> None:
@@ -224,6 +225,7 @@ class VersionDir(Node):
     """A directory inode of a version: one path below one alias, `vN` or `@time`."""
 
     __slots__ = ("_children", "_on_forget", "digest", "expect", "listing", "member", "parent", "path", "trees")
+    frozen = True
     is_dir = True
 
     def __init__(
