@@ -367,7 +367,7 @@ def try_serving(settings: Settings, entity: str) -> MountRecord | None:
     for record in running_mounts(settings.run_path):
         if (
             record.entity == entity
-            and DaemonClient(record.socket).call("status", timeout_s=STATUS_TIMEOUT_S)["serves_drafts"]
+            and DaemonClient(record.socket).call("status", timeout_s=STATUS_TIMEOUT_S).get("serves_drafts", True)
         ):
             return record
     return None

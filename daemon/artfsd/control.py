@@ -38,9 +38,16 @@ class ControlServer:
     """Answers requests on the socket. One task a connection, one request a connection."""
 
     def __init__(
-        self, vfs: Vfs, mountpoint: str, watcher: Watcher, notifier: Notifier, catch_up: Callable[[], None] = lambda: None
+        self,
+        vfs: Vfs,
+        mountpoint: str,
+        watcher: Watcher,
+        notifier: Notifier,
+        catch_up: Callable[[], None] = lambda: None,
+        release: str = "",
     ) -> None:
-        """`catch_up`: has the catalog know all that changed until now; it may block."""
+        """`catch_up`: has the catalog know all that changed until now; it may block. `release`: the version of artfs."""
+        self._release = release
         self._vfs = vfs
         self._mountpoint = mountpoint
         self._watcher = watcher
@@ -80,7 +87,11 @@ class ControlServer:
             result = await self._dispatch(request, stream)
             return Reply(result=result)
         except msgspec.MsgspecError as error:
-            return Reply(error={"kind": "usage", "message": f"the daemon does not understand the request: {error}"})
+            message = (
+                f"the daemon of {self._mountpoint} (artfs {self._release}) does not understand the request ({error}): if it is "
+                "of another version than the command, unmount and mount again"
+            )
+            return Reply(error={"kind": "unavailable", "message": message})
         except ArtfsError as error:
             fields: dict[str, Any] = {"kind": error.kind, "message": str(error)}
             if hasattr(error, "paths"):
