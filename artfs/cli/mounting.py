@@ -276,12 +276,12 @@ def unmount(
     """
     path = resolve_mountpoint(mountpoint)
     there = try_mount(path)
-    if there is None:
-        raise NotFoundError(f"nothing is mounted at {path}; `artfs status` shows the running mounts")
-    if not there.is_artfs:
-        raise NotFoundError(f"what is mounted at {path} ({there.fstype}) is not artfs; use `umount`")
     record = try_record(settings, path)
-    if lazy:
+    if there is None and record is None:
+        raise NotFoundError(f"nothing is mounted at {path}; `artfs status` shows the running mounts")
+    if there is not None and not there.is_artfs:
+        raise NotFoundError(f"what is mounted at {path} ({there.fstype}) is not artfs; use `umount`")
+    if lazy and there is not None:
         detach(path, lazy=True)
         return path
     refuse_busy(path, record)

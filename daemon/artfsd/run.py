@@ -248,7 +248,7 @@ async def _main(
         tick=Expiry(session.catalog).tick if session.remote is None else lambda: None,
     )
     catch_up = session.remote.catch_up if session.remote is not None else lambda: None
-    control = ControlServer(vfs, mountpoint, watcher, notifier, catch_up, this)
+    control = ControlServer(vfs, mountpoint, watcher, notifier, catch_up, this, pyfuse3.terminate)
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_signals, session.remote.fetcher.close if session.remote is not None else None)

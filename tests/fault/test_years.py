@@ -6,15 +6,16 @@ import json
 import os
 import sqlite3
 import subprocess
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from artfs.folders import FORMATS, NAME, Part
-from artfs.testing.farside import FarWorkspace
-from artfs.testing.mount import Daemon, Workspace
+from artfs.testing.farside import FarWorkspace, until
+from artfs.testing.mount import Daemon, Workspace, is_mounted
 from artfs.testing.torture import Tally
 from artfs.testing.trees import make
 from artfs.transfer.journal import JOURNAL
@@ -23,6 +24,7 @@ Artfs = Callable[..., subprocess.CompletedProcess[str]]
 MakeDaemon = Callable[..., Daemon]
 
 STORAGE = 9
+RCLONE = Path(sys.executable).with_name("rclone")
 
 
 def newer(folder: Path, part: Part) -> None:
@@ -117,6 +119,47 @@ def test_a_newer_cache_is_refused(far: FarWorkspace, make_daemon: MakeDaemon, wh
     if database is not None:
         with closing(sqlite3.connect(database)) as connection:
             assert connection.execute("PRAGMA user_version").fetchone() == (99,)
+
+
+@pytest.fixture
+def remote_folder(workspace: Workspace) -> Iterator[Path]:
+    """A folder behind a file system of a network that this machine can mount: rclone's."""
+    source, mountpoint = workspace.path / "remote", workspace.path / "remote-mnt"
+    source.mkdir()
+    mountpoint.mkdir()
+    command = [RCLONE, "--config", "/dev/null", "mount", source, mountpoint, "--vfs-cache-mode", "off"]
+    with subprocess.Popen([*command, "--cache-dir", workspace.path / "rclone"], stderr=subprocess.DEVNULL) as process:
+        try:
+            until(lambda: is_mounted(mountpoint), "rclone mounts")
+            yield mountpoint
+        finally:
+            subprocess.run(["fusermount3", "-u", mountpoint], check=True)
+            process.wait()
+
+
+def test_a_state_folder_on_a_file_system_of_a_network_is_refused(
+    workspace: Workspace, artfs: Artfs, remote_folder: Path, tmp_path: Path, make_daemon: MakeDaemon
+) -> None:
+    """Before anything is made there; by commands, daemons and servers. So is a cache."""
+    home = remote_folder / "home"
+    line = (
+        f"artfs: {home} is on a file system (fuse.rclone) on which SQLite's locks are not safe: "
+        "set ARTFS_HOME to a folder on a disk of this machine\n"
+    )
+    for command in (("ls",), ("log", tmp_path, "p/c"), ("gc",)):
+        done = artfs(*command, ARTFS_HOME=str(home))
+        assert (done.returncode, done.stderr) == (2, line), command
+    daemon = make_daemon(workspace)
+    daemon.command = lambda: [str(home) if word == str(workspace.home) else word for word in Daemon.command(daemon)]  # type: ignore[method-assign]
+    code, said = daemon.failed_start()
+    assert (code, "ARTFS_HOME" in said.splitlines()[-1]) == (1, True)
+    served = artfs("serve", "--no-auth", "--listen", "127.0.0.1:0", ARTFS_HOME=str(home))
+    assert served.returncode == 2
+    assert "(fuse.rclone)" in served.stderr
+    cache = remote_folder / "cache"
+    done = artfs("ls", ARTFS_CACHE_PATH=str(cache), ARTFS_SERVER="http://127.0.0.1:9")
+    assert (done.returncode, "set ARTFS_CACHE_PATH to" in done.stderr) == (2, True)
+    assert os.listdir(remote_folder) == []
 
 
 def test_an_older_state_folder_is_used(workspace: Workspace, home: Path, artfs: Artfs, make_daemon: MakeDaemon) -> None:
