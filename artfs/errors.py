@@ -36,7 +36,8 @@ daemon's errno values (daemon/artfsd/errnos.py). Nothing here derives from Attri
     │   └── ReferenceChangedError       what a reference names is not what it was when the reference was added
     ├── ReferenceRefusedError           a reference must not be followed here, or its source forbids it
     ├── StorageError                    the disk said no; `errno` tells which (ENOSPC, EDQUOT, EROFS, EIO …)
-    │   └── QuotaError                  the project's quota on the server is used up (EDQUOT)
+    │   ├── QuotaError                  the project's quota on the server is used up (EDQUOT)
+    │   └── StateVersionError           a folder of artfs is of a newer program
     ├── CatalogError                    the catalog cannot be read or written
     │   └── CatalogVersionError         its schema is newer than this program
     ├── AccessError                     the server does not let this token do it
@@ -260,6 +261,12 @@ class QuotaError(StorageError):
 
     def __init__(self, message: str, errno: int = _errno.EDQUOT) -> None:
         super().__init__(message, errno)
+
+
+class StateVersionError(StorageError):
+    """A newer artfs made the folder (the state folder, a store, drafts, a cache); nothing in it was touched."""
+
+    kind = "state-version"
 
 
 class CatalogError(ArtfsError):

@@ -21,6 +21,11 @@ from artfs.errors import UsageError
 DEFAULT_ENTITY = "local"
 DEFAULT_PROJECT = "uncategorized"
 DEFAULT_FLOOR = 64 * 1024 * 1024
+READ_ALL = (
+    "updatedb", "updatedb.plocate", "updatedb.mlocate", "baloo_file", "baloo_file_extractor", "tracker-miner-fs-3",
+    "tracker-extract-3", "localsearch-3", "localsearch-extractor-3", "recollindex", "restic", "borg", "kopia", "duplicity",
+    "duplicacy", "rdiff-backup", "bup", "clamscan", "clamd", "clamdscan",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +67,8 @@ class Settings:
         cache_path: where blobs of servers are kept; made 0700 when missing. All processes of a user share it.
         cache_size: bytes that the cache may take, without what is pinned; None: a fifth of its file system.
         cache_floor: bytes that the cache leaves free on its file system; None: a twentieth of it, at most 10 GiB.
+        no_prefetch: programs that read everything for their own sake (indexers, backups, virus scanners), by the kernel's name of
+            them (/proc/PID/comm, 15 bytes): a mount with a server fetches what they read, and nothing ahead of them.
         metrics: where a mount serves Prometheus's metrics: "unix:PATH", "PORT" or "HOST:PORT" of this machine (needs
             `artfs[metrics]`); "": nowhere.
     """
@@ -92,6 +99,7 @@ class Settings:
     cache_path: Path = Path("~/.cache/artfs")
     cache_size: int | None = None
     cache_floor: int | None = None
+    no_prefetch: tuple[str, ...] = READ_ALL
     metrics: str = ""
 
     @property
@@ -150,7 +158,7 @@ class Settings:
             ) from error
 
 
-_LISTS = ("reference_roots", "reference_hosts", "reference_credentials")
+_LISTS = ("no_prefetch", "reference_roots", "reference_hosts", "reference_credentials")
 """Settings that are lists; in the environment with commas between their items."""
 
 _CREDENTIALS = {

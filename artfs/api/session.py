@@ -16,6 +16,7 @@ from artfs.api import reserve
 from artfs.catalog import open_catalog
 from artfs.catalog.base import Catalog
 from artfs.errors import NotFoundError, StorageError
+from artfs.folders import check_disk, check_format
 from artfs.model.records import Content
 from artfs.model.tree import PageCache
 from artfs.references.router import References
@@ -109,15 +110,24 @@ class Session:
         return f"<Session {self.settings.home}>"
 
 
+def prepare_home(settings: Settings) -> None:
+    """Makes the state folder when it is missing, and looks whether it may be used. Raises UsageError, StorageError (a
+    StateVersionError when a newer artfs made it)."""
+    check_disk(settings.home, "ARTFS_HOME")
+    settings.make_home()
+    check_format(settings.home, "state")
+
+
 def open_session(settings: Settings, *, listen: bool = False) -> Session:
     """Opens the state folder `settings.home`, making it (0700) and its catalog when missing; or, when `settings.server` is
     set, the catalog of that server, with this machine's cache before its bytes.
 
     `listen`: the process lives long, and is to be told by the server what changes. Nothing is asked of a server yet.
-    Raises UsageError when the folder cannot be made, CatalogError (CatalogVersionError when a newer artfs
+    Raises UsageError when the folder cannot be made or is on a file system of a network, StateVersionError when a newer artfs
+    made it, CatalogError (CatalogVersionError when a newer artfs
     wrote it) and StorageError when what is there cannot be opened.
     """
-    settings.make_home()
+    prepare_home(settings)
     if settings.server:
         # Loads httpx, which the embedded catalog does not need.
         from artfs.api.remote import open_remote

@@ -24,14 +24,12 @@ from typing import Literal
 from artfs.cli.output import human_size
 from artfs.cli.procs import mounts, probe
 from artfs.errors import ArtfsError, UnauthorizedError, UnavailableError
+from artfs.folders import NETWORK_KINDS
 from artfs.settings import Settings
 from artfs.store.linux import try_reflink
 
 Status = Literal["ok", "warn", "bad"]
 PROBE_TIMEOUT_S = 5.0
-NETWORK_FILE_SYSTEMS = frozenset(
-    ["nfs", "nfs4", "cifs", "smb3", "9p", "ceph", "glusterfs", "afs", "fuse.sshfs"]
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +65,9 @@ def machine_checks() -> Iterator[Check]:
     yield check_fuse_conf(Path("/etc/fuse.conf"), euid=os.geteuid())
     yield check_bindings()
     yield check_hashing()
+    from artfs.cli.indexers import check_updatedb  # it knows of Check
+
+    yield check_updatedb()
 
 
 def check_kernel(release: str) -> Check:
@@ -230,7 +231,7 @@ def check_file_system(path: Path) -> Check:
         return Check(
             name, "bad", f"{path} is inside an artfs mount", "export ARTFS_HOME=A-FOLDER-ON-A-LOCAL-DISK"
         )
-    if mount.fstype in NETWORK_FILE_SYSTEMS:
+    if mount.fstype in NETWORK_KINDS:
         return Check(
             name,
             "bad",

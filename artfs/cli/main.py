@@ -19,6 +19,7 @@ from artfs.cli import exits
 from artfs.cli.common import App, global_options, without_collection
 from artfs.cli.output import escape
 from artfs.errors import ArtfsError, ForbiddenError, NotFoundError
+from artfs.release import release
 from artfs.settings import DEFAULT_ENTITY
 
 SECTIONS: dict[str, dict[str, str]] = {
@@ -131,12 +132,7 @@ class _ReaderGoneError(Exception):
 def _version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
     if not value or ctx.resilient_parsing:
         return
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        click.echo(f"artfs {version('artfs')}")
-    except PackageNotFoundError:  # run from a source tree that is not installed
-        click.echo("artfs (not installed: run from its source)")
+    click.echo(f"artfs {release()}")
     ctx.exit()
 
 

@@ -276,12 +276,12 @@ def unmount(
     """
     path = resolve_mountpoint(mountpoint)
     there = try_mount(path)
-    if there is None:
-        raise NotFoundError(f"nothing is mounted at {path}; `artfs status` shows the running mounts")
-    if not there.is_artfs:
-        raise NotFoundError(f"what is mounted at {path} ({there.fstype}) is not artfs; use `umount`")
     record = try_record(settings, path)
-    if lazy:
+    if there is None and record is None:
+        raise NotFoundError(f"nothing is mounted at {path}; `artfs status` shows the running mounts")
+    if there is not None and not there.is_artfs:
+        raise NotFoundError(f"what is mounted at {path} ({there.fstype}) is not artfs; use `umount`")
+    if lazy and there is not None:
         detach(path, lazy=True)
         return path
     refuse_busy(path, record)
@@ -367,7 +367,7 @@ def try_serving(settings: Settings, entity: str) -> MountRecord | None:
     for record in running_mounts(settings.run_path):
         if (
             record.entity == entity
-            and DaemonClient(record.socket).call("status", timeout_s=STATUS_TIMEOUT_S)["serves_drafts"]
+            and DaemonClient(record.socket).call("status", timeout_s=STATUS_TIMEOUT_S).get("serves_drafts", True)
         ):
             return record
     return None

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from artfs.errors import ArtfsError, DraftBusyError, DraftInvalidError, UnavailableError, all_kinds
+from artfs.release import release
 from artfs.wire.control import MAX_LINE, MountRecord, Progress, Reply, Request
 
 CONNECT_TIMEOUT_S = 5.0
@@ -25,6 +26,13 @@ def error_from(fields: dict[str, Any]) -> ArtfsError:
     if cls in (DraftBusyError, DraftInvalidError):
         return cls(message, tuple(fields.get("paths", ())))
     return cls(message)
+
+
+def not_understood(place: str, error: Exception) -> UnavailableError:
+    return UnavailableError(
+        f"the daemon behind {place} gave an answer that this artfs ({release()}) does not understand ({error}): if it is of "
+        f"another version, unmount and mount again"
+    )
 
 
 class DaemonClient:
@@ -62,7 +70,9 @@ class DaemonClient:
                             raise error_from(reply.error)
                         else:
                             return reply.result or {}
-        except (OSError, msgspec.DecodeError) as error:
+        except msgspec.DecodeError as error:
+            raise not_understood(self._path, error) from error
+        except OSError as error:
             raise UnavailableError(
                 f"the daemon behind {self._path} does not answer ({error}); see `artfs status`, or mount again"
             ) from error

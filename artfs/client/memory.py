@@ -24,7 +24,7 @@ import msgspec
 from artfs.client.catalog import RemoteCatalog
 from artfs.client.http import PROBE_S
 from artfs.client.reach import Reach
-from artfs.errors import StorageError, UnavailableError
+from artfs.errors import StateVersionError, StorageError, UnavailableError
 from artfs.model.records import Collection, Member, Project
 from artfs.wire.bodies import EventData
 from artfs.wire.routes import ROUTES, by_name
@@ -341,7 +341,13 @@ class _File:
             self._path.chmod(0o600)
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("PRAGMA synchronous=OFF")
-            if connection.execute("PRAGMA user_version").fetchone()[0] != _VERSION:
+            found = connection.execute("PRAGMA user_version").fetchone()[0]
+            if found > _VERSION:
+                raise StateVersionError(
+                    f"{self._path} was made by a newer artfs (its version is {found}, this program knows {_VERSION}): "
+                    "update artfs"
+                )
+            if found != _VERSION:
                 connection.execute("DROP TABLE IF EXISTS answers")
                 connection.execute("CREATE TABLE answers (key BLOB PRIMARY KEY, value BLOB NOT NULL, at INTEGER NOT NULL)")
                 connection.execute(f"PRAGMA user_version={_VERSION}")

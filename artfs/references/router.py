@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from functools import partial
 from importlib import import_module
+from typing import NoReturn
 
-from artfs.errors import InvalidArgumentError
+from artfs.errors import InvalidArgumentError, ReferenceUnsupportedError
 from artfs.model.entry import RefEntry
 from artfs.model.tree import PageSource
 from artfs.references.artifact import ArtifactSource, Versions
@@ -40,6 +42,15 @@ class References:
         self._makers: dict[str, Callable[[], Source]] = {
             "http": self._http, "https": self._http, "s3": self._s3, "gs": self._gs, "azure": self._azure,
         }
+
+    def load(self) -> None:
+        """Imports what any scheme may need, now: a process that lives long may find another version of it later, or nothing.
+        What is missing already is an error when such a reference comes."""
+        for scheme, maker in self._makers.items():
+            try:
+                maker()
+            except ReferenceUnsupportedError as error:
+                self._makers[scheme] = partial(_missing, error)
 
     def close(self) -> None:
         """Closes kept connections; again is fine, and so is fetching more."""
@@ -105,3 +116,7 @@ class References:
     def _objects(self, name: str) -> Source:
         source: Source = getattr(import_module("artfs.references.objects"), name)(self.trust, self._settings)
         return source
+
+
+def _missing(error: ReferenceUnsupportedError) -> NoReturn:
+    raise error.again()

@@ -38,6 +38,7 @@ STATUS_BY_KIND: dict[str, int] = {
     "reference-changed": 409,
     "reference-refused": 403,
     "storage": 507,
+    "state-version": 507,
     "quota": 507,
     # The database is away, or locked for long: another try may find it.
     "catalog": 503,

@@ -22,7 +22,7 @@ class FolderStore:
         root: the folder; made (0700) with its parts when missing.
         free_floor: bytes that must stay free on its file system; a put that would go below raises StorageError(ENOSPC).
         on_wait: told in one line what a batch waits for when it cannot begin at once.
-    Raises StorageError when the folder cannot be made.
+    Raises StorageError when the folder cannot be made, StateVersionError when a newer artfs made it.
     """
 
     def __init__(

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from artfs.errors import StorageError
+from artfs.folders import check_format
 from artfs.model.digests import check_digest
 from artfs.store.linux import make_folder, syncfs
 from artfs.store.recovery import dead_folders, forget, read_boot_id, recover
@@ -27,7 +28,8 @@ def ignore_wait(message: str) -> None:
 
 
 class Layout:
-    """Arguments as for FolderStore. Raises StorageError when the folder cannot be made."""
+    """Arguments as for FolderStore. Raises StorageError when the folder cannot be made, StateVersionError when a newer artfs made
+    it."""
 
     def __init__(self, root: str, free_floor: int, on_wait: Callable[[str], None]) -> None:
         self.root = root
@@ -39,6 +41,7 @@ class Layout:
         try:
             for path in (root, self.blobs, self.tmp):
                 make_folder(path)
+            check_format(root, "store")
             # Only space is at stake here, and somebody may read a store that he cannot write. Folders from before the
             # last boot wait for `recover`.
             with contextlib.suppress(PermissionError), dead_folders(self.tmp, lambda boot: boot == self.boot_id):

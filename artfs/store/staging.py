@@ -24,6 +24,7 @@ from pathlib import Path
 import msgspec
 
 from artfs.errors import ConflictError, CorruptError, DraftBusyError, StorageError
+from artfs.folders import check_format
 from artfs.model.draft import DraftInfo
 from artfs.model.names import check_collection_name, check_entity_name, check_project_name
 from artfs.model.records import Content
@@ -250,11 +251,20 @@ def _clear_dead(trash: Path) -> None:
 
 
 class DraftArea:
-    """All drafts of a state folder. Blocking; not for two threads at once."""
+    """All drafts of a state folder. Blocking; not for two threads at once. Whatever finds or makes drafts raises
+    StateVersionError when a newer artfs made the folder."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self._owner: int | None = None
+        self._is_checked = False
+
+    def check(self) -> None:
+        """Raises StateVersionError when a newer artfs made the drafts: to take over what it says of one, and to end a commit
+        that it began, would damage them. StorageError, CorruptError."""
+        if not self._is_checked and self.root.is_dir():
+            check_format(self.root, "drafts")
+            self._is_checked = True
 
     def own(self) -> bool:
         """Tries to become the one process that serves these drafts, until it ends or `disown`. True when it is.
@@ -262,6 +272,7 @@ class DraftArea:
         if self._owner is None:
             try:
                 self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+                self.check()
                 descriptor = os.open(self.root / ".owner", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             except OSError as error:
                 raise StorageError.wrap(error, "locking the drafts") from error
@@ -296,6 +307,7 @@ class DraftArea:
 
     def drafts(self, entity: str | None = None) -> list[StagedDraft]:
         """Every draft (of one entity), by project and name. A folder without a readable draft.json is passed over."""
+        self.check()
         entities = [entity] if entity is not None else self._entities()
         found = []
         for owner in entities:
@@ -325,6 +337,7 @@ class DraftArea:
 
     def try_draft(self, entity: str, project: str, name: str) -> StagedDraft | None:
         """The draft, None when there is none. Raises CorruptError when its draft.json cannot be read."""
+        self.check()
         path = self.root / entity / project / name
         try:
             info = msgspec.json.decode((path / "draft.json").read_bytes(), type=DraftInfo)
@@ -340,6 +353,7 @@ class DraftArea:
 
         Raises ConflictError when it exists, InvalidNameError, StorageError; then nothing is left.
         """
+        self.check()
         check_entity_name(info.entity)
         check_project_name(info.project)
         check_collection_name(info.collection)

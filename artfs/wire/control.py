@@ -2,6 +2,9 @@
 
 A client sends one request and reads lines until one holds "result" or "error"; lines with "progress" may come before.
 Closing the connection cancels nothing that has begun.
+
+A daemon goes on when its package is updated, so the two ends may be of different versions. Fields that one end does not know
+are passed over, and what it lacks has a default; what cannot be understood all the same is an error that says so.
 """
 
 from __future__ import annotations
@@ -84,7 +87,7 @@ class Reply(msgspec.Struct, frozen=True, omit_defaults=True):
 
 class MountRecord(msgspec.Struct, frozen=True):
     """`run/<id>.json`: one running daemon. `id`: first 16 hex digits of SHA-256 of the mountpoint. `device`: st_dev of the
-    mount."""
+    mount. `release`: the version of artfs that it is; "": one that did not say so."""
 
     id: str
     pid: int
@@ -93,3 +96,4 @@ class MountRecord(msgspec.Struct, frozen=True):
     entity: str
     started_at: str
     device: int
+    release: str = ""

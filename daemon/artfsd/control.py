@@ -24,6 +24,7 @@ from artfs.errors import (
 from artfs.wire.control import MAX_LINE, CommitOptions, Progress, Reply, Request
 from artfsd.draftroots import Drafts
 from artfsd.drafts import LiveDraft
+from artfsd.mountpoint import find_mount
 from artfsd.notify import Notifier, Watcher
 from artfsd.vfs import Vfs
 
@@ -38,9 +39,20 @@ class ControlServer:
     """Answers requests on the socket. One task a connection, one request a connection."""
 
     def __init__(
-        self, vfs: Vfs, mountpoint: str, watcher: Watcher, notifier: Notifier, catch_up: Callable[[], None] = lambda: None
+        self,
+        vfs: Vfs,
+        mountpoint: str,
+        watcher: Watcher,
+        notifier: Notifier,
+        catch_up: Callable[[], None] = lambda: None,
+        release: str = "",
+        end: Callable[[], None] = lambda: None,
     ) -> None:
-        """`catch_up`: has the catalog know all that changed until now; it may block."""
+        """`catch_up`: has the catalog know all that changed until now; it may block. `release`: the version of artfs. `end`: has
+        the daemon end."""
+        self._release = release
+        self._end = end
+        self._is_ending = False
         self._vfs = vfs
         self._mountpoint = mountpoint
         self._watcher = watcher
@@ -73,6 +85,9 @@ class ControlServer:
                 await stream.send_all(msgspec.json.encode(reply) + b"\n")
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 return  # the client left; what it asked for goes on or is done
+            finally:
+                if self._is_ending:
+                    self._end()
 
     async def _reply(self, line: bytes, stream: trio.SocketStream) -> Reply:
         try:
@@ -80,7 +95,11 @@ class ControlServer:
             result = await self._dispatch(request, stream)
             return Reply(result=result)
         except msgspec.MsgspecError as error:
-            return Reply(error={"kind": "usage", "message": f"the daemon does not understand the request: {error}"})
+            message = (
+                f"the daemon of {self._mountpoint} (artfs {self._release}) does not understand the request ({error}): if it is "
+                "of another version than the command, unmount and mount again"
+            )
+            return Reply(error={"kind": "unavailable", "message": message})
         except ArtfsError as error:
             fields: dict[str, Any] = {"kind": error.kind, "message": str(error)}
             if hasattr(error, "paths"):
@@ -210,15 +229,21 @@ class ControlServer:
         await trio.to_thread.run_sync(self._notifier.flush, FLUSH_S)
 
     async def _umount(self) -> dict[str, Any]:
-        def unmount() -> subprocess.CompletedProcess[str]:
-            return subprocess.run(
+        """The kernel ends a daemon by itself when nothing shows its file system any more. Bind mounts, and namespaces that were
+        made while it was mounted, still do, and somebody may have taken only the mountpoint away; so it is ended from here."""
+
+        def unmount() -> str:
+            done = subprocess.run(
                 ["fusermount3", "-u", "--", self._mountpoint], capture_output=True, text=True, timeout=30, check=False
             )
+            if not done.returncode or find_mount(self._mountpoint) is None:
+                return ""
+            return done.stderr.strip() or f"fusermount3 exited {done.returncode}"
 
-        done = await trio.to_thread.run_sync(unmount)
-        if done.returncode:
-            said = done.stderr.strip() or f"fusermount3 exited {done.returncode}"
+        said = await trio.to_thread.run_sync(unmount)
+        if said:
             raise ConflictError(f"cannot unmount {self._mountpoint}: {said}")
+        self._is_ending = True
         return {}
 
 

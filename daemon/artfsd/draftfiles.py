@@ -44,6 +44,7 @@ class DraftFile(Node):
     """
 
     __slots__ = ("draft", "entry", "handles", "hashing", "inode", "names", "time_ns")
+    has_owner = True
 
     def __init__(
         self, draft: LiveDraft, parent: DraftDir, name: bytes, entry: FileEntry | RefEntry | None, time_ns: int

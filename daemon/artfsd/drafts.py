@@ -165,6 +165,7 @@ class DraftDir(Node):
         "name",
         "parent",
     )
+    has_owner = True
     is_dir = True
 
     def __init__(

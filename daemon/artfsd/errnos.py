@@ -40,6 +40,7 @@ ERRNO_BY_KIND: dict[str, int] = {
     "reference-changed": errno.EIO,
     "reference-refused": errno.EACCES,
     "storage": errno.EIO,  # its own errno counts
+    "state-version": errno.EIO,
     "catalog": errno.EIO,
     "catalog-version": errno.EIO,
     "quota": errno.EDQUOT,

@@ -128,6 +128,10 @@ class Node:
 
     __slots__ = ("ino", "lookups", "reply")
     is_dir = False
+    frozen = False
+    """Whether it is of a version, which nothing changes."""
+    has_owner = False
+    """Whether it belongs to who made it."""
     constant = False
     """Whether `attr` never changes, so that a transport may keep what it makes of it in `reply`."""
 

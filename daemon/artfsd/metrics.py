@@ -41,7 +41,8 @@ class MetricsServer:
 
     def __init__(self, address: str, status: Status) -> None:
         try:
-            from prometheus_client import CollectorRegistry, ProcessCollector
+            # `core` is needed at the first question only, when another version may be installed.
+            from prometheus_client import CollectorRegistry, ProcessCollector, core  # noqa: F401
         except ImportError:
             raise MissingExtraError("metrics need the package prometheus-client: pip install 'artfs[metrics]'") from None
         self._address = parse_address(address)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import fcntl
 import hashlib
@@ -136,7 +135,8 @@ def detach(mountpoint: str) -> None:
 
 
 def tune(mountpoint: str, read_ahead_kb: int) -> dict[str, str]:
-    """Sets read-ahead and the connection's limits where this user may. Returns what is in force, for the status."""
+    """Sets read-ahead and the connection's limits where this user may. Returns what is in force, for the status: a number, and
+    where it is not what was wished, why."""
     mounted = find_mount(mountpoint)
     if mounted is None:
         return {}
@@ -148,10 +148,17 @@ def tune(mountpoint: str, read_ahead_kb: int) -> dict[str, str]:
     }
     found = {}
     for name, (path, wish) in wishes.items():
-        with contextlib.suppress(OSError):
-            path.write_text(str(wish))
+        refused = ""
         try:
-            found[name] = path.read_text().strip()
+            path.write_text(str(wish))
+        except OSError as error:
+            refused = error.strerror or str(error)
+            if not path.parent.exists():
+                refused = "the control file system of FUSE is not mounted (mount -t fusectl none /sys/fs/fuse/connections)"
+        try:
+            value = path.read_text().strip()
         except OSError:
-            found[name] = "unknown"
+            value = "unknown"
+        found[name] = value if value == str(wish) or not refused else f"{value}, not {wish}: {refused}"
+        log.info("%s: %s", name, found[name])
     return found

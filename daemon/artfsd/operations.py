@@ -253,18 +253,30 @@ class Operations(pyfuse3.Operations):
 
     @handler
     def mkdir(self, parent: int, name: bytes, mode: int, ctx: RequestContext) -> EntryAttributes:
-        return self._known(self.vfs.table.get(parent).mkdir(name, mode))
+        return self._known(self._given(self.vfs.table.get(parent).mkdir(name, mode), parent, ctx))
 
     @handler
     def mknod(self, parent: int, name: bytes, mode: int, rdev: int, ctx: RequestContext) -> EntryAttributes:
-        return self._known(self.vfs.mknod(parent, name, mode))
+        return self._known(self._given(self.vfs.mknod(parent, name, mode), parent, ctx))
 
     @handler
     def create(
         self, parent: int, name: bytes, mode: int, flags: int, ctx: RequestContext
     ) -> tuple[FileInfo, EntryAttributes]:
         handle, attr = self.vfs.table.get(parent).create(name, mode, flags)
-        return self._file_info(handle), self._known(attr)
+        return self._file_info(handle), self._known(self._given(attr, parent, ctx))
+
+    def _given(self, attr: Attr, parent: int, ctx: RequestContext) -> Attr:
+        """What root's daemon has just made belongs to who asked for it, as on any file system."""
+        if not ctx.uid or self.vfs.trees.uid:
+            return attr
+        node = self.vfs.table.get(attr.ino)
+        if not node.has_owner:
+            return attr
+        changes = {"uid": ctx.uid, "gid": ctx.gid}
+        if self.vfs.table.get(parent).attr().mode & stat.S_ISGID:
+            del changes["gid"]  # it has the folder's
+        return node.setattr(changes)
 
     @handler
     def symlink(self, parent: int, name: bytes, target: bytes, ctx: RequestContext) -> EntryAttributes:
@@ -347,6 +359,7 @@ class Operations(pyfuse3.Operations):
     # contents --------------------------------------------------------------------------------------------------------
     @handler
     def open(self, ino: int, flags: int, ctx: RequestContext) -> FileInfo:
+        self.vfs.readers.current = ctx.pid
         return self._file_info(self.vfs.table.get(ino).open(flags))
 
     @handler
@@ -385,15 +398,18 @@ class Operations(pyfuse3.Operations):
 
     @handler
     def setxattr(self, ino: int, name: bytes, value: bytes, ctx: RequestContext) -> None:
-        if name.startswith((b"system.posix_acl_", b"security.selinux")):
-            raise FUSEError(errno.EOPNOTSUPP)
+        self._refuse_foreign(ino, name)
         self.vfs.table.get(ino).setxattr(name, value)
 
     @handler
     def removexattr(self, ino: int, name: bytes, ctx: RequestContext) -> None:
-        if name.startswith((b"system.posix_acl_", b"security.selinux")):
-            raise FUSEError(errno.EOPNOTSUPP)
+        self._refuse_foreign(ino, name)
         self.vfs.table.get(ino).removexattr(name)
+
+    def _refuse_foreign(self, ino: int, name: bytes) -> None:
+        """Access lists and labels, which artfs does not have. A version says EROFS, as of every change."""
+        if name.startswith((b"system.posix_acl_", b"security.selinux")) and not self.vfs.table.get(ino).frozen:
+            raise FUSEError(errno.EOPNOTSUPP)
 
 
 _LOGGED = frozenset({errno.EIO, errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENOSPC, errno.EDQUOT})

@@ -34,7 +34,7 @@ class RemoteBlob(FileHandle):
 
     shared = True
 
-    __slots__ = ("_blobs", "entry", "label", "users")
+    __slots__ = ("_blobs", "entry", "is_frugal", "label", "users")
 
     def __init__(self, blobs: RemoteBlobs, entry: FileEntry, label: Label) -> None:
         super().__init__()
@@ -42,6 +42,12 @@ class RemoteBlob(FileHandle):
         self.entry = entry
         self.label = label
         self.users = 0
+        self.is_frugal = False
+
+    def read_by(self, is_frugal: bool) -> None:
+        """Who has taken it just now: for a frugal reader (readers.py) nothing is fetched ahead, unless somebody else reads it,
+        too."""
+        self.is_frugal = is_frugal and (self.is_frugal or self.users == 1)
 
     @property
     def is_open(self) -> bool:
@@ -107,7 +113,7 @@ class RemoteSmall(RemoteBlob):
             return self._read_file(self._spot.pack.fd, self._spot.offset, offset, end)
         if self._own_fd >= 0:
             return self._read_file(self._own_fd, 0, offset, end)
-        if self.on_miss is not None:
+        if self.on_miss is not None and not self.is_frugal:
             self.on_miss()
 
         def start(notify: Callable[[], None]) -> bool:
@@ -199,7 +205,7 @@ class RemoteLarge(RemoteBlob):
         assert blob is not None
         first, stop = offset // BLOCK_SIZE, (end - 1) // BLOCK_SIZE + 1
         ahead = self._pattern.note(first, stop)
-        if ahead is not None:
+        if ahead is not None and not self.is_frugal:
             blob.prefetch(*ahead)
         if blob.missing(first, stop):
 

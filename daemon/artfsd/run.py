@@ -21,8 +21,9 @@ import pyfuse3
 import trio
 
 from artfs.api import reserve
-from artfs.api.session import Session, open_session
+from artfs.api.session import Session, open_session, prepare_home
 from artfs.errors import MountpointError, StorageError
+from artfs.release import release
 from artfs.settings import Settings
 from artfs.store.linux import keep_large_buffers
 from artfs.store.staging import DraftArea
@@ -80,7 +81,7 @@ def serve(settings: Settings, options: MountOptions) -> None:
     """Mounts, serves until it is unmounted or told to end by SIGTERM or SIGINT, and cleans up. Raises ArtfsError."""
     mountpoint = place.resolve(options.mountpoint)
     place.check_apart(mountpoint, settings.home)
-    settings.make_home()
+    prepare_home(settings)
     os.chdir("/")  # hold no directory busy; and mount(8) would show a file of the name `artfs` here as the source
     _raise_limits()
     keep_large_buffers()
@@ -96,6 +97,7 @@ def serve(settings: Settings, options: MountOptions) -> None:
         if session.remote is not None:
             server_side = ServerSide(session)
             stack.callback(server_side.close)
+        session.references.load()
         # One connection from here to the end: on a full disk, the next first one would not get its shared memory.
         session.catalog.change_token()
         area = DraftArea(settings.drafts_path)
@@ -108,12 +110,14 @@ def serve(settings: Settings, options: MountOptions) -> None:
         shim = LoopShim()
         tuned: dict[str, str] = {}
         started = datetime.now(UTC)
+        this = release()  # now: what is installed may be another one later
         operations: Operations | None = None
 
         def status() -> dict[str, Any]:
             assert operations is not None
             return {
                 "pid": os.getpid(),
+                "release": this,
                 "mountpoint": mountpoint,
                 "home": str(settings.home),
                 "entity": settings.entity,
@@ -157,7 +161,7 @@ def serve(settings: Settings, options: MountOptions) -> None:
         gc.freeze()
         gc.set_threshold(50_000, 20, 100)  # nodes come and go by the thousand, in no cycles
         try:
-            trio.run(_main, settings, options, mountpoint, vfs, session, server_side, notifier, shim, tuned)
+            trio.run(_main, settings, options, mountpoint, vfs, session, server_side, notifier, shim, tuned, this)
         finally:
             notifier.close()
             signal.setitimer(signal.ITIMER_REAL, 0)
@@ -216,6 +220,7 @@ async def _main(
     notifier: Notifier,
     shim: LoopShim,
     tuned: dict[str, str],
+    this: str,
 ) -> None:
     signal.signal(signal.SIGALRM, lambda *_: None)
     signal.siginterrupt(signal.SIGALRM, True)
@@ -243,7 +248,7 @@ async def _main(
         tick=Expiry(session.catalog).tick if session.remote is None else lambda: None,
     )
     catch_up = session.remote.catch_up if session.remote is not None else lambda: None
-    control = ControlServer(vfs, mountpoint, watcher, notifier, catch_up)
+    control = ControlServer(vfs, mountpoint, watcher, notifier, catch_up, this, pyfuse3.terminate)
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_signals, session.remote.fetcher.close if session.remote is not None else None)
@@ -257,7 +262,7 @@ async def _main(
                 nursery.start_soon(waiting.run)
             read_ahead_kb = place.READ_AHEAD_KB if session.remote is None else place.REMOTE_READ_AHEAD_KB
             nursery.start_soon(
-                _announce, settings, options, mountpoint, identity, str(socket_path), record_path, tuned, read_ahead_kb
+                _announce, settings, options, mountpoint, identity, str(socket_path), record_path, tuned, read_ahead_kb, this
             )
             workers = WORKERS if session.remote is None else REMOTE_WORKERS
             await pyfuse3.main(min_tasks=workers, max_tasks=workers)
@@ -291,6 +296,7 @@ async def _announce(
     record_path: Path,
     tuned: dict[str, str],
     read_ahead_kb: int,
+    this: str,
 ) -> None:
     """Says that the mount is ready once another process got an answer from it; then feeds the watchdog the same way."""
     device = await _probe(mountpoint)
@@ -308,6 +314,7 @@ async def _announce(
         entity=settings.entity,
         started_at=datetime.now(UTC).isoformat(),
         device=device,
+        release=this,
     )
     try:
         _write_record(settings, record_path, record)

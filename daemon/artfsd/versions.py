@@ -38,6 +38,7 @@ from artfsd.inodes import (
 )
 from artfsd.pages import TreePages
 from artfsd.readahead import Walk
+from artfsd.readers import Readers
 from artfsd.reffiles import RefHandle, ref_xattrs
 from artfsd.remote import RemoteBlob, RemoteBlobs, RemoteSmall
 from artfsd.walking import Walks
@@ -68,8 +69,10 @@ class Trees:
         gid: int,
         references: ReferenceReader,
         wait_s: float,
+        readers: Readers,
     ) -> None:
         """`wait_s`: how long a read may wait for a reference, in seconds."""
+        self.readers = readers
         self.references = references
         self.wait_s = wait_s
         self.pages = pages
@@ -163,6 +166,7 @@ class VersionFile(Node):
     """A file of a version, made when a request names it."""
 
     __slots__ = ("_blob", "entry", "index", "listing")
+    frozen = True
     constant = True
 
     def __init__(self, listing: Listing, index: int, entry: Entry) -> None:
@@ -185,18 +189,21 @@ class VersionFile(Node):
         if flags & WRITE_FLAGS:
             refuse(errno.EROFS)
         listing = self.listing
-        walks = listing.trees.walks
-        if walks.has_begun:
+        walks, blobs = listing.trees.walks, listing.trees.blobs
+        is_frugal = isinstance(blobs, RemoteBlobs) and listing.trees.readers.is_frugal
+        if walks.has_begun and not is_frugal:
             walks.opened(listing, self.index)
         blob = self._blob
+        entry = self.entry
         if blob is not None and blob.is_open:
             blob.take()
-            return blob
-        entry = self.entry
-        if isinstance(entry, FileEntry):
-            blob = self._blob = listing.trees.blobs.open(entry, lambda: listing.path_of(entry.name))
+        elif isinstance(entry, FileEntry):
+            blob = self._blob = blobs.open(entry, lambda: listing.path_of(entry.name))
             if isinstance(blob, RemoteSmall):
                 blob.on_miss = partial(walks.missed, listing, self.index, entry.size)
+        if blob is not None:
+            if isinstance(blob, RemoteBlob):
+                blob.read_by(is_frugal)
             return blob
         assert isinstance(entry, RefEntry)
         return listing.trees.open_reference(entry, lambda: listing.path_of(entry.name))
@@ -224,6 +231,7 @@ class VersionDir(Node):
     """A directory inode of a version: one path below one alias, `vN` or `@time`."""
 
     __slots__ = ("_children", "_on_forget", "digest", "expect", "listing", "member", "parent", "path", "trees")
+    frozen = True
     is_dir = True
 
     def __init__(

@@ -39,6 +39,7 @@ from artfsd.inodes import (
 from artfsd.names import EntityDir, ProjectDir, known_directories
 from artfsd.naming import Invalidation, NamesContext
 from artfsd.pages import TreePages
+from artfsd.readers import Readers
 from artfsd.remote import RemoteBlobs
 from artfsd.versions import Trees
 
@@ -77,9 +78,10 @@ class Vfs:
         self.pages = TreePages(store.read_page, fetcher)
         self.blobs = Blobs(store) if fetcher is None else RemoteBlobs(fetcher)
         self.references = ReferenceReader(references, settings)
+        self.readers = Readers(settings.no_prefetch)
         # A little less than the deadline, so that the error can say what it waited for.
         self.trees = Trees(
-            self.pages, self.blobs, self.table, uid, gid, self.references, settings.deadline_s * 0.9
+            self.pages, self.blobs, self.table, uid, gid, self.references, settings.deadline_s * 0.9, self.readers
         )
         self.ctx = NamesContext(
             catalog,

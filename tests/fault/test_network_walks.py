@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -11,10 +13,12 @@ from pathlib import Path
 
 import pytest
 
+from artfs.model.digests import BLOCK_SIZE
 from artfs.testing.corner import Corner
 from artfs.testing.farside import FarServer, FarWorkspace, check_sound, until
 from artfs.testing.mount import Daemon
 from artfs.testing.store_contract import some_bytes
+from artfs.testing.torture import Tally
 from artfs.testing.trees import make
 
 FOLDERS, FILES = 12, 200
@@ -104,3 +108,78 @@ def test_the_first_read_finds_connections(
         assert stream.read(4096) == data[12_345_678 : 12_345_678 + 4096]
     assert [proxy.counts().connections for proxy in bucket_server.proxies()] == made
     check_sound(workspace, project, daemon)
+
+
+READER = """
+import sys
+from pathlib import Path
+Path("/proc/self/comm").write_text(sys.argv[1])
+for path in sys.argv[2:]:
+    with open(path, "rb", buffering=0) as stream:
+        stream.read(4096)
+"""
+
+
+def read_as(program: str, *paths: Path) -> None:
+    """Reads the beginnings of files, as a process that the kernel calls `program`."""
+    done = subprocess.run([sys.executable, "-c", READER, program, *paths], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_walk_that_reads_no_file_moves_no_file(far: FarWorkspace, daemon: Daemon, project: str, tally: Tally) -> None:
+    """updatedb, `find -ls`, `du`, `ls -lR`: trees and nothing else, once."""
+    root = daemon.mountpoint / project
+    done = subprocess.run(["find", root, "-ls"], capture_output=True, text=True)
+    assert done.stdout.count("\n") >= 2 * len(PLAN)  # latest, v0
+    transfers = daemon.status()["transfers"]
+    assert transfers["reads"] == 0
+    with daemon.counting() as counts:
+        for command in (["du", "-a"], ["ls", "-lR"]):
+            assert subprocess.run([*command, root], stdout=subprocess.DEVNULL).returncode == 0
+    assert counts["read"] == counts["open"] == 0
+    again = daemon.status()["transfers"]
+    assert (again["nbytes"], again["reads"]) == (transfers["nbytes"], 0)
+    assert not list(far.settings.cache_path.glob("partial/*"))
+    tally("walks that read no file", 3)
+
+
+def test_indexers_and_backups_get_nothing_ahead(far: FarWorkspace, daemon: Daemon, project: str, tally: Tally) -> None:
+    """They get what they read, and others everything as ever."""
+    root = daemon.mountpoint / project / "c" / "latest"
+    assert subprocess.run(["find", root], stdout=subprocess.DEVNULL).returncode == 0
+    names = sorted(PLAN)
+    begun = daemon.status()["transfers"]["nbytes"]
+    read_as("restic", *(root / name for name in names[: FILES // 2]))
+    moved = daemon.status()["transfers"]["nbytes"] - begun
+    assert moved <= sum(len(PLAN[name]) for name in names[: FILES // 2])
+    begun = daemon.status()["transfers"]["nbytes"]
+    others = names[FILES : FILES + FILES // 2]
+    read_as("cat", *(root / name for name in others))
+    until(
+        lambda: daemon.status()["transfers"]["nbytes"] - begun > sum(len(PLAN[name]) for name in others) * 1.5,
+        "files are fetched ahead",
+    )
+    far.far.heal()
+    check_sound(far, project, daemon)
+    tally("files read by a backup", FILES // 2)
+
+
+@pytest.mark.parametrize(("program", "most"), [("restic", 2), ("cat", 64)])
+def test_of_a_large_file_an_indexer_gets_the_blocks_that_it_reads(
+    far: FarWorkspace, project: str, tmp_path: Path, make_daemon: Callable[..., Daemon], program: str, most: int
+) -> None:
+    """`file`, thumbnails: the beginning. Somebody else who reads a file of 4 MiB from its beginning gets all of it."""
+    assert far.far.process is not None
+    elsewhere = FarWorkspace(far=far.far)
+    try:
+        Corner(Daemon(elsewhere), project).log(make(tmp_path / "v0", {"large": some_bytes(4 << 20, seed=1)}), refresh=False)
+    finally:
+        elsewhere.remove()
+    daemon = make_daemon(far).start()
+    path = daemon.mountpoint / project / "c" / "latest" / "large"
+    path.stat()
+    begun = daemon.status()["transfers"]["nbytes"]
+    read_as(program, path)
+    if program == "cat":
+        until(lambda: daemon.status()["transfers"]["nbytes"] - begun >= 4 << 20, "the rest is fetched ahead")
+    assert daemon.status()["transfers"]["nbytes"] - begun <= most * BLOCK_SIZE

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
+import json
 import mmap
 import os
+import tempfile
 import textwrap
 import time
 from collections.abc import Callable, Iterator
@@ -13,13 +14,14 @@ from pathlib import Path
 
 import pytest
 
+from artfs.testing import mutations
 from artfs.testing.corner import Corner
+from artfs.testing.disks import SmallDisk
 from artfs.testing.mount import Daemon, Workspace
+from artfs.testing.torture import Tally
 from artfs.testing.trees import Link, make, picture
 
 SOURCE = {"file": "content", "tool*": "#!/bin/sh\n", "folder/inner": "x", "empty": None, "link": Link("file")}
-
-libc = ctypes.CDLL(None, use_errno=True)
 
 
 @pytest.fixture(scope="module")
@@ -32,92 +34,102 @@ def version(served: Daemon, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     yield root
     assert picture(root) == picture(source)
     assert picture(corner.path / "c" / "v0") == picture(source)
+    corner.artfs("verify", "readonly/c:v0")
 
 
-def open_as(flags: int) -> Callable[[Path], object]:
-    return lambda root: os.open(root / "file", flags)
+# What the kernel answers itself, before it asks anybody, on a mount that has writable folders beside the versions. Nothing is
+# changed by any of them.
+ANSWERED_BY_THE_KERNEL = {
+    "rmdir of a file": "ENOTDIR",
+    "unlink a folder": "EISDIR",
+    "unlink what is not there": "ENOENT",
+    "rename to itself": "",
+    "rename what is not there": "ENOENT",
+    "chown to nobody": "",
+    # libfuse 3.14 knows neither request
+    "create without a name": "ENOTSUP",
+    "openat without a name": "ENOTSUP",
+    "set flags": "ENOTTY",
+    "set flags of a folder": "ENOTTY",
+    "set a project": "ENOTTY",
+}
+
+REFUSED_OTHERWISE = {"EBADF", "EINVAL", "EACCES", "EEXIST", "EISDIR", "EXDEV", "ENOTSUP", "EIO"}
+"""What a read-only ext4 says, too, where a call is wrong in itself: a descriptor that is open for reading, a taken name."""
 
 
-CALLS: dict[str, Callable[[Path], object]] = {
-    "create": lambda root: os.open(root / "new", os.O_WRONLY | os.O_CREAT),
-    "create in a folder": lambda root: (root / "folder" / "new").touch(),
-    "open for writing": open_as(os.O_WRONLY),
-    "open for both": open_as(os.O_RDWR),
-    "open for appending": open_as(os.O_WRONLY | os.O_APPEND),
-    "open and truncate": open_as(os.O_WRONLY | os.O_TRUNC),
-    "truncate": lambda root: os.truncate(root / "file", 0),
-    "lengthen": lambda root: os.truncate(root / "file", 100),
-    "mkdir": lambda root: os.mkdir(root / "new"),
-    "mkdir in a folder": lambda root: os.mkdir(root / "folder" / "new"),
-    "rmdir": lambda root: os.rmdir(root / "empty"),
-    "unlink": lambda root: os.unlink(root / "file"),
-    "unlink a link": lambda root: os.unlink(root / "link"),
-    "rename": lambda root: os.rename(root / "file", root / "other"),
-    "rename over": lambda root: os.rename(root / "file", root / "tool"),
-    "rename a folder": lambda root: os.rename(root / "folder", root / "other"),
-    "symlink": lambda root: os.symlink("file", root / "new"),
-    "link": lambda root: os.link(root / "file", root / "new"),
-    "mknod": lambda root: os.mknod(root / "new", 0o644),
-    "mkfifo": lambda root: os.mkfifo(root / "new"),
-    "chmod": lambda root: os.chmod(root / "file", 0o600),
-    "chmod of a folder": lambda root: os.chmod(root / "folder", 0o700),
-    "chown": lambda root: os.chown(root / "file", os.geteuid(), os.getegid()),
-    "touch": lambda root: os.utime(root / "file"),
-    "touch with a time": lambda root: os.utime(root / "file", ns=(1, 1)),
-    "touch of a folder": lambda root: os.utime(root / "folder"),
-    "setxattr": lambda root: os.setxattr(root / "file", "user.artfs.digest", b"0"),
-    "setxattr of another name": lambda root: os.setxattr(root / "folder", "user.other", b"0"),
-    "removexattr": lambda root: os.removexattr(root / "file", "user.artfs.digest"),
-    "unlink of the root": lambda root: os.rmdir(root),
-    "rename of the root": lambda root: os.rename(root, root.parent / "other"),
-    "create beside versions": lambda root: (root.parent / "new").touch(),
-    "mkdir beside versions": lambda root: os.mkdir(root.parent / "new"),
-    "symlink beside versions": lambda root: os.symlink("v0", root.parent / "new"),
-    "create beside collections": lambda root: (root.parent.parent / "new").touch(),
-    "create at the root": lambda root: (root.parent.parent.parent / "new").touch(),
+@pytest.fixture(scope="module")
+def read_only_ext4(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The same folder on a real file system that is mounted read-only."""
+    mountpoint = Path(tempfile.mkdtemp(prefix="artfs-ext4-", dir="/tmp"))
+    with SmallDisk(mountpoint, 8 * 1024 * 1024) as disk:
+        mountpoint.chmod(0o755)
+        root = make(mountpoint / "root", SOURCE)
+        os.setxattr(root / "file", "user.artfs.digest", b"1")
+        disk.remount_read_only()
+        yield root
+    mountpoint.rmdir()
+
+
+def test_every_change_of_a_version_is_refused_with_erofs(version: Path, read_only_ext4: Path, tally: Tally) -> None:
+    """Also to root, whom mode bits do not stop; as by a read-only ext4, call by call."""
+    expected = mutations.answers(read_only_ext4) | ANSWERED_BY_THE_KERNEL
+    found = mutations.answers(version)
+    assert found == expected
+    assert {name for name, said in expected.items() if said not in {"EROFS", *REFUSED_OTHERWISE}} <= {
+        *ANSWERED_BY_THE_KERNEL,
+        "times: neither",  # does nothing anywhere
+    }
+    tally("changes of a version, as root", len(found))
+
+
+BESIDE: dict[str, Callable[[Path, Path], object]] = {
+    # (the version's root, a draft with a file `mine`)
+    "rmdir of the root": lambda root, _: os.rmdir(root),
+    "rename of the root": lambda root, _: os.rename(root, root.parent / "other"),
+    "chmod of the root": lambda root, _: os.chmod(root, 0o700),
+    "setxattr of the root": lambda root, _: os.setxattr(root, "user.artfs.description", b"other"),
+    "create beside versions": lambda root, _: (root.parent / "new").touch(),
+    "mkdir beside versions": lambda root, _: os.mkdir(root.parent / "new"),
+    "symlink beside versions": lambda root, _: os.symlink("v0", root.parent / "new"),
+    "link beside versions": lambda root, _: os.link(root / "file", root.parent / "new"),
+    "create beside collections": lambda root, _: (root.parent.parent / "new").touch(),
+    "create at the root": lambda root, _: (root.parent.parent.parent / "new").touch(),
+    "rename of an alias over a version": lambda root, _: os.rename(root, root.parent / "v0"),
+    "rename into a draft": lambda root, draft: os.rename(root / "file", draft / "file"),
+    "rename of a folder into a draft": lambda root, draft: os.rename(root / "folder", draft / "folder"),
+    "rename over a draft's file": lambda root, draft: os.rename(root / "file", draft / "mine"),
+    "rename out of a draft": lambda root, draft: os.rename(draft / "mine", root / "new"),
+    "rename out of a draft over a file": lambda root, draft: os.rename(draft / "mine", root / "file"),
+    "exchange with a draft's file": lambda root, draft: mutations.rename2(
+        draft / "mine", root / "file", mutations.RENAME_EXCHANGE
+    ),
+    "link out of a draft": lambda root, draft: os.link(draft / "mine", root / "new"),
+    "link of a version into itself": lambda root, _: os.link(root / "file", root / "folder" / "file"),
 }
 
 
-@pytest.mark.parametrize("call", CALLS)
-def test_every_change_of_a_version_is_refused_with_erofs(version: Path, call: str) -> None:
-    """Also to root, whom mode bits do not stop."""
+@pytest.mark.parametrize("call", BESIDE)
+def test_what_a_version_is_in_and_beside_cannot_change_it(version: Path, corner: Corner, call: str, tally: Tally) -> None:
+    draft = corner.begin()
+    (draft / "mine").write_text("mine")
     with pytest.raises(OSError) as raised:
-        CALLS[call](version)
+        BESIDE[call](version, draft)
     assert raised.value.errno == errno.EROFS
+    assert os.listdir(draft) == ["mine"]
+    assert (draft / "mine").read_text() == "mine"
+    tally("changes of a version from outside")
 
 
-def test_open_descriptors_of_a_version_cannot_change_it(version: Path) -> None:
-    file, folder = os.open(version / "file", os.O_RDONLY), os.open(version / "folder", os.O_RDONLY)
-    try:
-        calls: dict[str, Callable[[], object]] = {
-            "fchmod": lambda: os.fchmod(file, 0o600),
-            "fchown": lambda: os.fchown(file, os.geteuid(), os.getegid()),
-            "futimens": lambda: os.utime(file),
-            "fsetxattr": lambda: os.setxattr(file, "user.other", b""),
-            "openat": lambda: os.open("new", os.O_WRONLY | os.O_CREAT, dir_fd=folder),
-            "openat for writing": lambda: os.open("inner", os.O_RDWR, dir_fd=folder),
-            "reopened": lambda: os.open(f"/proc/self/fd/{file}", os.O_RDWR),
-            "unlinkat": lambda: os.unlink("inner", dir_fd=folder),
-            "mkdirat": lambda: os.mkdir("new", dir_fd=folder),
-            "renameat": lambda: os.rename("inner", "other", src_dir_fd=folder, dst_dir_fd=folder),
-        }
-        for name, call in calls.items():
-            with pytest.raises(OSError) as raised:
-                call()
-            assert (name, raised.value.errno) == (name, errno.EROFS)
-        for name, call in {
-            "write": lambda: os.write(file, b"x"),
-            "ftruncate": lambda: os.ftruncate(file, 0),
-        }.items():
-            with pytest.raises(OSError) as raised:
-                call()
-            assert (name, raised.value.errno) in ((name, errno.EBADF), (name, errno.EINVAL))
-        with pytest.raises(PermissionError):
-            mmap.mmap(file, 7, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
-        assert os.read(file, 100) == b"content"
-    finally:
-        os.close(file)
-        os.close(folder)
+def test_open_descriptors_of_a_version_cannot_change_it(version: Path, corner: Corner) -> None:
+    """Nor what shares its pages: maps, and the file's name in a draft."""
+    draft = corner.begin()
+    os.link(version / "file", draft / "file")
+    with (version / "file").open("rb") as old, mmap.mmap(old.fileno(), 7, access=mmap.ACCESS_READ) as view:
+        with (draft / "file").open("r+b") as stream:
+            stream.write(b"CHANGED")
+        assert view[:] == old.read() == b"content"
+    assert (version / "file").read_bytes() == b"content"
 
 
 def test_private_maps_of_a_version_stay_private(version: Path) -> None:
@@ -168,37 +180,62 @@ def test_reading_a_version_after_ln_works(version: Path, corner: Corner) -> None
         os.utime(version / "folder" / "inner", ns=(time.time_ns(), time.time_ns()))
 
 
-SCRIPT = textwrap.dedent(
-    """
-    import os, sys
-    root = sys.argv[1]
-    print(os.access(root + "/file", os.W_OK))
-    for call in (
-        lambda: open(root + "/file", "a"),
-        lambda: open(root + "/new", "w"),
-        lambda: os.unlink(root + "/file"),
-        lambda: os.mkdir(root + "/folder/new"),
-        lambda: os.chmod(root + "/file", 0o600),
-        lambda: os.utime(root + "/file"),
-        lambda: os.rename(root + "/file", root + "/tool"),
-    ):
-        try:
-            call()
-            print("done")
-        except OSError as error:
-            print(error.strerror)
-    """
+PRIVILEGED = (
+    "chown",
+    "chown of a folder",
+    "chown of a link",
+    "fchown",
+    "fchownat",
+    "mknod of a character device",
+    "mknod of a block device",
+    "setxattr of capabilities",
+    "setxattr of trust",
 )
+"""What needs privileges: the kernel says that first, of a mount that is not read-only as a whole."""
 
 
 def test_an_ordinary_user_sees_erofs_as_well(
-    ordinary_workspace: Workspace, make_daemon: Callable[..., Daemon]
+    ordinary_workspace: Workspace, make_daemon: Callable[..., Daemon], tally: Tally
 ) -> None:
-    """Not EACCES, which a person would try to cure with chmod or sudo."""
+    """Not EACCES, which a person would try to cure with chmod or sudo. As a user sees a read-only ext4 with the user's files."""
     workspace = ordinary_workspace
+    account = workspace.account
     source = make(workspace.path / "source", SOURCE)
     workspace.artfs("log", str(source), "demo/c")
     daemon = make_daemon(workspace).start()
-    root = daemon.mountpoint / "demo" / "c" / "latest"
-    done = workspace.account.run([workspace.account.python, "-c", SCRIPT, str(root)], env=workspace.environ)
-    assert done.stdout.splitlines() == ["True"] + ["Read-only file system"] * 7, done.stderr
+    version = daemon.mountpoint / "demo" / "c" / "latest"
+    disk_path = workspace.path / "disk"
+    disk_path.mkdir()
+
+    def answers(root: Path) -> dict[str, str]:
+        done = account.run([account.python, "-m", "artfs.testing.mutations", str(root)], env=workspace.environ)
+        assert done.returncode == 0, done.stderr
+        said: dict[str, str] = json.loads(done.stdout)
+        return said
+
+    with SmallDisk(disk_path, 8 * 1024 * 1024) as disk:
+        disk_path.chmod(0o755)
+        root = make(disk_path / "root", SOURCE)
+        os.setxattr(root / "file", "user.artfs.digest", b"1")
+        for path in (root, *root.rglob("*")):
+            os.chown(path, account.uid or 0, account.gid or 0, follow_symlinks=False)
+        disk.remount_read_only()
+        expected = answers(root) | ANSWERED_BY_THE_KERNEL
+    found = answers(version)
+    assert {name: said for name, said in found.items() if said != expected[name]} == dict.fromkeys(PRIVILEGED, "EPERM")
+    assert {expected[name] for name in PRIVILEGED} == {"EROFS"}
+    done_nothing = {"rename to itself", "chown to nobody", "times: neither"}
+    assert {name for name in mutations.BY_PATH if found[name] in ("EACCES", "")} == done_nothing
+    seen = account.run([account.python, "-c", SCRIPT, str(version)], env=workspace.environ).stdout
+    assert seen.splitlines() == ["True", "content"]
+    workspace.artfs("verify", "demo/c:v0")
+    tally("changes of a version, as an ordinary user", len(found))
+
+
+SCRIPT = textwrap.dedent(
+    """
+    import os, sys
+    print(os.access(sys.argv[1] + "/file", os.W_OK))
+    print(open(sys.argv[1] + "/file").read())
+    """
+)

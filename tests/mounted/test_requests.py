@@ -3,17 +3,21 @@ another process, over the control socket, which costs no request of the mount.""
 
 from __future__ import annotations
 
+import json
 import mmap
 import os
+import shlex
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from artfs.testing.corner import Corner
-from artfs.testing.mount import Daemon
+from artfs.testing.mount import Daemon, Workspace, is_mounted
+from artfs.testing.torture import Tally
 from artfs.testing.trees import make, random_tree
 
 CHEAP = {"opendir", "readdir", "releasedir", "forget"}
@@ -153,3 +157,118 @@ def test_the_counts_can_be_read_in_the_mount(corner: Corner) -> None:
     assert sum(spent.values()) <= 10
     Path(corner.path / "c" / "latest" / "small").stat()
     assert os.stat(corner.mount / ".artfs" / "status").st_mode & 0o777 == 0o400
+
+
+def test_absent_names_of_a_large_folder_are_asked_once(corner: Corner, tally: Tally) -> None:
+    """As a program does that looks for its modules, settings and caches in each folder of a path."""
+    roots = [corner.path / "c" / name for name in ("latest", "v0")]
+    names = [f"absent-{number}.py" for number in range(200)]
+    for _ in range(3):
+        with corner.daemon.counting() as counts:
+            for root in roots:
+                for name in names:
+                    assert not (root / name).exists()
+        if counts:
+            assert counts == {"lookup": len(roots) * len(names)}
+    assert counts == Counter()
+    tally("looks for what is not there", 3 * len(roots) * len(names))
+
+
+STAT = "import os, sys; print(sum(1 for entry in os.scandir(sys.argv[1]) for _ in range(20) if os.stat(entry.path)))"
+
+
+def test_a_storm_of_stat_on_a_listed_directory_asks_nothing(corner: Corner, tmp_path: Path, tally: Tally) -> None:
+    corner.log(make(tmp_path / "source", {f"file-{number:03}": str(number) for number in range(500)}), "storm")
+    root = corner.path / "storm" / "latest"
+    os.listdir(root)
+    with corner.daemon.counting() as counts:
+        for number in range(500):
+            for _ in range(10):
+                os.stat(root / f"file-{number:03}")
+    assert counts == Counter()
+    with corner.daemon.counting() as counts:
+        storm = [subprocess.Popen([sys.executable, "-c", STAT, root], stdout=subprocess.PIPE) for _ in range(4)]
+        assert [process.communicate()[0] for process in storm] == [b"10000\n"] * 4
+    assert set(counts) <= CHEAP | {"getattr"}
+    assert counts["getattr"] <= 4  # of the directory itself
+    tally("stat of listed files", 45_000)
+
+
+def test_closing_asks_nothing(corner: Corner, tally: Tally) -> None:
+    """A draft's file as well, also when it was written to."""
+    draft = corner.begin()
+    (draft / "first").write_bytes(b"")  # the one FLUSH of the mount, if nobody has closed a file yet
+    with corner.daemon.counting() as counts:
+        for number in range(50):
+            (draft / f"file-{number}").write_bytes(b"words")
+            assert (corner.path / "c" / "latest" / "small").read_bytes() == b"words"
+    assert counts["flush"] == 0
+    assert counts["create"] == 50
+    assert corner.daemon.requests()["flush"] <= 1
+    tally("files closed", 100)
+
+
+FUSECTL = Path("/sys/fs/fuse/connections")
+
+
+@pytest.fixture
+def fusectl() -> Iterator[None]:
+    """FUSE's control file system, as systemd mounts it."""
+    if is_mounted(FUSECTL):
+        yield
+        return
+    run("mount", "-t", "fusectl", "none", FUSECTL)
+    yield
+    run("umount", "--lazy", FUSECTL)
+
+
+def test_the_status_tells_what_was_tuned(
+    workspace: Workspace, make_daemon: Callable[..., Daemon], fusectl: None
+) -> None:
+    """And it is so."""
+    daemon = make_daemon(workspace).start()
+    limits = {"max_background": "64", "congestion_threshold": "48"}
+    read_ahead = "4096" if workspace.server is None else "32"
+    assert daemon.status_file()["tuning"] == {"read_ahead_kb": read_ahead, **limits}
+    device = os.stat(daemon.mountpoint).st_dev
+    number = f"{os.major(device)}:{os.minor(device)}"
+    assert Path(f"/sys/class/bdi/{number}/read_ahead_kb").read_text().strip() == read_ahead
+    for name, value in limits.items():
+        assert (FUSECTL / str(os.minor(device)) / name).read_text().strip() == value
+    assert "max_background: 64" in daemon.log()
+
+
+def test_what_may_not_be_tuned_is_told(
+    ordinary_workspace: Workspace, make_daemon: Callable[..., Daemon], fusectl: None
+) -> None:
+    """An ordinary user sets the limits of a connection, but not read-ahead, and no limits above those that root allows."""
+    allowed = Path("/sys/module/fuse/parameters/max_user_bgreq")
+    before = allowed.read_text()
+    try:
+        for most, limits in (("1000", ["64", "48"]), ("20", None)):
+            allowed.write_text(most)
+            daemon = make_daemon(ordinary_workspace).start()
+            account = ordinary_workspace.account
+            shown = account.run(["cat", f"{daemon.mountpoint}/.artfs/status"])
+            tuning = json.loads(shown.stdout)["tuning"]
+            wish = "4096" if ordinary_workspace.server is None else "32"
+            assert tuning["read_ahead_kb"] == f"128, not {wish}: Permission denied"
+            if limits:
+                assert [tuning["max_background"], tuning["congestion_threshold"]] == limits
+            else:
+                assert tuning["max_background"] == "12, not 64: Invalid argument"
+            assert f"read_ahead_kb: 128, not {wish}: Permission denied" in daemon.log()
+            daemon.terminate()
+    finally:
+        allowed.write_text(before)
+
+
+def test_without_fusectl_that_is_told(workspace: Workspace, make_daemon: Callable[..., Daemon]) -> None:
+    """As in this mount namespace of its own."""
+    daemon = make_daemon(workspace)
+    command = " ".join(map(shlex.quote, daemon.command()))
+    script = f"! mountpoint -q {FUSECTL} || umount {FUSECTL}; exec {command}"
+    daemon.command = lambda: ["unshare", "--mount", "--propagation", "unchanged", "sh", "-c", script]  # type: ignore[method-assign]
+    tuning = daemon.start().status()["tuning"]
+    assert tuning["max_background"].startswith("unknown, not 64: ")
+    assert "mount -t fusectl none /sys/fs/fuse/connections" in tuning["max_background"]

@@ -13,7 +13,7 @@ from artfs.cli.mounting import barrier, try_serving
 from artfs.cli.output import emit_json, escape, human_size, plural, say
 from artfs.cli.targets import find_draft
 from artfs.cli.version_options import read_version_options, version_options
-from artfs.client.control import DaemonClient
+from artfs.client.control import DaemonClient, not_understood
 from artfs.errors import UnavailableError
 from artfs.model.ttl import parse_ttl, ttl_text
 from artfs.store.staging import StagedDraft
@@ -110,7 +110,12 @@ def _commit(app: App, draft: StagedDraft, options: CommitOptions, when_online: b
             "when_online": when_online,
         }
         result = DaemonClient(serving.socket).call("commit", arguments, progress)
-        return str(result["pending"]) if "pending" in result else msgspec.convert(result, CommitReply)
+        if "pending" in result:
+            return str(result["pending"])
+        try:
+            return msgspec.convert(result, CommitReply)
+        except msgspec.ValidationError as error:
+            raise not_understood(serving.socket, error) from error
 
 
 def committed_line(reply: CommitReply) -> str:

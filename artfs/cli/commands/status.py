@@ -23,6 +23,7 @@ from artfs.cli.output import (
 )
 from artfs.client.control import DaemonClient, running_mounts
 from artfs.errors import AccessError, ArtfsError
+from artfs.release import release
 from artfs.store.staging import DraftArea
 from artfs.wire.control import MountRecord
 
@@ -129,6 +130,11 @@ def _state(mount: dict[str, Any]) -> str:
     if mount["error"]:
         return str(mount["error"])
     daemon = mount["daemon"]
+    other = "" if mount["release"] in ("", release()) else f"; artfs {mount['release']} until it is mounted again"
+    return _doing(daemon) + other
+
+
+def _doing(daemon: dict[str, Any]) -> str:
     if "server" not in daemon:
         return "answers"
     if not daemon["server"]["online"]:
@@ -205,6 +211,7 @@ def _mount_shape(record: MountRecord) -> dict[str, Any]:
         "pid": record.pid,
         "entity": record.entity,
         "started_at": datetime.fromisoformat(record.started_at),
+        "release": record.release,
         "daemon": None,
         "error": None,
     }

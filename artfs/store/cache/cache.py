@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from artfs.errors import BadBlobError, SourceChangedError, StorageError
+from artfs.folders import check_disk, check_format
 from artfs.model.blocklist import HASHES_PER_BLOCK, BlockList
 from artfs.model.digests import BLOCKS_ABOVE, check_digest
 from artfs.store.cache.index import CacheIndex, Pin
@@ -57,7 +58,8 @@ class Cache:
         root: the folder; made (0700) with its parts when missing.
         size: bytes that it may take, without what is pinned; None: a fifth of its file system.
         floor: bytes that it leaves free on its file system; None: a twentieth of it, at most 10 GiB.
-    Raises StorageError when the folder cannot be made.
+    Raises StorageError when the folder cannot be made, StateVersionError when a newer artfs made it, UsageError when it is on a
+    file system of a network.
     """
 
     def __init__(self, root: Path, *, size: int | None = None, floor: int | None = None) -> None:
@@ -65,12 +67,14 @@ class Cache:
         self._blobs = f"{self.root}/blobs"
         self._partial = f"{self.root}/partial"
         packs = f"{self.root}/packs"
+        check_disk(self.root, "ARTFS_CACHE_PATH")
         try:
             for path in (str(self.root), self._blobs, self._partial, packs):
                 make_folder(path)
             disk = os.statvfs(self.root)
         except OSError as error:
             raise StorageError.wrap(error, f"making the cache {self.root}") from error
+        check_format(self.root, "cache")
         whole = disk.f_blocks * disk.f_frsize
         self.limit = whole // 5 if size is None else size
         self.floor = min(whole // 20, 10 * 1024 * _MIB) if floor is None else floor

@@ -12,16 +12,16 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 
-from artfs.errors import StorageError
+from artfs.errors import StateVersionError, StorageError
 
 BUSY_TIMEOUT_S = 10.0
 _AT_ONCE = 500
 _VERSION = 2
 
-_TABLES = """
+_FIRST = """
 CREATE TABLE blobs (
     digest BLOB PRIMARY KEY,       -- raw SHA-256
     nbytes INTEGER NOT NULL,       -- that it takes on the disk, as far as is known
@@ -37,6 +37,22 @@ CREATE TRIGGER removed AFTER DELETE ON blobs BEGIN
     UPDATE total SET nbytes = nbytes - old.nbytes, count = count - 1; END;
 CREATE TRIGGER resized AFTER UPDATE OF nbytes ON blobs BEGIN
     UPDATE total SET nbytes = nbytes + new.nbytes - old.nbytes; END;
+CREATE TABLE pins (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    server TEXT NOT NULL,          -- its URL
+    name TEXT NOT NULL,            -- entity/project/collection:alias
+    root BLOB NOT NULL,            -- the tree that was pinned last
+    pinned_at INTEGER NOT NULL,
+    UNIQUE (server, name)
+);
+CREATE TABLE pinned (
+    digest BLOB NOT NULL,
+    pin INTEGER NOT NULL REFERENCES pins (id) ON DELETE CASCADE,
+    PRIMARY KEY (digest, pin)
+) WITHOUT ROWID;
+CREATE INDEX by_pin ON pinned (pin);
+"""
+_PACKS = """
 CREATE TABLE packs (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     name TEXT NOT NULL UNIQUE,     -- of its file
@@ -62,21 +78,9 @@ CREATE TRIGGER packed_added AFTER INSERT ON packed BEGIN
     UPDATE total SET count = count + 1; END;
 CREATE TRIGGER packed_removed AFTER DELETE ON packed BEGIN
     UPDATE total SET count = count - 1; END;
-CREATE TABLE pins (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    server TEXT NOT NULL,          -- its URL
-    name TEXT NOT NULL,            -- entity/project/collection:alias
-    root BLOB NOT NULL,            -- the tree that was pinned last
-    pinned_at INTEGER NOT NULL,
-    UNIQUE (server, name)
-);
-CREATE TABLE pinned (
-    digest BLOB NOT NULL,
-    pin INTEGER NOT NULL REFERENCES pins (id) ON DELETE CASCADE,
-    PRIMARY KEY (digest, pin)
-) WITHOUT ROWID;
-CREATE INDEX by_pin ON pinned (pin);
 """
+_UPGRADES = {1: _PACKS}
+"""What makes version n + 1 of version n."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +126,8 @@ class Pin:
 
 
 class CacheIndex:
-    """Thread-safe. A damaged or strange database is put aside and an empty one made; `is_new` says so."""
+    """Thread-safe. A damaged database is put aside and an empty one made; `is_new` says so. One of an older artfs is brought up
+    to date, after a copy was made of it; raises StateVersionError for one of a newer."""
 
     def __init__(self, path: str) -> None:
         self._path = path
@@ -164,22 +169,40 @@ class CacheIndex:
             # It may be lost, so nothing waits for the disk.
             connection.execute("PRAGMA synchronous=OFF")
             connection.execute("PRAGMA foreign_keys=ON")
-            if connection.execute("PRAGMA user_version").fetchone()[0] != _VERSION:
+            found = connection.execute("PRAGMA user_version").fetchone()[0]
+            if found > _VERSION:
+                raise StateVersionError(
+                    f"{self._path} was made by a newer artfs (its version is {found}, this program knows {_VERSION}): get the "
+                    "newer one, or set ARTFS_CACHE_PATH to another folder"
+                )
+            if found < _VERSION:
+                if found:
+                    self._back_up(connection, f"{self._path}.before-{_VERSION}-from-{found}")
                 connection.execute("BEGIN IMMEDIATE")
                 version = connection.execute("PRAGMA user_version").fetchone()[0]
                 if version == 0:
-                    for statement in _statements(_TABLES):
+                    for statement in _statements(_FIRST):
                         connection.execute(statement)
-                    connection.execute(f"PRAGMA user_version={_VERSION}")
                     self.is_new = True
-                elif version != _VERSION:
-                    raise sqlite3.DatabaseError(f"version {version} is not known")
+                for step in range(max(version, 1), _VERSION):
+                    for statement in _statements(_UPGRADES[step]):
+                        connection.execute(statement)
+                connection.execute(f"PRAGMA user_version={_VERSION}")
                 connection.execute("COMMIT")
         except BaseException:
             connection.close()
             raise
         self.is_new = self.is_new or made
         return connection
+
+    @staticmethod
+    def _back_up(connection: sqlite3.Connection, target: str) -> None:
+        """Pins are in it, which nothing else knows."""
+        part = f"{target}.{os.getpid()}"
+        with closing(sqlite3.connect(part)) as copy:
+            os.chmod(part, 0o600)
+            connection.backup(copy)
+        os.replace(part, target)
 
     def _refused(self, doing: str, error: sqlite3.Error) -> StorageError:
         return StorageError(f"{doing} the cache's index {self._path} failed: {error}")

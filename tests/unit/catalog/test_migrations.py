@@ -1,11 +1,14 @@
 """The migrations build exactly the tables of schema.py."""
 
+import errno
 import re
 import sqlite3
 import subprocess
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 
+import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
@@ -16,7 +19,10 @@ from sqlalchemy import MetaData, create_engine
 from artfs.catalog import open_catalog, schema
 from artfs.catalog.sql.ledger import schema as ledger_schema
 from artfs.catalog.sql.sqlite.database import SqliteDatabase
+from artfs.catalog.sql.sqlite.opening import backup_path
+from artfs.errors import StorageError
 from artfs.model.ttl import INHERIT
+from artfs.testing.disks import SmallDisk
 from artfs.testing.postgres import Postgres
 
 
@@ -83,8 +89,8 @@ def _dumped(postgres: Postgres, name: str) -> dict[str, list[str]]:
     return found
 
 
-def test_a_catalog_of_the_first_schema_is_migrated_with_what_it_holds(tmp_path: Path) -> None:
-    path = tmp_path / "catalog.db"
+def of_the_first_schema(path: Path) -> None:
+    """Makes a catalog as the first artfs did, with one version."""
     config = Config()
     config.set_main_option("script_location", "artfs.catalog:migrations")
     sqlite3.connect(path).close()
@@ -103,12 +109,55 @@ def test_a_catalog_of_the_first_schema_is_migrated_with_what_it_holds(tmp_path: 
         ):
             tx.conn.exec_driver_sql(f"INSERT INTO {row}")
     database.close()
+
+
+def test_a_catalog_of_the_first_schema_is_migrated_with_what_it_holds(tmp_path: Path) -> None:
+    path = tmp_path / "catalog.db"
+    of_the_first_schema(path)
     with open_catalog(path) as catalog:
         version = catalog.resolve("local", "p", "c", "v0").version
         assert (version.ttl, version.lifetime) == (INHERIT, None)
         assert (catalog.run("r").summary, catalog.run("r").group, catalog.run("r").tags) == ({}, None, ())
         catalog.set_default_ttl("local", "p", timedelta(days=1))
         assert catalog.resolve("local", "p", "c", "v0").version.lifetime == timedelta(days=1)
+
+
+def test_a_migrated_catalog_is_kept_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "catalog.db"
+    of_the_first_schema(path)
+    open_catalog(path).close()
+    kept = backup_path(path, "0001")
+    assert kept.stat().st_mode & 0o777 == 0o600
+    inode = kept.stat().st_ino
+    with closing(sqlite3.connect(kept)) as connection:
+        assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [("0001",)]
+        assert connection.execute("SELECT name FROM collections").fetchall() == [("c",)]
+    open_catalog(path).close()
+    assert kept.stat().st_ino == inode
+    kept.rename(tmp_path / "again.db")
+    with open_catalog(tmp_path / "again.db") as catalog:
+        assert catalog.resolve("local", "p", "c", "v0").index == 0
+
+
+def test_without_room_for_the_copy_nothing_is_migrated(tmp_path: Path) -> None:
+    with SmallDisk(tmp_path, 4 * 1024 * 1024) as disk:
+        path = tmp_path / "catalog.db"
+        of_the_first_schema(path)
+        disk.fill(leave=64 * 1024)
+        with pytest.raises(StorageError) as raised:
+            open_catalog(path)
+        assert raised.value.errno == errno.ENOSPC
+        with closing(sqlite3.connect(path)) as connection:
+            assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [("0001",)]
+        assert not backup_path(path, "0001").exists()
+        disk.relieve()
+        open_catalog(path).close()
+        assert backup_path(path, "0001").exists()
+
+
+def test_a_new_catalog_has_no_copy(tmp_path: Path) -> None:
+    open_catalog(tmp_path / "catalog.db").close()
+    assert list(tmp_path.glob("*before*")) == []
 
 
 def test_the_revisions_that_the_program_knows_are_those_that_exist() -> None:

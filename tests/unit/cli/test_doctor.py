@@ -29,7 +29,7 @@ def test_json(artfs: Artfs) -> None:
         assert set(check) == {"check", "status", "detail", "fix"}
         assert bool(check["fix"]) == (check["status"] != "ok")
     names = [check["check"] for check in result.json]
-    assert names[:8] == [
+    assert names[:9] == [
         "kernel",
         "python",
         "fuse device",
@@ -37,6 +37,7 @@ def test_json(artfs: Artfs) -> None:
         "fuse.conf",
         "daemon",
         "hashing",
+        "updatedb",
         "settings",
     ]
 

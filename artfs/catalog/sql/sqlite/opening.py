@@ -17,6 +17,7 @@ from artfs.catalog.sql.engine import Clock, system_clock
 from artfs.catalog.sql.sqlite.database import BUSY_TIMEOUT_S, SqliteDatabase, connect
 from artfs.catalog.sql.sqlite.errors import translated
 from artfs.errors import CatalogError, CatalogVersionError, StorageError
+from artfs.folders import check_disk
 
 # Bytes of the smallest page that SQLite knows, so of the smallest database.
 _SMALLEST = 512
@@ -27,6 +28,7 @@ def open_file(
 ) -> SqlCatalog:
     """The catalog in the file `path`, made or migrated when needed; see artfs.catalog.open_catalog."""
     path = path.absolute()
+    check_disk(path.parent, "ARTFS_HOME")
     if not _is_current(path):
         if not migrate:
             raise CatalogError(f"{path} holds no catalog of this program's schema, and it was not to be made or migrated")
@@ -93,6 +95,20 @@ def _check_access(path: Path) -> None:
             )
 
 
+def backup_path(path: Path, revision: str) -> Path:
+    """Where the catalog `path` is kept as it was with schema `revision`, when it is migrated from that."""
+    return path.with_name(f"{path.name}.before-{REVISIONS[-1]}-from-{revision}")
+
+
+def _revision(path: Path) -> str | None:
+    """The schema of the file; None: it has none yet."""
+    with translated(path, "opening the catalog"), closing(connect(path)) as connection:
+        if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'").fetchone() is None:
+            return None
+        row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+        return None if row is None else str(row[0])
+
+
 def _journal_mode(connection: sqlite3.Connection, wanted: str = "") -> str:
     return str(connection.execute(f"PRAGMA journal_mode{f'={wanted}' if wanted else ''}").fetchone()[0])
 
@@ -147,6 +163,10 @@ def _prepare(path: Path) -> None:
         return
     database = SqliteDatabase(path)
     try:
+        found = _revision(path)
+        if found is not None:
+            # Nobody can go back otherwise: a program that is older than the new schema refuses it.
+            database.backup(backup_path(path, found))
         migrate(database)
     finally:
         database.close()

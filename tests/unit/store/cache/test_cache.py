@@ -6,15 +6,17 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from artfs.errors import BadBlobError, StorageError
+from artfs.errors import BadBlobError, StateVersionError, StorageError
 from artfs.model.blocklist import decode_block_list
 from artfs.model.digests import BLOCK_SIZE, BLOCKS_ABOVE, digest_bytes
 from artfs.model.records import Content
 from artfs.store.cache import Cache, Partial
+from artfs.store.cache.index import _FIRST, _statements
 from artfs.store.verify import hash_bytes
 from artfs.testing.cachefiles import cached_digests
 from artfs.testing.store_contract import some_bytes
@@ -318,13 +320,40 @@ def test_a_damaged_index_is_put_aside(cache: Cache, damage: bytes) -> None:
     assert (cache.root / "index.db.damaged").exists() == bool(damage)
 
 
-def test_the_index_of_a_newer_program_is_put_aside(cache: Cache) -> None:
+def test_the_index_of_a_newer_program_is_refused(cache: Cache) -> None:
+    """That program may be using it, and pins are nowhere else."""
+    cache.pin("https://s", "e/p/c:latest", put(cache, b"1"), [])
     cache.close()
-    connection = sqlite3.connect(cache.root / "index.db")
-    connection.execute("PRAGMA user_version=99")
-    connection.close()
-    with Cache(cache.root, size=1 << 30, floor=0) as again:
-        assert again.status().count == 0
+    with closing(sqlite3.connect(cache.root / "index.db")) as connection:
+        connection.execute("PRAGMA user_version=99")
+    with pytest.raises(StateVersionError, match="made by a newer artfs .*: get the newer one, or set ARTFS_CACHE_PATH"):
+        Cache(cache.root, size=1 << 30, floor=0)
+    with closing(sqlite3.connect(cache.root / "index.db")) as connection:
+        assert connection.execute("SELECT name FROM pins").fetchall() == [("e/p/c:latest",)]
+
+
+def test_the_index_of_an_older_program_is_upgraded_and_kept_as_it_was(cache: Cache) -> None:
+    """Version 1 knew no packs."""
+    digest = digest_bytes(b"1")
+    cache.close()
+    for path in cache.root.glob("index.db*"):
+        path.unlink()
+    with closing(sqlite3.connect(cache.root / "index.db")) as connection:
+        for statement in _statements(_FIRST):
+            connection.execute(statement)
+        connection.execute("INSERT INTO pins VALUES (1, 'https://s', 'e/p/c:latest', ?, 5)", (bytes.fromhex(digest),))
+        connection.execute("INSERT INTO pinned VALUES (?, 1)", (bytes.fromhex(digest),))
+        connection.execute("PRAGMA user_version=1")
+        connection.commit()
+    for _ in range(2):
+        with Cache(cache.root, size=1 << 30, floor=0) as again:
+            assert [pin.name for pin in again.pins()] == ["e/p/c:latest"]
+            assert again.index.is_pinned(digest)
+            assert read(again, put(again, b"hello")) == b"hello"
+    with closing(sqlite3.connect(cache.root / "index.db.before-2-from-1")) as connection:
+        assert connection.execute("SELECT name FROM pins").fetchall() == [("e/p/c:latest",)]
+        assert connection.execute("PRAGMA user_version").fetchone() == (1,)
+        assert not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'packs'").fetchall()
 
 
 def test_pins(cache: Cache) -> None:
