@@ -34,14 +34,17 @@ class RemoteBlob(FileHandle):
 
     shared = True
 
-    __slots__ = ("_blobs", "entry", "label", "users")
+    __slots__ = ("_blobs", "_label", "entry", "users")
 
     def __init__(self, blobs: RemoteBlobs, entry: FileEntry, label: Label) -> None:
         super().__init__()
         self._blobs = blobs
         self.entry = entry
-        self.label = label
+        self._label = label
         self.users = 0
+
+    def label(self) -> str:
+        return self._label()
 
     @property
     def is_open(self) -> bool:
