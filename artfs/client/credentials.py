@@ -10,6 +10,7 @@ import json
 import os
 import re
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -46,6 +47,18 @@ class Credentials:
         if kept == _IN_KEYRING:
             return _from_keyring(settings.server)
         return kept if isinstance(kept, str) else ""
+
+    def all_kept(self) -> list[str]:
+        """Every token that can be had without asking the keyring, of any server; of files that others can read, too."""
+        found = []
+        folder = service_environment().credentials
+        if folder is not None:
+            with suppress(OSError):
+                found.append((folder / CREDENTIAL).read_text(errors="surrogateescape").strip())
+        with suppress(OSError, ValueError):
+            tokens = json.loads(self._path.read_text(encoding="utf-8"))
+            found += [kept for kept in tokens.values() if isinstance(kept, str)] if isinstance(tokens, dict) else []
+        return found
 
     def keep(self, server: str, token: str) -> str:
         """Keeps it, in the place of what was kept; returns where, for people. `token` "": nothing is kept."""

@@ -6,6 +6,7 @@ or shrink by whole entries, so what is told may be a moment old, and nothing her
 
 from __future__ import annotations
 
+import gc
 import sys
 import threading
 import time
@@ -69,5 +70,8 @@ def _awaited(coroutine: Any) -> Iterator[tuple[FrameType, int]]:
         frame = getattr(coroutine, "cr_frame", None) or getattr(coroutine, "gi_frame", None)
         if isinstance(frame, FrameType):
             yield frame, frame.f_lineno
+        if type(coroutine).__name__ == "coroutine_wrapper":
+            coroutine = next((held for held in gc.get_referents(coroutine) if hasattr(held, "cr_await")), None)
+            continue
         below = getattr(coroutine, "cr_await", None)
         coroutine = below if below is not None else getattr(coroutine, "gi_yieldfrom", None)
