@@ -26,7 +26,7 @@ _SCHEME = re.compile(r"(?i)\b(bearer|basic|digest|negotiate)\s+(?=\S*[\d=+/_.-]|
 _NAMED = re.compile(
     r"(?i)([\w.%-]*(?:tokens?|secret|passw(?:or)?d|passphrase|api[_-]?key|access[_-]?key(?:[_-]?id)?|account[_-]?key|private[_-]?key"
     r"|sas[_-]?key|signature|x-amz-(?:credential|signature|security-token)|googleaccessid|awsaccesskeyid)[\w.%-]*"
-    r"|(?<![\w-])(?:sig|pwd|pass))"
+    r"|(?:(?<![\w-])|(?<=%3[fF])|(?<=%26))(?:sig|pwd|pass))"
     r"(\\?[\"']?\s*(?:[:=]|%3[dD])\s*)"
     r"(\\?\"(?:[^\"\\]|\\[^\"])*\\?\"|'[^'\n]*'|[^\s,;&\"'}\])]+)"
 )

@@ -205,3 +205,8 @@ def test_nothing_is_made_while_nobody_reads(daemon: Daemon, log: Path) -> None:
             break
         assert time.monotonic() < deadline
         size = now
+
+
+def test_who_looks_at_its_end_is_not_made_to_wait(daemon: Daemon, log: Path) -> None:
+    """As `tail` without -f, and the first look of `tail -f`."""
+    assert subprocess.run(["tail", "-n", "3", log], timeout=PATIENCE_S).returncode == 0
