@@ -250,9 +250,15 @@ def load_settings(environ: Mapping[str, str] | None = None, **overrides: object)
         overrides: attributes of Settings, as the command line gives them.
     Raises UsageError for an unreadable config file, an unknown key or a bad value.
     """
+    return settings_and_sources(environ, **overrides)[0]
+
+
+def settings_and_sources(environ: Mapping[str, str] | None = None, **overrides: object) -> tuple[Settings, dict[str, str]]:
+    """As load_settings, and for each setting that is not its default where it came from, in words. Raises UsageError."""
     env = os.environ if environ is None else environ
     known = {field.name for field in fields(Settings)}
     values: dict[str, object] = {}
+    sources: dict[str, str] = {}
     config = config_path(env)
     try:
         with config.open("rb") as stream:
@@ -267,17 +273,35 @@ def load_settings(environ: Mapping[str, str] | None = None, **overrides: object)
         if key not in known:
             raise UsageError(f"{config}: unknown setting {key!r}; known are: {', '.join(sorted(known))}")
         values[key] = _convert(key, value, str(config))
+        sources[key] = f"the config file {config}"
     for name in known:
         text = env.get(f"ARTFS_{name.upper()}")
         # An empty one is as if it were not set; but that of the server stands for "none".
         if text or (text is not None and name == "server"):
             values[name] = _convert(name, text, f"ARTFS_{name.upper()}")
+            sources[name] = f"the environment, ARTFS_{name.upper()}"
     for name, given in overrides.items():
         if given is not None:
             values[name] = _convert(name, given, "argument")
+            sources[name] = "the command line"
     home = values.pop("home", None)
     values.setdefault("cache_path", platformdirs.user_cache_path("artfs"))
-    return Settings(
+    settings = Settings(
         home=(home if isinstance(home, Path) else platformdirs.user_data_path("artfs")).absolute(),
         **values,  # type: ignore[arg-type]
     )
+    return settings, sources
+
+
+_SECRET_NAME = re.compile(r"(?i)token|secret|passw|pwd|passphrase|key$|key_id$|apikey|credential|signature|cookie|_auth$|_dsn$")
+
+
+def secret_variables(environ: Mapping[str, str] | None = None) -> list[str]:
+    """Values of the environment (None: the process's own) that are secret, as far as the names of their variables tell, and all
+    that are URLs with somebody's name in them. For taking them out of what is shown."""
+    env = os.environ if environ is None else environ
+    return [
+        value
+        for name, value in env.items()
+        if ("://" in value and "@" in value) or (_SECRET_NAME.search(name) and not (value[:1] == "/" and os.path.exists(value)))
+    ]

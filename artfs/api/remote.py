@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 from artfs.api.session import Remote
 from artfs.catalog.base import Catalog
@@ -20,8 +21,9 @@ from artfs.transfer.fetchchild import Surroundings
 from artfs.transfer.fetchprocess import FetchProcess
 
 
-def fork_fetch_process(settings: Settings) -> FetchProcess:
-    """A process that fetches for the one that calls this, which has one thread. Raises OSError, UsageError."""
+def fork_fetch_process(settings: Settings, dump_path: Path | None = None) -> FetchProcess:
+    """A process that fetches for the one that calls this, which has one thread. `dump_path`: see FetchProcess.fork. Raises
+    OSError, UsageError."""
     import artfs.client.direct  # noqa: F401  (both processes share what is loaded before the fork)
 
     token = Credentials().find(settings)
@@ -32,7 +34,7 @@ def fork_fetch_process(settings: Settings) -> FetchProcess:
         http.gate = surroundings.gate
         return RemoteStore(http), _open_cache(settings)
 
-    return FetchProcess.fork(make, limit_s=_limit_s(settings), workers=WORKERS)
+    return FetchProcess.fork(make, limit_s=_limit_s(settings), workers=WORKERS, dump_path=dump_path)
 
 
 def _also_expecting(contact: Callable[[bool, str], None], fetcher: Fetcher) -> Callable[[bool, str], None]:

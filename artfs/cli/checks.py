@@ -1,6 +1,6 @@
 """What `artfs doctor` looks at: this machine's FUSE, this Python, the state folder and the mounts. Each check
-only looks; nothing is made or mended, except that a missing catalog schema is brought up to date as any
-command would."""
+only looks; nothing is made, except that a missing catalog schema is brought up to date as any command would.
+What can be mended without a person says how (`Check.mend`)."""
 
 from __future__ import annotations
 
@@ -17,30 +17,22 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import Literal
 
+from artfs.cli import statechecks
+from artfs.cli.finding import Check, Status
 from artfs.cli.output import human_size
-from artfs.cli.procs import mounts, probe
+from artfs.cli.procs import mounts
 from artfs.errors import ArtfsError, UnauthorizedError, UnavailableError
 from artfs.folders import NETWORK_KINDS
 from artfs.settings import Settings
 from artfs.store.linux import try_reflink
 
-Status = Literal["ok", "warn", "bad"]
 PROBE_TIMEOUT_S = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """What one look found. `fix`: what to type, "" when nothing is wrong. "warn" hinders something, "bad"
-    breaks it."""
-
-    name: str
-    status: Status
-    detail: str
-    fix: str = ""
+SKEW_S = 60.0
+"""So far clocks may be apart; the header has whole seconds, and the answer took some time."""
 
 
 def all_checks(settings: Settings | None, trouble: str = "") -> Iterator[Check]:
@@ -48,13 +40,14 @@ def all_checks(settings: Settings | None, trouble: str = "") -> Iterator[Check]:
     yield from machine_checks()
     if settings is None:
         yield Check("settings", "bad", trouble, "mend the setting that is named, or unset it")
+        yield from statechecks.mount_checks()
         return
     used = f", server {settings.server}" if settings.server else ""
     yield Check("settings", "ok", f"state folder {settings.home}, entity {settings.entity}{used}")
     yield from state_checks(settings)
     if settings.server:
         yield from server_checks(settings)
-    yield from mount_checks()
+    yield from statechecks.mount_checks(settings)
 
 
 def machine_checks() -> Iterator[Check]:
@@ -101,6 +94,7 @@ def check_fuse_device(device: Path) -> Check:
             "bad",
             f"{device} does not exist",
             "sudo modprobe fuse   (in a container: start it with --device /dev/fuse --cap-add SYS_ADMIN)",
+            _load_fuse if os.geteuid() == 0 else None,
         )
     except OSError as error:
         return Check(name, "bad", f"{device}: {error.strerror}", f"sudo chmod 0666 {device}")
@@ -122,8 +116,16 @@ def check_fuse_device(device: Path) -> Check:
             "warn",
             f"{device} has mode {stat.S_IMODE(mode):04o}: ordinary users cannot mount",
             f"sudo chmod 0666 {device}",
+            (lambda: _chmod(device, 0o666)) if os.geteuid() == 0 else None,
         )
     return Check(name, "ok", f"{device} can be opened")
+
+
+def _load_fuse() -> str:
+    done = subprocess.run(["modprobe", "fuse"], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise UnavailableError(done.stderr.strip() or "modprobe failed")
+    return "loaded the kernel's module"
 
 
 def check_fusermount(path: str | None, *, euid: int) -> Check:
@@ -133,9 +135,15 @@ def check_fusermount(path: str | None, *, euid: int) -> Check:
     if not os.stat(path).st_mode & stat.S_ISUID:
         status: Status = "warn" if euid == 0 else "bad"
         return Check(
-            name, status, f"{path} is not setuid root: ordinary users cannot mount", f"sudo chmod u+s {path}"
-        )
+            name, status, f"{path} is not setuid root: ordinary users cannot mount", f"sudo chmod u+s {path}",
+            (lambda: _chmod(Path(path), 0o4755)) if euid == 0 else None,
+        )  # fmt: skip
     return Check(name, "ok", f"{path} is setuid root")
+
+
+def _chmod(path: Path, mode: int) -> str:
+    path.chmod(mode)
+    return f"{path} has mode {mode:04o} now"
 
 
 def check_fuse_conf(path: Path, *, euid: int) -> Check:
@@ -190,12 +198,14 @@ def state_checks(settings: Settings) -> Iterator[Check]:
     there = next(path for path in (home, *home.parents) if path.exists())
     yield check_folder(home, there)
     yield check_file_system(there)
-    yield check_space(there, settings.floor_on(os.statvfs(there)))
+    yield check_space(there, settings.floor_on(os.statvfs(there)), lambda: statechecks.free_space(settings))
     if home.is_dir() and os.access(home, os.W_OK):
         yield check_reflink(home)
     yield Check("sqlite", *_sqlite(sqlite3.sqlite_version_info))
+    yield from statechecks.state_checks(settings)
     if not settings.server:
         yield check_catalog(settings)
+        yield statechecks.check_blobs(settings)
 
 
 def check_folder(home: Path, there: Path) -> Check:
@@ -215,7 +225,7 @@ def check_folder(home: Path, there: Path) -> Check:
     if not os.access(home, os.R_OK | os.W_OK | os.X_OK):
         return Check(name, "bad", f"{home} is not writable for you", f"sudo chown -R $USER {home}")
     if home.stat().st_mode & 0o077:
-        return Check(name, "warn", f"{home} is open to other users", f"chmod 0700 {home}")
+        return Check(name, "warn", f"{home} is open to other users", f"chmod 0700 {home}", lambda: _chmod(home, 0o700))
     return Check(name, "ok", f"{home} is yours alone and writable")
 
 
@@ -241,18 +251,19 @@ def check_file_system(path: Path) -> Check:
     return Check(name, "ok", f"{path} is on {mount.fstype} (mounted at {mount.mountpoint})")
 
 
-def check_space(path: Path, free_floor: int) -> Check:
+def check_space(path: Path, free_floor: int, mend: Callable[[], str] | None = None) -> Check:
+    """`mend`: frees what it can."""
     disk = os.statvfs(path)
     free = disk.f_bavail * disk.f_frsize
     detail = f"{human_size(free)} free"
     if free < free_floor:
         return Check(
-            "space", "bad", f"{detail}, below the floor of {human_size(free_floor)}: writes fail", "artfs gc"
+            "space", "bad", f"{detail}, below the floor of {human_size(free_floor)}: writes fail", "artfs gc", mend
         )
     if disk.f_files and disk.f_favail < 10_000:
-        return Check("space", "warn", f"{detail}, but only {disk.f_favail:,} inodes", "artfs gc")
+        return Check("space", "warn", f"{detail}, but only {disk.f_favail:,} inodes", "artfs gc", mend)
     if free < max(1 << 30, 2 * free_floor):
-        return Check("space", "warn", f"{detail}: it gets tight", "artfs gc")
+        return Check("space", "warn", f"{detail}: it gets tight", "artfs gc", mend)
     return Check("space", "ok", detail)
 
 
@@ -307,18 +318,27 @@ def server_checks(settings: Settings) -> Iterator[Check]:
     yield check_server(settings)
     cache = settings.cache_path
     yield check_file_system_of_cache(cache)
+    yield statechecks.check_cache_index(settings)
 
 
 def check_server(settings: Settings) -> Check:
     """Asks it, once, who we are."""
-    from artfs.cli.commands.login import ask_who
     from artfs.client.credentials import Credentials
+    from artfs.client.http import Http
+    from artfs.wire.routes import SERVER_ROUTES, by_name
 
     name = "server"
     try:
-        secret = Credentials().find(settings)
-        began = time.perf_counter()
-        me = ask_who(settings.with_changes(network_timeout_s=min(settings.network_timeout_s, PROBE_TIMEOUT_S)), secret)
+        patience_s = min(settings.network_timeout_s, PROBE_TIMEOUT_S)
+        http = Http.of(settings.with_changes(network_timeout_s=patience_s), Credentials().find(settings))
+        try:
+            route = by_name(SERVER_ROUTES)["me"]
+            began = time.perf_counter()
+            answer = http.exchange(route)
+            took_s = time.perf_counter() - began
+            me = http.result(route, answer)
+        finally:
+            http.close()
     except UnauthorizedError as error:
         return Check(name, "bad", f"{settings.server} does not take the token: {error}", f"artfs login {settings.server}")
     except UnavailableError as error:
@@ -328,13 +348,30 @@ def check_server(settings: Settings) -> Check:
         )
     except ArtfsError as error:
         return Check(name, "bad", f"{settings.server}: {error}", f"artfs login {settings.server}")
-    took = f"{settings.server} answers in {(time.perf_counter() - began) * 1000:.0f} ms"
+    took = f"{settings.server} answers in {took_s * 1000:.0f} ms"
+    ahead_s = clock_ahead(answer.headers.get("date", ""), datetime.now(UTC))
+    if abs(ahead_s) > SKEW_S:
+        how = f"{abs(ahead_s):.0f} s {'ahead of' if ahead_s > 0 else 'behind'} that of the server"
+        return Check(
+            name, "warn", f"{took}, but this machine's clock is {how}: certificates and signed URLs may be refused, and "
+            "`@TIME` names other versions than are meant",
+            "sudo timedatectl set-ntp true   (on the machine whose clock is wrong)",
+        )  # fmt: skip
     if me.name is not None and not me.is_admin and not me.grants:
         return Check(
             name, "warn", f"{took}; {me.name} may read no project yet",
             f"an administrator grants it one: artfs token grant {me.name} ENTITY/PROJECT reader",
         )
     return Check(name, "ok", f"{took}; we are {me.name or 'anybody'}")
+
+
+def clock_ahead(date: str, now: datetime) -> float:
+    """How far `now` is after a Date header, in seconds; 0.0 for one that says nothing."""
+    try:
+        told = parsedate_to_datetime(date)
+    except ValueError:
+        return 0.0
+    return (now - (told if told.tzinfo is not None else told.replace(tzinfo=UTC))).total_seconds()
 
 
 def check_file_system_of_cache(cache: Path) -> Check:
@@ -345,21 +382,3 @@ def check_file_system_of_cache(cache: Path) -> Check:
     fix = found.fix.replace("ARTFS_HOME", "ARTFS_CACHE_PATH")
     detail = found.detail if there == cache else f"{found.detail}; {cache} is made at first use"
     return Check("cache", found.status, detail, fix)
-
-
-def mount_checks(probe_at: Callable[[Path, float], int | None] = probe) -> Iterator[Check]:
-    """One check for each artfs mount of this machine, or one that says there is none."""
-    found = [mount for mount in mounts() if mount.is_artfs]
-    for mount in found:
-        path = Path(mount.mountpoint)
-        answer = probe_at(path, PROBE_TIMEOUT_S)
-        if answer is None:
-            yield Check("mount", "bad", f"{path} does not answer", f"artfs umount --lazy {path}")
-        elif answer in (errno.ENOTCONN, errno.ECONNABORTED):
-            yield Check("mount", "bad", f"{path} is stale: its daemon was killed", f"fusermount3 -uz {path}")
-        elif answer == errno.EACCES:
-            yield Check("mount", "ok", f"{path} is another user's")
-        else:
-            yield Check("mount", "ok", f"{path} answers")
-    if not found:
-        yield Check("mount", "ok", "no artfs mount on this machine")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from artfs.cli.checks import Check
+from artfs.cli.finding import Check
 
 UPDATEDB_CONF = Path("/etc/updatedb.conf")
 FSTYPE = "fuse.artfs"

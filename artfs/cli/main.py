@@ -72,7 +72,8 @@ SECTIONS: dict[str, dict[str, str]] = {
         "gc": "Free what no version needs.",
         "backup": "Copy the catalog and the store somewhere safe.",
         "restore": "Make a state folder from a backup.",
-        "doctor": "Check this machine, and say what to type to mend it.",
+        "doctor": "Check this machine, say what is wrong, and mend it.",
+        "debug": "Write one archive for a bug report.",
         "completion": "Print the completion script for a shell.",
     },
 }

@@ -79,6 +79,18 @@ class DaemonClient:
         raise UnavailableError(f"the daemon behind {self._path} ended while it worked; look at its log, then try again")
 
 
+def known_mounts(run_path: Path) -> list[MountRecord]:
+    """The daemons of this state folder that wrote down that they serve, and have not taken it back: those that live, hang or were
+    killed. Asks none of them."""
+    found = []
+    for path in sorted(run_path.glob("*.json")):
+        try:
+            found.append(msgspec.json.decode(path.read_bytes(), type=MountRecord))
+        except (OSError, msgspec.DecodeError):
+            continue  # written by another version, or removed between the listing and now
+    return found
+
+
 def _alive(record: MountRecord) -> bool:
     try:
         os.kill(record.pid, 0)
@@ -95,12 +107,4 @@ def _alive(record: MountRecord) -> bool:
 
 def running_mounts(run_path: Path) -> list[MountRecord]:
     """The daemons of this state folder that live, by mountpoint. Records of dead ones are passed over."""
-    found = []
-    for path in sorted(run_path.glob("*.json")):
-        try:
-            record = msgspec.json.decode(path.read_bytes(), type=MountRecord)
-        except (OSError, msgspec.DecodeError):
-            continue  # written by another version, or removed between the listing and now
-        if _alive(record):
-            found.append(record)
-    return sorted(found, key=lambda record: record.mountpoint)
+    return sorted((each for each in known_mounts(run_path) if _alive(each)), key=lambda record: record.mountpoint)

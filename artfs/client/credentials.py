@@ -10,6 +10,7 @@ import json
 import os
 import re
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -23,11 +24,11 @@ _IN_KEYRING = {"keyring": True}
 
 
 class Credentials:
-    """The tokens that this account keeps, by server. `folder`: where the config file is."""
+    """The tokens that this account keeps, by server. `folder`: where the config file is. `path`: the file that has them."""
 
     def __init__(self, folder: Path | None = None) -> None:
         self._folder = folder or config_path().parent
-        self._path = self._folder / "tokens.json"
+        self.path = self._folder / "tokens.json"
 
     def find(self, settings: Settings) -> str:
         """The token for `settings.server`; "": none is known. Raises UsageError for files that others could read or that
@@ -47,6 +48,18 @@ class Credentials:
             return _from_keyring(settings.server)
         return kept if isinstance(kept, str) else ""
 
+    def all_kept(self) -> list[str]:
+        """Every token that can be had without asking the keyring, of any server; of files that others can read, too."""
+        found = []
+        folder = service_environment().credentials
+        if folder is not None:
+            with suppress(OSError):
+                found.append((folder / CREDENTIAL).read_text(errors="surrogateescape").strip())
+        with suppress(OSError, ValueError):
+            tokens = json.loads(self.path.read_text(encoding="utf-8"))
+            found += [kept for kept in tokens.values() if isinstance(kept, str)] if isinstance(tokens, dict) else []
+        return found
+
     def keep(self, server: str, token: str) -> str:
         """Keeps it, in the place of what was kept; returns where, for people. `token` "": nothing is kept."""
         tokens = self._read()
@@ -61,7 +74,7 @@ class Credentials:
                 keyring = None  # locked, or the person said no
         tokens[server] = _IN_KEYRING if keyring is not None else token
         self._write(tokens)
-        return "the keyring" if keyring is not None else str(self._path)
+        return "the keyring" if keyring is not None else str(self.path)
 
     def forget(self, server: str) -> bool:
         """Whether there was one."""
@@ -79,21 +92,21 @@ class Credentials:
 
     def _read(self) -> dict[str, Any]:
         try:
-            with self._path.open(encoding="utf-8") as file:
+            with self.path.open(encoding="utf-8") as file:
                 status = os.fstat(file.fileno())
                 tokens = json.load(file)
         except FileNotFoundError:
             return {}
         except (OSError, ValueError) as error:
-            raise UsageError(f"cannot read {self._path}: {error}; `artfs login` writes it anew when it is gone") from error
+            raise UsageError(f"cannot read {self.path}: {error}; `artfs login` writes it anew when it is gone") from error
         if status.st_mode & 0o077 or status.st_uid not in (os.geteuid(), 0):
-            raise UsageError(f"others can read {self._path}, which has tokens: `chmod 600` it, and have the tokens revoked")
+            raise UsageError(f"others can read {self.path}, which has tokens: `chmod 600` it, and have the tokens revoked")
         if not isinstance(tokens, dict):
-            raise UsageError(f"cannot read {self._path}: it is no JSON object; `artfs login` writes it anew when it is gone")
+            raise UsageError(f"cannot read {self.path}: it is no JSON object; `artfs login` writes it anew when it is gone")
         return tokens
 
     def _write(self, tokens: dict[str, Any]) -> None:
-        write_private(self._path, json.dumps(tokens, indent=1).encode() + b"\n", 0o600)
+        write_private(self.path, json.dumps(tokens, indent=1).encode() + b"\n", 0o600)
 
 
 def usable_keyring() -> ModuleType | None:

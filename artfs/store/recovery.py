@@ -124,7 +124,8 @@ def _empty(path: str) -> None:
                 os.unlink(item.path)
 
 
-def _try_lock(path: str) -> int | None:
+def try_lock(path: str) -> int | None:
+    """A descriptor of the folder, locked, when no live batch has it; None otherwise. Raises OSError."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except (FileNotFoundError, NotADirectoryError):
@@ -147,7 +148,7 @@ def dead_folders(tmp: str, wanted: Callable[[str], bool]) -> Iterator[list[DeadF
             if parsed is None or not wanted(parsed[0]):
                 continue
             path = f"{tmp}/{name}"
-            if (fd := _try_lock(path)) is not None:
+            if (fd := try_lock(path)) is not None:
                 dead.append(DeadFolder(path, fd, parsed[1]))
                 _empty(path)
         yield dead

@@ -496,6 +496,15 @@ class Fetcher:
         return len(self._threads) > self._idle
 
     # the whole --------------------------------------------------------------------------------------------------
+    def under_way(self, patience_s: float = 1.0) -> list[str]:
+        """What is asked for and not here yet, a line each, for a dump. Waits no longer than `patience_s` for the lock."""
+        if not self._lock.acquire(timeout=patience_s):
+            return ["the lock of the fetcher is held by somebody who hangs"]
+        try:
+            return self._plan.lines()
+        finally:
+            self._lock.release()
+
     def status(self) -> dict[str, Any]:
         """For `artfs status`."""
         with self._lock:

@@ -15,10 +15,12 @@ import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from artfs.errors import ArtfsError, OfflineError
 from artfs.model.digests import digest_bytes
+from artfs.stacks import Dumps
 from artfs.store.base import RangeSource
 from artfs.store.cache import Cache, Complete
 from artfs.store.linux import give_memory_back
@@ -132,7 +134,7 @@ class FetchChild:
         self._workers = ThreadPoolExecutor(workers, "artfs-fetch")
         self._lock = threading.Lock()
         self._open: dict[str, _OpenBlob] = {}
-        self._under_way: set[Future[None]] = set()
+        self._under_way: dict[Future[None], tuple[wire.FetchSmalls | wire.FetchBlocks, float]] = {}
         self._waits = False  # for a while in which nothing is fetched
 
     def serve(self) -> None:
@@ -184,15 +186,21 @@ class FetchChild:
         except ArtfsError as error:
             log.debug("connecting ahead: %s", error)  # whoever wants something hears of it
 
+    def request_lines(self) -> list[str]:
+        """What is under way, for a dump (artfs/stacks.py)."""
+        now = time.monotonic()
+        # A copy in one step, without the lock: who has that may be what hangs.
+        return [f"for {now - began:.1f} s: {request}"[:1000] for request, began in list(self._under_way.values())]
+
     def _begin(self, request: wire.FetchSmalls | wire.FetchBlocks, blob: _OpenBlob | None) -> None:
         future = self._workers.submit(self._carry_out, request, blob)
         with self._lock:
-            self._under_way.add(future)
+            self._under_way[future] = (request, time.monotonic())
         future.add_done_callback(self._ended)
 
     def _ended(self, future: Future[None]) -> None:
         with self._lock:
-            self._under_way.discard(future)
+            self._under_way.pop(future, None)
             idle = not self._under_way and not self._waits
             self._waits = self._waits or idle
         if idle:
@@ -282,7 +290,9 @@ class FetchChild:
         self._out.put(wire.BlocksFailed(_current.request.number, list(indexes), error_fields(error)))
 
 
-def become(sock: socket.socket, make: MakeSource, *, limit_s: float, workers: int) -> None:
+def become(
+    sock: socket.socket, make: MakeSource, *, limit_s: float, workers: int, dump_path: Path | None = None
+) -> None:
     """In the new process: serves until the other side ends. Does not return."""
     code = 1
     try:
@@ -295,7 +305,12 @@ def become(sock: socket.socket, make: MakeSource, *, limit_s: float, workers: in
             name.write("artfs-fetch")
         # Not before the other side has it: a damaged cache is mended by one process at a time.
         if wire.receive(sock) is not None:
-            FetchChild(sock, make, limit_s=limit_s, workers=workers).serve()
+            child = FetchChild(sock, make, limit_s=limit_s, workers=workers)
+            if dump_path is not None:
+                dumps = Dumps("the process that fetches", dump_path)
+                dumps.sections.insert(0, ("requests", child.request_lines))
+                dumps.start()
+            child.serve()
         code = 0
     except BaseException as error:
         log.critical("the process that fetches ends: %r", error)

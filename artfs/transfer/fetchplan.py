@@ -235,3 +235,18 @@ class FetchPlan:
             len(self._small_ahead) + sum(len(blob.is_ahead) for blob in blobs),
             len(self._small_flying) + sum(len(blob.flying) for blob in blobs),
         )
+
+    def lines(self) -> list[str]:
+        """What is not here yet, for people: blobs with their blocks, small blobs."""
+        found = [
+            f"blob {key}: wanted {_some(blob.wanted)}, ahead {_some(blob.is_ahead)}, under way {_some(blob.flying)}"
+            for key, blob in self._blobs.items()
+        ]
+        found += [f"small blob {digest}: wanted" for digest in self._small]
+        found += [f"small blob {digest}: ahead" for digest in self._small_ahead]
+        return found + [f"small blob {digest}: under way" for digest in self._small_flying]
+
+
+def _some(indexes: Iterable[int]) -> str:
+    ordered = sorted(indexes)
+    return ",".join(map(str, ordered[:20])) + (f" and {len(ordered) - 20} more" if len(ordered) > 20 else "") or "-"

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -14,9 +13,11 @@ from pathlib import Path
 
 from artfs.errors import ArtfsError
 from artfs.settings import load_settings
-from artfsd.run import MountOptions, serve, watchdog_period
-
-FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+from artfs.stacks import hold_signal
+from artfsd import logs
+from artfsd.operations import HANDLER_CODE
+from artfsd.ready import watchdog_period
+from artfsd.run import MountOptions, serve
 
 
 def parser() -> argparse.ArgumentParser:
@@ -34,10 +35,8 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0 after a clean end, 2 for bad usage, 1 for anything that went wrong."""
     args = parser().parse_args(argv)
-    logging.basicConfig(level=args.log_level.upper(), format=FORMAT, stream=sys.stderr)
-    logging.getLogger("alembic").setLevel(logging.WARNING)
-    logging.getLogger("httpx").setLevel(logging.WARNING)
-    logging.getLogger("pyfuse3").setLevel(logging.INFO)
+    hold_signal()
+    prefix = logs.set_up(args.log_level.upper(), os.environ, HANDLER_CODE)
     try:
         settings = load_settings(home=args.home, entity=args.entity)
         serve(
@@ -48,6 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 symlinked_aliases=args.aliases == "symlinks",
                 notify_socket=os.environ.get("NOTIFY_SOCKET"),
                 watchdog_s=watchdog_period(os.environ),
+                line_prefix=prefix,
             ),
         )
     except ArtfsError as error:

@@ -71,6 +71,9 @@ class CollectionDir(MovingDir):
 
         return apply
 
+    def label(self) -> str:
+        return f"{self.parent.entity}/{self.parent.name}/{self.name}"
+
     def _at_time(self, name: str) -> Member | None:
         try:
             return self.ctx.catalog.resolve(self.parent.entity, self.parent.name, self.name, name)

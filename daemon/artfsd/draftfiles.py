@@ -206,18 +206,18 @@ class DraftFile(Node):
             self.hashing.disturbed()
         return self.opened(fd, flags, fresh=truncate)
 
+    def label(self) -> str:
+        return f"drafts/{self.draft.staged.label}/{os.fsdecode(self.display_path())}"
+
     def _open_entry(self, entry: FileEntry | RefEntry) -> FileHandle:
         handle = DraftHandle(self, -1, False)
 
-        def label() -> str:
-            return f"drafts/{self.draft.staged.label}/{os.fsdecode(self.display_path())}"
-
         trees = self.draft.trees
         if isinstance(entry, RefEntry):
-            handle.blob = trees.open_reference(entry, label)
+            handle.blob = trees.open_reference(entry, self.label)
             handle.direct, handle.keep_cache = handle.blob.direct, handle.blob.keep_cache
         else:
-            handle.blob = trees.blobs.open(entry, label)
+            handle.blob = trees.blobs.open(entry, self.label)
         self.handles.add(handle)
         return handle
 
@@ -423,6 +423,9 @@ class DraftHandle(FileHandle):
         self.fd = fd
         self.writing = writing
         self.blob: FileHandle | None = None
+
+    def label(self) -> str:
+        return self.node.label()
 
     def read(self, offset: int, size: int) -> bytes | memoryview:
         if self.fd < 0:

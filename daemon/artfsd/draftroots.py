@@ -191,6 +191,9 @@ class DraftsDir(Node):
             node = self.children[key] = DraftProjectDir(self.drafts, name)
         return node
 
+    def label(self) -> str:
+        return "drafts"
+
     def lookup(self, name: bytes) -> Attr:
         text = decode(name)
         if name in self.children or text in self._staged():
@@ -270,6 +273,9 @@ class DraftProjectDir(Node):
         attr = draft.root.attr()
         attr.entry_timeout = min(SHORT_S, self.drafts.ctx.timeout_s) if draft.dead else self.drafts.ctx.timeout_s
         return attr
+
+    def label(self) -> str:
+        return f"drafts/{self.name}"
 
     def lookup(self, name: bytes) -> Attr:
         draft = self.drafts.find(self.name, decode(name))

@@ -210,6 +210,9 @@ class DraftDir(Node):
             node = node.parent
         return b"/".join(reversed(parts))
 
+    def label(self) -> str:
+        return f"drafts/{self.draft.staged.label}/{os.fsdecode(self.display_path())}".rstrip("/")
+
     def in_base(self, name: bytes) -> Entry | None:
         """What the base has under `name`, whether or not the draft hides it. May raise Later."""
         if self.base is None:

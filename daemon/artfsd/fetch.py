@@ -57,6 +57,9 @@ class OpenBlob(FileHandle):
         self.checker: BlobChecker | None = None
         self._trust_or_restart()
 
+    def label(self) -> str:
+        return self._label()
+
     @property
     def is_open(self) -> bool:
         """False: it was closed for good."""

@@ -50,12 +50,20 @@ class Wait(Later):
     """Raised by an operation that needs something which others bring (a transfer). `start(notify)` asks for it: True when
     it is there after all, or will not come (then trying again says why); otherwise `notify` is called, from any thread,
     when it is worth trying again. No thread waits; the deadline of the request counts: when it comes, `give_up` is called, so
-    that those who ask for the same a moment later (the kernel does) need not wait as well."""
+    that those who ask for the same a moment later (the kernel does) need not wait as well. `for_s`: after so long the
+    operation gives up and is tried again all the same, and says what its caller gets."""
 
-    def __init__(self, start: Callable[[Callable[[], None]], bool], give_up: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        start: Callable[[Callable[[], None]], bool],
+        give_up: Callable[[], None] = lambda: None,
+        *,
+        for_s: float | None = None,
+    ) -> None:
         super().__init__(lambda: None)
         self.start = start
         self.give_up = give_up
+        self.for_s = for_s
 
 
 class Told(OSError):
@@ -148,6 +156,10 @@ class Node:
     def attr(self) -> Attr:
         raise NotImplementedError
 
+    def label(self) -> str:
+        """What it is, for people: a path below the mount, or a version's name and a path in it; costs nothing until then."""
+        return f"#{self.ino}"
+
     def forgotten(self) -> None:
         """The kernel knows the inode no more."""
 
@@ -215,6 +227,10 @@ class FileHandle:
     def __init__(self) -> None:
         self.number = 0  # 0: it has none yet
         self.reply: Any = None
+
+    def label(self) -> str:
+        """As Node.label."""
+        return f"handle-{self.number}"
 
     def read(self, offset: int, size: int) -> bytes | memoryview:
         refuse(errno.EBADF)

@@ -42,6 +42,9 @@ class EntityDir(MovingDir):
     def lasting(self) -> bool:
         return True
 
+    def label(self) -> str:
+        return "/" if self.special is not None else f"@{self.entity}"
+
     def read(self) -> Callable[[], list[Invalidation]]:
         names = [project.name for project in self.ctx.catalog.projects(self.entity)]
 
@@ -168,6 +171,9 @@ class ProjectDir(MovingDir):
         self.children: dict[bytes, CollectionDir] = {}
         self.names: list[str] | None = None
         ctx.table.add(self)
+
+    def label(self) -> str:
+        return f"{self.parent.entity}/{self.name}"
 
     @property
     def entity(self) -> str:

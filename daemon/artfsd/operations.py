@@ -16,7 +16,8 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any
+from types import CodeType
+from typing import Any, NamedTuple
 
 import pyfuse3
 import trio
@@ -32,6 +33,8 @@ from pyfuse3 import (
 
 from artfsd.errnos import errno_of
 from artfsd.inodes import NO_SUCH_NAME, Attr, Later, Told, Wait
+from artfsd.logs import REQUEST
+from artfsd.observe import Observer, brief
 from artfsd.shim import LoopShim
 from artfsd.vfs import Vfs
 
@@ -54,6 +57,8 @@ def handler(method: Callable[..., Any]) -> Any:
     @functools.wraps(method)
     async def handle(self: Operations, *args: Any) -> Any:
         self.counts[name] += 1
+        if self.observed:
+            return await self.observe(name, method, args)
         try:
             return method(self, *args)
         except Later as later:
@@ -69,8 +74,23 @@ def handler(method: Callable[..., Any]) -> Any:
     return handle
 
 
+class Request(NamedTuple):
+    """One that waits. `began`: time.monotonic()."""
+
+    name: str
+    args: Sequence[Any]
+    began: float
+
+
 class Operations(pyfuse3.Operations):
-    """See the module. `counts`: requests by handler since the start."""
+    """See the module.
+
+    Attributes:
+        counts: requests by handler since the start.
+        in_flight: those that wait, by number.
+        observed: whether somebody reads the access log.
+        observer: tells it.
+    """
 
     supports_dot_lookup = True
     enable_writeback_cache = False  # docs/decisions/0005-direct-writes.md
@@ -80,7 +100,10 @@ class Operations(pyfuse3.Operations):
         super().__init__()
         self.vfs = vfs
         self.counts: defaultdict[str, int] = defaultdict(int)
-        self.in_flight: dict[int, tuple[str, float]] = {}
+        self.in_flight: dict[int, Request] = {}
+        self.observed = False
+        vfs.access.on_change = self._set_observed
+        self.observer = Observer(vfs)
         self._shim = shim
         self._deadline_s = deadline_s
         self._limiter = limiter
@@ -93,26 +116,30 @@ class Operations(pyfuse3.Operations):
         return sum(self.counts.values())
 
     # the wrapper's slow side -----------------------------------------------------------------------------------------
-    def failure(self, name: str, args: Sequence[Any], error: BaseException) -> BaseException:
-        """What to raise instead of `error`."""
+    def failure(
+        self, name: str, args: Sequence[Any], error: BaseException, number: int | None = None
+    ) -> BaseException:
+        """What to raise instead of `error`. `number`: of the request; None: it is the newest."""
         if isinstance(error, FUSEError):
             return error
-        number = errno_of(error)
-        if number is None:
+        code = errno_of(error)
+        if code is None:
             if isinstance(error, (trio.Cancelled, KeyboardInterrupt)):
-                number = errno.EINTR
+                code = errno.EINTR
             else:
-                log.error("request %d (%s %s) failed: %r", self.requests, name, _brief(args), error, exc_info=error)
-                number = errno.EIO
-        elif number in _LOGGED and not isinstance(error, Told):
+                what = number or self.requests, name, brief(name, args)
+                log.error("request %d (%s %s) failed: %r", *what, error, exc_info=error)
+                code = errno.EIO
+        elif code in _LOGGED and not isinstance(error, Told):
             # EIO that names its cause; those of the operating system are bare.
-            log.warning("request %d (%s %s): %s", self.requests, name, _brief(args), error)
-        return FUSEError(number)
+            log.warning("request %d (%s %s): %s", number or self.requests, name, brief(name, args), error)
+        return FUSEError(code)
 
     async def finish_later(self, name: str, method: Callable[..., Any], args: Sequence[Any], later: Later) -> Any:
         """Runs what blocks in a thread, then ends or repeats the operation."""
         number = self.requests
-        self.in_flight[number] = (name, time.monotonic())
+        self.in_flight[number] = Request(name, args, time.monotonic())
+        told = REQUEST.set((number, name))
         try:
             until = trio.current_time() + self._deadline_s
             for _ in range(MAX_RETRIES):
@@ -132,8 +159,9 @@ class Operations(pyfuse3.Operations):
                     later = more.with_traceback(None)
             raise OSError(errno.EIO, f"{name} asked for more {MAX_RETRIES} times")
         except BaseException as error:
-            raise self.failure(name, args, error) from error
+            raise self.failure(name, args, error, number) from error
         finally:
+            REQUEST.reset(told)
             del self.in_flight[number]
 
     async def _in_thread(self, later: Later) -> Any:
@@ -155,10 +183,13 @@ class Operations(pyfuse3.Operations):
 
         if wait.start(notify):
             return
-        with trio.CancelScope(shield=True, deadline=until):
+        limit = until if wait.for_s is None else min(until, trio.current_time() + wait.for_s)
+        with trio.CancelScope(shield=True, deadline=limit):
             await told.wait()
             return
         wait.give_up()
+        if limit < until:
+            return
         raise OSError(errno.ETIMEDOUT, f"no answer within {self._deadline_s:.0f} s")
 
     def translate(self, name: str, result: Any) -> Any:
@@ -171,6 +202,33 @@ class Operations(pyfuse3.Operations):
             handle, attr = result
             return self._file_info(handle), self._known(attr)
         return result
+
+    # the access log --------------------------------------------------------------------------------------------------
+    def _set_observed(self, is_read: bool) -> None:
+        self.observed = is_read
+        self.observer.forget()
+
+    async def observe(self, name: str, method: Callable[..., Any], args: Sequence[Any]) -> Any:
+        """Answers a request, and tells it to those who read the access log."""
+        number, began = self.requests, time.perf_counter()
+        where = self.observer.where(name, args)
+        code, reply = 0, None
+        try:
+            try:
+                reply = method(self, *args)
+            except Later as later:
+                reply = await self.finish_later(name, method, args, later.with_traceback(None))
+            except FUSEError:
+                raise
+            except BaseException as error:
+                raise self.failure(name, args, error) from error
+            return reply
+        except FUSEError as error:
+            code = error.errno
+            raise
+        finally:
+            if where is not None:
+                self.observer.tell(number, name, args, where, code, reply, time.perf_counter() - began)
 
     # values ----------------------------------------------------------------------------------------------------------
     def _fill(self, attr: Attr, entry: EntryAttributes | None = None) -> EntryAttributes:
@@ -415,14 +473,5 @@ class Operations(pyfuse3.Operations):
 _LOGGED = frozenset({errno.EIO, errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENOSPC, errno.EDQUOT})
 _GIVES_ENTRY = frozenset({"lookup", "mkdir", "mknod", "symlink", "link"})
 
-
-def _brief(args: Sequence[Any]) -> str:
-    shown = []
-    for arg in args:
-        if isinstance(arg, RequestContext):
-            shown.append(f"pid={arg.pid}")
-        elif isinstance(arg, bytes) and len(arg) <= 256:
-            shown.append(os.fsdecode(arg))
-        elif isinstance(arg, (int, str)):
-            shown.append(str(arg))
-    return " ".join(shown)
+HANDLER_CODE: CodeType = vars(Operations)["lookup"].__code__
+"""Of the wrapper, the same for every handler: by it the request is found that is on a thread's stack (logs.py)."""

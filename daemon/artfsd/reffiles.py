@@ -48,6 +48,9 @@ class RefHandle(FileHandle):
         self._opened: OpenReference | FileHandle | None = None
         self._failed: int | None = None
 
+    def label(self) -> str:
+        return self._label()
+
     def read(self, offset: int, size: int) -> bytes | memoryview:
         if self._failed is not None:
             raise Told(self._failed, None)

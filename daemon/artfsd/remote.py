@@ -34,13 +34,13 @@ class RemoteBlob(FileHandle):
 
     shared = True
 
-    __slots__ = ("_blobs", "entry", "is_frugal", "label", "users")
+    __slots__ = ("_blobs", "_label", "entry", "is_frugal", "users")
 
     def __init__(self, blobs: RemoteBlobs, entry: FileEntry, label: Label) -> None:
         super().__init__()
         self._blobs = blobs
         self.entry = entry
-        self.label = label
+        self._label = label
         self.users = 0
         self.is_frugal = False
 
@@ -48,6 +48,9 @@ class RemoteBlob(FileHandle):
         """Who has taken it just now: for a frugal reader (readers.py) nothing is fetched ahead, unless somebody else reads it,
         too."""
         self.is_frugal = is_frugal and (self.is_frugal or self.users == 1)
+
+    def label(self) -> str:
+        return self._label()
 
     @property
     def is_open(self) -> bool:

@@ -2,33 +2,31 @@
 
 from __future__ import annotations
 
-import errno
 import gc
 import logging
 import os
 import resource
 import signal
-import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 import pyfuse3
 import trio
 
-from artfs.api import reserve
 from artfs.api.session import Session, open_session, prepare_home
-from artfs.errors import MountpointError, StorageError
+from artfs.errors import MountpointError
 from artfs.release import release
 from artfs.settings import Settings
+from artfs.stacks import Dumps
 from artfs.store.linux import keep_large_buffers
 from artfs.store.staging import DraftArea
 from artfs.transfer.expiry import Expiry
-from artfs.wire.control import MountRecord
+from artfsd import inside, ready
 from artfsd import mountpoint as place
 from artfsd.control import ControlServer
 from artfsd.metrics import MetricsServer
@@ -60,21 +58,21 @@ REMOTE_WORKERS = 400
 """Requests in work at once (each may hold a buffer of 1 MiB, touched only when it is needed). With a server many wait for
 transfers, and those who ask for what is here must not wait behind them."""
 
-READY_TIMEOUT_S = 30.0
-
 END_S = 1.0
 """How long requests may still wait for a server after SIGTERM, in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class MountOptions:
-    """What a mount is told besides the settings. `notify_socket`: systemd's, None when there is none."""
+    """What a mount is told besides the settings. `notify_socket`: systemd's, None when there is none. `line_prefix`: of lines on
+    standard error that do not come from the log."""
 
     mountpoint: str
     allow_other: bool = False
     symlinked_aliases: bool = False
     notify_socket: str | None = None
     watchdog_s: float | None = None
+    line_prefix: str = ""
 
 
 def serve(settings: Settings, options: MountOptions) -> None:
@@ -85,7 +83,9 @@ def serve(settings: Settings, options: MountOptions) -> None:
     os.chdir("/")  # hold no directory busy; and mount(8) would show a file of the name `artfs` here as the source
     _raise_limits()
     keep_large_buffers()
-    process = _fork_fetch_process(settings)
+    dump_path = ready.dump_path(settings, mountpoint)
+    process = _fork_fetch_process(settings, dump_path.with_suffix(".fetch.dump"))
+    dumps = Dumps(f"the mount at {mountpoint}", dump_path, prefix=options.line_prefix)
     with ExitStack() as stack:
         if process is not None:
             stack.callback(process.close)
@@ -154,6 +154,12 @@ def serve(settings: Settings, options: MountOptions) -> None:
         if session.remote is not None:
             fetcher, pool = session.remote.fetcher, vfs.pool
             shim.busy = lambda: fetcher.is_busy or pool.has_threads_at_work()
+        dumps.sections.insert(0, ("requests", partial(inside.request_lines, operations)))
+        if session.remote is not None:
+            dumps.sections.insert(1, ("transfers", session.remote.fetcher.under_way))
+        if process is not None:
+            dumps.sections.append(("the process that fetches", partial(_pass_on, process)))
+        dumps.start()
         vars(pyfuse3)["trio"] = shim
         _mount(operations, mountpoint, options)
         # What was made up to here lives as long as the process; the collector need not look at it again.
@@ -161,7 +167,9 @@ def serve(settings: Settings, options: MountOptions) -> None:
         gc.freeze()
         gc.set_threshold(50_000, 20, 100)  # nodes come and go by the thousand, in no cycles
         try:
-            trio.run(_main, settings, options, mountpoint, vfs, session, server_side, notifier, shim, tuned, this)
+            trio.run(
+                _main, settings, options, mountpoint, vfs, session, server_side, notifier, shim, tuned, dumps, this
+            )
         finally:
             notifier.close()
             signal.setitimer(signal.ITIMER_REAL, 0)
@@ -169,17 +177,25 @@ def serve(settings: Settings, options: MountOptions) -> None:
             log.info("unmounted %s", mountpoint)
 
 
-def _fork_fetch_process(settings: Settings) -> FetchProcess | None:
-    """While there is one thread. None: without a server there is nothing to fetch."""
+def _fork_fetch_process(settings: Settings, dump_path: Path) -> FetchProcess | None:
+    """While there is one thread. `dump_path`: what SIGUSR1 has it write. None: without a server there is nothing to fetch."""
     if not settings.server:
         return None
     from artfs.api.remote import fork_fetch_process  # loads httpx, before the fork
 
     try:
-        return fork_fetch_process(settings)
+        return fork_fetch_process(settings, dump_path)
     except OSError as error:
         log.warning("no process of its own fetches from the server: %s", error)
         return None
+
+
+def _pass_on(process: FetchProcess) -> list[str]:
+    """It tells itself."""
+    if not process.is_there:
+        return ["has ended"]
+    os.kill(process.pid, signal.SIGUSR1)
+    return [f"process {process.pid} was asked, too"]
 
 
 def _open_session(settings: Settings, process: FetchProcess | None) -> Session:
@@ -220,14 +236,17 @@ async def _main(
     notifier: Notifier,
     shim: LoopShim,
     tuned: dict[str, str],
+    dumps: Dumps,
     this: str,
 ) -> None:
     signal.signal(signal.SIGALRM, lambda *_: None)
     signal.siginterrupt(signal.SIGALRM, True)
     signal.setitimer(signal.ITIMER_REAL, GUARD_S, GUARD_S)
-    identity = place.mount_id(mountpoint)
-    socket_path = settings.run_path / f"{identity}.sock"
-    record_path = settings.run_path / f"{identity}.json"
+    socket_path = ready.socket_path(settings, mountpoint)
+    supervisor = ready.Supervisor(options.notify_socket)
+    root = trio.lowlevel.current_root_task()
+    assert root is not None
+    dumps.sections.append(("tasks", lambda: inside.task_lines(root)))
 
     def apply(applies: list[Callable[[], list[Invalidation]]]) -> None:
         moved = [invalidation for take in applies for invalidation in take()]
@@ -262,15 +281,18 @@ async def _main(
                 nursery.start_soon(waiting.run)
             read_ahead_kb = place.READ_AHEAD_KB if session.remote is None else place.REMOTE_READ_AHEAD_KB
             nursery.start_soon(
-                _announce, settings, options, mountpoint, identity, str(socket_path), record_path, tuned, read_ahead_kb, this
-            )
+                partial(
+                    ready.announce, settings, mountpoint, supervisor, release=this, watchdog_s=options.watchdog_s,
+                    read_ahead_kb=read_ahead_kb, tuned=tuned, terminate=pyfuse3.terminate,
+                )
+            )  # fmt: skip
             workers = WORKERS if session.remote is None else REMOTE_WORKERS
             await pyfuse3.main(min_tasks=workers, max_tasks=workers)
             nursery.cancel_scope.cancel()
     finally:
-        _notify(options.notify_socket, "STOPPING=1")
+        supervisor.tell("STOPPING=1")
         watcher.close()
-        for path in (record_path, socket_path):
+        for path in (ready.record_path(settings, mountpoint), socket_path):
             with suppress(OSError):  # gone already, or the disk has failed: dead records are passed over
                 path.unlink()
 
@@ -287,82 +309,6 @@ async def _signals(hang_up: Callable[[], None] | None) -> None:
             return
 
 
-async def _announce(
-    settings: Settings,
-    options: MountOptions,
-    mountpoint: str,
-    identity: str,
-    socket_path: str,
-    record_path: Path,
-    tuned: dict[str, str],
-    read_ahead_kb: int,
-    this: str,
-) -> None:
-    """Says that the mount is ready once another process got an answer from it; then feeds the watchdog the same way."""
-    device = await _probe(mountpoint)
-    if device is None:
-        log.error("the mount at %s does not answer", mountpoint)
-        pyfuse3.terminate()
-        return
-    # Only now: the kernel takes over what it negotiated when the first answer arrives.
-    tuned.update(await trio.to_thread.run_sync(place.tune, mountpoint, read_ahead_kb))
-    record = MountRecord(
-        id=identity,
-        pid=os.getpid(),
-        mountpoint=mountpoint,
-        socket=socket_path,
-        entity=settings.entity,
-        started_at=datetime.now(UTC).isoformat(),
-        device=device,
-        release=this,
-    )
-    try:
-        _write_record(settings, record_path, record)
-    except OSError as error:
-        log.error("%s", StorageError.wrap(error, "writing down that the mount is there"))
-        pyfuse3.terminate()
-        return
-    log.info("ready: %s shows %s", mountpoint, settings.home)
-    _notify(options.notify_socket, f"READY=1\nSTATUS=serving {mountpoint}\nMAINPID={os.getpid()}")
-    while options.watchdog_s:
-        await trio.sleep(options.watchdog_s / 2)
-        if await _probe(mountpoint) is not None:
-            _notify(options.notify_socket, "WATCHDOG=1")
-
-
-def _write_record(settings: Settings, path: Path, record: MountRecord) -> None:
-    aside = path.with_suffix(".new")
-    data = msgspec.json.encode(record) + b"\n"
-    try:
-        aside.write_bytes(data)
-    except OSError as error:
-        if error.errno != errno.ENOSPC or not reserve.release(settings.home):
-            raise
-        aside.write_bytes(data)
-    aside.rename(path)
-
-
-async def _probe(mountpoint: str) -> int | None:
-    """The mount's device number as another process sees it, None when it gets no answer."""
-    with trio.move_on_after(READY_TIMEOUT_S):
-        done = await trio.run_process(
-            ["stat", "-c", "%d", "--", mountpoint], capture_stdout=True, capture_stderr=True, check=False
-        )
-        text = done.stdout.strip()
-        return int(text) if done.returncode == 0 and text.isdigit() else None
-    return None
-
-
-def _notify(address: str | None, message: str) -> None:
-    """sd_notify(3)."""
-    if not address:
-        return
-    target = "\0" + address[1:] if address.startswith("@") else address
-    with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
-        sock.connect(target)
-        sock.sendall(message.encode())
-
-
 def _raise_limits() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = hard if hard != resource.RLIM_INFINITY else 1 << 20
@@ -375,11 +321,3 @@ def _rss() -> int:
     """Resident bytes of this process."""
     with open("/proc/self/statm") as statm:
         return int(statm.read().split()[1]) * os.sysconf("SC_PAGESIZE")
-
-
-def watchdog_period(environ: Mapping[str, str]) -> float | None:
-    """systemd's WatchdogSec in seconds, None when it asks for none of this process."""
-    usec, pid = environ.get("WATCHDOG_USEC"), environ.get("WATCHDOG_PID")
-    if not usec or (pid and int(pid) != os.getpid()):
-        return None
-    return int(usec) / 1e6

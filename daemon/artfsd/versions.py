@@ -180,6 +180,9 @@ class VersionFile(Node):
     def attr(self) -> Attr:
         return self.listing.file_attr(self.index, self.entry)
 
+    def label(self) -> str:
+        return self.listing.path_of(self.entry.name)
+
     def readlink(self) -> bytes:
         if not isinstance(self.entry, LinkEntry):
             refuse(errno.EINVAL)
@@ -270,6 +273,9 @@ class VersionDir(Node):
 
     def attr(self) -> Attr:
         return Attr(self.ino, DIR_MODE, DIR_SIZE, time_ns(self.member.version.created_at), self.trees.uid, self.trees.gid)
+
+    def label(self) -> str:
+        return f"{self.member.qualified_name}/{os.fsdecode(self.path)}".rstrip("/")
 
     def _child_path(self, name: bytes) -> bytes:
         return self.path + b"/" + name if self.path else name

@@ -20,6 +20,7 @@ from artfs.store.base import LocalStore
 from artfs.store.staging import DraftArea
 from artfs.transfer.cachedstore import CachedStore
 from artfs.transfer.fetch import Fetcher
+from artfsd.accesslog import AccessLog, AccessLogFile
 from artfsd.collectiondir import CollectionDir
 from artfsd.draftroots import Drafts
 from artfsd.drafts import DraftDir
@@ -94,6 +95,7 @@ class Vfs:
         self._fallback_timeout_s = settings.alias_timeout_s
         self.root = EntityDir(self.ctx, settings.entity, self._special)  # the first inode: the root
         self.pool = HashPool(max(1, settings.worker_count - 1))
+        self.access = AccessLog()
         self.control = ControlDir(self)
         self.drafts: Drafts | None = None
         if area is not None:
@@ -223,16 +225,22 @@ WATCHED_TIMEOUT_S = 3600.0
 
 
 class ControlDir(Node):
-    """`.artfs/`: not listed at the root. `status` tells what the daemon is doing."""
+    """`.artfs/`: not listed at the root. `status` tells what the daemon is doing, `accesslog` what it is asked."""
 
-    __slots__ = ("_status", "_vfs")
+    __slots__ = ("_files", "_vfs")
     is_dir = True
 
     def __init__(self, vfs: Vfs) -> None:
         super().__init__()
         self._vfs = vfs
         vfs.table.add(self)
-        self._status = StatusFile(vfs)
+        self._files: dict[bytes, Node] = {
+            b"accesslog": AccessLogFile(vfs.access, vfs.table, vfs.trees.uid, vfs.trees.gid),
+            b"status": StatusFile(vfs),
+        }
+
+    def label(self) -> str:
+        return ".artfs"
 
     @property
     def lasting(self) -> bool:
@@ -244,12 +252,13 @@ class ControlDir(Node):
         return attr
 
     def lookup(self, name: bytes) -> Attr:
-        if name == b"status":
-            return self._status.attr()
+        file = self._files.get(name)
+        if file is not None:
+            return file.attr()
         refuse(errno.ENOENT)  # also the barrier: a request that a commit sends through the mount to be after all closes
 
     def open_dir(self) -> DirHandle:
-        return ListHandle(self._vfs.table, lambda: [(b"status", self._status.attr)])
+        return ListHandle(self._vfs.table, lambda: [(name, file.attr) for name, file in self._files.items()])
 
 
 class StatusFile(Node):
@@ -269,6 +278,9 @@ class StatusFile(Node):
     def attr(self) -> Attr:
         trees = self._vfs.trees
         return Attr(self.ino, FILE_MODE & ~0o244, 0, time.time_ns(), trees.uid, trees.gid, attr_timeout=0.0)
+
+    def label(self) -> str:
+        return ".artfs/status"
 
     def open(self, flags: int) -> FileHandle:
         if flags & (os.O_WRONLY | os.O_RDWR):

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 import signal
 import socket
@@ -59,6 +60,7 @@ def test_a_system_call_waits_no_longer_than_the_deadline(
             os.listdir(corner.path / "slow" / "latest")
         said.append(raised.value.errno)
 
+    log = os.open(daemon.mountpoint / ".artfs" / "accesslog", os.O_RDONLY | os.O_NONBLOCK)
     begun = time.monotonic()
     reader = threading.Thread(target=look)
     reader.start()
@@ -67,6 +69,10 @@ def test_a_system_call_waits_no_longer_than_the_deadline(
     reader.join()
     assert said == [errno.ETIMEDOUT]
     assert time.monotonic() - begun >= DEADLINE_S
+    # The log names the request that waited, not the newest one.
+    (number,) = re.findall(r"(?m)^\S+ (\d+) \w+ local/p/slow:v0 .* ETIMEDOUT ", os.read(log, 1 << 20).decode())
+    assert re.search(rf"WARNING artfsd.operations: request {number} \(.*\): .*no answer within 1 s", daemon.log())
+    os.close(log)
     end()
     assert os.listdir(corner.path / "slow" / "latest") == ["file"]
     assert (corner.path / "slow" / "latest" / "file").read_text() == "x"

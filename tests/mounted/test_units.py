@@ -82,6 +82,32 @@ def test_the_user_unit_mounts_restarts_and_unmounts(manager: UserManager, ordina
     assert manager.run("ls", "-A", mountpoint).stdout == ""
 
 
+def test_a_daemon_that_hangs_is_killed_and_started_again(ordinary_workspace: Workspace) -> None:
+    """By the watchdog, which is fed only while the mount answers another process."""
+    with user_manager(ordinary_workspace, WatchdogSec="2", TimeoutStopSec="3") as manager:
+        started = manager.systemctl("start", "artfs")
+        assert started.returncode == 0, started.stderr + manager.log()
+        before = manager.properties("artfs", "MainPID")["MainPID"]
+        time.sleep(3)  # longer than the watchdog waits: it is fed
+        assert manager.properties("artfs", "MainPID", "NRestarts") == {"MainPID": before, "NRestarts": "0"}
+        assert manager.run("kill", "-STOP", before).returncode == 0
+        wait_until(lambda: manager.properties("artfs", "NRestarts")["NRestarts"] == "1")
+        wait_until(lambda: manager.properties("artfs", "ActiveState")["ActiveState"] == "active")
+        assert manager.properties("artfs", "MainPID")["MainPID"] not in ("0", before)
+        assert manager.run("ls", str(ordinary_workspace.mountpoint)).stdout == "drafts\n"
+
+
+def test_a_killed_daemon_that_is_not_started_again_leaves_no_dead_mount(ordinary_workspace: Workspace) -> None:
+    with user_manager(ordinary_workspace, Restart="no") as manager:
+        started = manager.systemctl("start", "artfs")
+        assert started.returncode == 0, started.stderr + manager.log()
+        assert manager.run("kill", "-9", manager.properties("artfs", "MainPID")["MainPID"]).returncode == 0
+        wait_until(lambda: manager.properties("artfs", "ActiveState")["ActiveState"] == "failed")
+        shown = manager.run("ls", "-A", str(ordinary_workspace.mountpoint))  # an error where a dead mount is
+        assert (shown.returncode, shown.stdout) == (0, "")
+        assert str(ordinary_workspace.mountpoint) not in manager.run("cat", "/proc/self/mountinfo").stdout
+
+
 def test_a_unit_whose_mountpoint_is_taken_does_not_become_ready(manager: UserManager, ordinary_workspace: Workspace) -> None:
     (ordinary_workspace.mountpoint / "mine").touch()
     assert manager.systemctl("start", "artfs").returncode != 0

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from artfs.cli import checks
-from artfs.cli.checks import Check
+from artfs.cli import checks, statechecks
+from artfs.cli.finding import Check
 from artfs.cli.procs import MountInfo
 from artfs.settings import Settings, load_settings
 
@@ -26,7 +26,7 @@ def test_json(artfs: Artfs) -> None:
     result = artfs("doctor", "--json", code=None)
     assert result.code == any(check["status"] == "bad" for check in result.json)
     for check in result.json:
-        assert set(check) == {"check", "status", "detail", "fix"}
+        assert set(check) == {"check", "status", "detail", "fix", "mended", "done"}
         assert bool(check["fix"]) == (check["status"] != "ok")
     names = [check["check"] for check in result.json]
     assert names[:9] == [
@@ -197,13 +197,14 @@ def test_catalog(tmp_path: Path, artfs: Artfs, two_versions: Path, settings: Set
 )
 def test_mounts(monkeypatch: pytest.MonkeyPatch, answer: int | None, status: str, fix: str) -> None:
     table = [MountInfo("/mnt/a", "fuse.artfs", "artfs", "0:5"), MountInfo("/mnt/b", "ext4", "/dev/b", "8:2")]
-    monkeypatch.setattr(checks, "mounts", lambda: table)
-    assert [found(check) for check in checks.mount_checks(lambda path, timeout_s: answer)] == [(status, fix)]
+    monkeypatch.setattr(statechecks, "mounts", lambda: table)
+    shown = statechecks.mount_checks(probe_at=lambda path, timeout_s: answer)
+    assert [found(check) for check in shown] == [(status, fix)]
 
 
 def test_no_mount(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checks, "mounts", list)
-    assert [check.detail for check in checks.mount_checks()] == ["no artfs mount on this machine"]
+    monkeypatch.setattr(statechecks, "mounts", list)
+    assert [check.detail for check in statechecks.mount_checks()] == ["no artfs mount on this machine"]
 
 
 def test_the_daemon_can_be_loaded_here() -> None:
@@ -211,4 +212,4 @@ def test_the_daemon_can_be_loaded_here() -> None:
 
 
 def test_checks_are_in_the_help(artfs: Artfs) -> None:
-    assert "say what to type" in artfs("doctor", "--help").out
+    assert "say what is wrong" in artfs("doctor", "--help").out
