@@ -32,6 +32,7 @@ from artfs.transfer.fetchplan import Came, FetchPlan, Ranges, Smalls
 from artfs.transfer.fetchprocess import FetchProcess, FetchProcessEnded
 from artfs.transfer.largeblob import BlobFile, LargeBlob, Notify, Waiter, large_key
 from artfs.transfer.recent import Recent
+from artfs.transfer.shrink import Shrinker
 from artfs.transfer.transfers import FetchStats, Transfers
 from artfs.transfer.treefetch import TreeFetch
 
@@ -87,6 +88,7 @@ class Fetcher:
         self._threads: list[threading.Thread] = []
         self._idle = 0
         self._busy_ahead = 0
+        self._working = 0
         self._closed = False
         self._large: dict[str, LargeBlob] = {}
         self._plan = FetchPlan(lambda key, index: key in self._large and self._large[key].has(index))
@@ -94,6 +96,7 @@ class Fetcher:
         self.failures = Failures(FAILED_FOR_S, clock)  # of small blobs and tree pages
         self._recent = Recent(RECENT_NBYTES)
         self.aside = ThreadPoolExecutor(4, "artfs-aside")
+        self._shrinker = Shrinker(self.aside, lambda: not self._working)
         self._promoting: set[Future[None]] = set()
         self.trees = TreeFetch(self)
         self._transfers = Transfers(self)
@@ -382,6 +385,7 @@ class Fetcher:
                     self._work.wait()
                     self._idle -= 1
                 self._busy_ahead += work.ahead
+                self._working += 1
                 if self._plan.has_work:
                     self._wake()
             try:
@@ -392,6 +396,8 @@ class Fetcher:
             finally:
                 with self._lock:
                     self._busy_ahead -= work.ahead
+                    self._working -= 1
+                self._shrinker.ended()
 
     def _carry_out(self, work: Came | Ranges | Smalls) -> None:
         self._used_at = self._clock()
@@ -493,7 +499,7 @@ class Fetcher:
     @property
     def is_busy(self) -> bool:
         """Whether transfers are under way."""
-        return len(self._threads) > self._idle
+        return self._working > 0
 
     # the whole --------------------------------------------------------------------------------------------------
     def under_way(self, patience_s: float = 1.0) -> list[str]:

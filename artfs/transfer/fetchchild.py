@@ -23,9 +23,9 @@ from artfs.model.digests import digest_bytes
 from artfs.stacks import Dumps
 from artfs.store.base import RangeSource
 from artfs.store.cache import Cache, Complete
-from artfs.store.linux import give_memory_back
 from artfs.transfer import fetchwire as wire
 from artfs.transfer.largeblob import BlobFile, large_key
+from artfs.transfer.shrink import Shrinker
 from artfs.transfer.transfers import FetchStats, Transfers
 from artfs.wire.errors import error_fields
 
@@ -36,9 +36,6 @@ _WAITING = 2 * 1024 * 1024
 
 _END_S = 1.0
 """How long transfers may take to notice that the end has come, in seconds."""
-
-_IDLE_S = 0.5
-"""After so long without a transfer memory is given back to the kernel, in seconds."""
 
 _current = threading.local()
 
@@ -135,7 +132,7 @@ class FetchChild:
         self._lock = threading.Lock()
         self._open: dict[str, _OpenBlob] = {}
         self._under_way: dict[Future[None], tuple[wire.FetchSmalls | wire.FetchBlocks, float]] = {}
-        self._waits = False  # for a while in which nothing is fetched
+        self._shrinker = Shrinker(self.aside, lambda: not self._under_way)
 
     def serve(self) -> None:
         """Until the other side ends."""
@@ -201,20 +198,7 @@ class FetchChild:
     def _ended(self, future: Future[None]) -> None:
         with self._lock:
             self._under_way.pop(future, None)
-            idle = not self._under_way and not self._waits
-            self._waits = self._waits or idle
-        if idle:
-            with suppress(RuntimeError):  # the end has come
-                self.aside.submit(self._shrink)
-
-    def _shrink(self) -> None:
-        """Gives memory back once nothing was fetched for a while."""
-        time.sleep(_IDLE_S)
-        with self._lock:
-            self._waits = False
-            idle = not self._under_way
-        if idle:
-            give_memory_back()
+        self._shrinker.ended()
 
     def _carry_out(self, request: wire.FetchSmalls | wire.FetchBlocks, blob: _OpenBlob | None) -> None:
         _current.request = request
