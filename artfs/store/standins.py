@@ -74,7 +74,9 @@ def plain_mode(entry: FileEntry | RefEntry) -> int:
 
 
 def entry_target(entry: FileEntry | RefEntry, mode: int | None = None) -> bytes:
-    """`mode`: permission bits, None for `plain_mode`; a reference has no others. Raises OSError (ENAMETOOLONG) for a reference with a URI too long for a link's target (some 3,000 bytes)."""
+    """`mode`: permission bits, None for `plain_mode`; a reference has no others.
+
+    Raises OSError (ENAMETOOLONG) for a reference with a URI too long for a link's target (some 3,000 bytes)."""
     if isinstance(entry, RefEntry):
         target = PREFIX + b"ref/" + base64.urlsafe_b64encode(msgspec.msgpack.encode(entry))
         if len(target) > MAX_TARGET:

@@ -145,6 +145,9 @@ class Side:
         renameat2(Path(self.at(old)), Path(self.at(new)), 1)
 
     def link(self, old: str, new: str) -> Any:
+        """Not of a symbolic link, which becomes two in a draft."""
+        if os.path.islink(self.at(old)):
+            return "a symbolic link"
         os.link(self.at(old), self.at(new))
         return self.lstat(old), self.lstat(new)
 

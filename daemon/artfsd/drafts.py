@@ -387,7 +387,8 @@ class DraftDir(Node):
             os.rename(aside, path)
         status = os.fstat(fd)
         if mode & ~status.st_mode & 0o777:
-            os.fchmod(fd, status.st_mode & 0o7000 | mode & 0o777)  # the kernel took the caller's umask off; ours is nobody's business
+            # The kernel took the caller's umask off, the system call ours.
+            os.fchmod(fd, status.st_mode & 0o7000 | mode & 0o777)
             status = os.fstat(fd)
         node = DraftFile(self.draft, self, name)
         node.inode = status.st_ino

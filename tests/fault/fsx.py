@@ -2,10 +2,10 @@
 
     python fsx.py FILE --operations N --seed S [--most BYTES] [--model FILE]
 
-After each operation the size must be the model's; each read must be its bytes, whichever descriptor, call or map it goes through. At the end
-the whole file is compared, and the model is written to `--model`. The first difference ends it with exit code 1, what differs, and the
-last operations. What the file system refuses for good (fallocate, copy_file_range) is refused cleanly or it is a difference: it must change
-nothing. Standard output is one line of JSON: how often each operation was done, and what was refused with which errno.
+After each operation the size must be the model's; each read must be its bytes, whichever descriptor, call or map it goes
+through. At the end the whole file is compared, and the model is written to `--model`. The first difference ends it with exit code
+1, what differs, and the last operations. A file system may refuse fallocate and copy_file_range, if it then changes nothing.
+Standard output is one line of JSON: how often each operation was done, and what was refused with which errno.
 """
 
 from __future__ import annotations
@@ -31,6 +31,26 @@ REFUSALS = {errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
 libc = ctypes.CDLL(None, use_errno=True)
 
 
+WEIGHTS = {
+    "read": 20,
+    "write_cached": 14,
+    "write_only": 14,
+    "append": 6,
+    "truncate": 6,
+    "read_map": 14,
+    "write_map": 14,
+    "sync": 1,
+    "forget_pages": 3,
+    "reopen": 3,
+    "read_all": 1,
+    "fallocate": 2,
+    "copy_range": 2,
+}
+"""How often each operation is done, among the sum of all."""
+
+NEED_BYTES = {"read_map", "write_map", "fallocate", "copy_range"}
+
+
 class DiffersError(Exception):
     """The file is not what the model is."""
 
@@ -41,14 +61,15 @@ class Fsx:
     def __init__(self, path: Path, seed: int, most: int) -> None:
         self.path = path
         self.most = most
-        self.model = bytearray()
+        self.model = bytearray()  # what the file has to begin with
         self.dice = random.Random(seed)
         self.done: Counter[str] = Counter()
         self.refused: dict[str, str] = {}
         self.log: deque[str] = deque(maxlen=LAST)
         self.view: mmap.mmap | None = None
         self.both = self.writer = self.appender = -1
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
+        os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o644))
+        self.model[:] = path.read_bytes()
         self.open()
 
     # descriptors: one for both, one that only writes, one that appends ------------------------------------------------
@@ -235,29 +256,10 @@ class Fsx:
             return self.refused[what]
         return ""
 
-    WEIGHTS = {
-        "read": 20,
-        "write_cached": 14,
-        "write_only": 14,
-        "append": 6,
-        "truncate": 6,
-        "read_map": 14,
-        "write_map": 14,
-        "sync": 1,
-        "forget_pages": 3,
-        "reopen": 3,
-        "read_all": 1,
-        "fallocate": 2,
-        "copy_range": 2,
-    }
-    """How often each is done, among the sum of all."""
-
-    NEED_BYTES = {"read_map", "write_map", "fallocate", "copy_range"}
-
     def run(self, operations: int) -> None:
-        names = self.dice.choices(list(self.WEIGHTS), list(self.WEIGHTS.values()), k=operations)
+        names = self.dice.choices(list(WEIGHTS), list(WEIGHTS.values()), k=operations)
         for number, name in enumerate(names):
-            if (not self.model and name in self.NEED_BYTES) or (len(self.model) >= self.most and name == "append"):
+            if (not self.model and name in NEED_BYTES) or (len(self.model) >= self.most and name == "append"):
                 name = "truncate"
             self.log.append(f"{number:7} {name} …")
             said = getattr(self, name)()
