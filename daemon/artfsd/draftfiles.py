@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
-import logging
 import os
 import stat
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from artfs.errors import BadBlobError
 from artfs.model.entry import FileEntry, RefEntry
 from artfs.model.records import Content
-from artfs.store.linux import try_reflink
 from artfs.store.staging import HashRecord, record_for
 from artfs.store.standins import Slot, entry_target, keeping_times
+from artfsd.copyup import CopyUp, write_all
 from artfsd.hashing import FileHash
 from artfsd.inodes import LINK_MODE, Attr, FileHandle, Later, Node, refuse
 from artfsd.reffiles import ref_xattrs
@@ -24,9 +21,6 @@ from artfsd.reffiles import ref_xattrs
 if TYPE_CHECKING:
     from artfsd.drafts import DraftDir, LiveDraft
 
-log = logging.getLogger(__name__)
-
-_COPY_CHUNK = 1024 * 1024
 _NOWAIT = getattr(os, "RWF_NOWAIT", 0)
 LARGE_WRITE = 256 * 1024
 SLOW_WRITE_S = 0.02
@@ -66,7 +60,7 @@ class DraftFile(Node):
     A file with several names (hard links) is one node; `names` are those that the mount has seen.
     """
 
-    __slots__ = ("draft", "entry", "handles", "hashing", "inode", "names", "style")
+    __slots__ = ("copying", "draft", "entry", "handles", "hashing", "inode", "names", "style")
 
     def __init__(
         self, draft: LiveDraft, parent: DraftDir, name: bytes, entry: FileEntry | RefEntry | None = None, style: Style = OWN
@@ -79,6 +73,7 @@ class DraftFile(Node):
         self.names: list[tuple[DraftDir, bytes]] = [(parent, name)]
         self.handles: set[DraftHandle] = set()
         self.hashing: FileHash | None = None  # while it is open for writing
+        self.copying: CopyUp | None = None
         draft.trees.table.add(self)
 
     # where it is
@@ -107,12 +102,15 @@ class DraftFile(Node):
     def lost_name(self, parent: DraftDir, name: bytes) -> None:
         with contextlib.suppress(ValueError):
             self.names.remove((parent, name))
+        if not self.names:
+            self._copy_no_more()
         if not self.names and self.inode:
             self.draft.pool.supersede(self.draft.hashes, self.inode)
             self.draft.by_inode.pop(self.inode, None)
             self.draft.hashes.drop(self.inode)
 
     def forgotten(self) -> None:
+        self._copy_no_more()
         for parent, name in self.names:
             parent.forget_child(name, self)
         if self.inode and self.draft.by_inode.get(self.inode) is self:
@@ -289,68 +287,34 @@ class DraftFile(Node):
         self._take_over(aside, None)
 
     def copy_up(self) -> None:
-        """Gives inherited content a file of the draft's own: raises Later for that, and the operation starts
-        again."""
-        if self.entry is None:
+        """Gives inherited content a file of the draft's own: raises Later until that is there, and the operation starts again."""
+        entry = self.entry
+        if entry is None:
             return
-        entry, aside = self.entry, self.draft.staged.scratch.name()
-        if isinstance(entry, RefEntry):
-            raise Later(
-                lambda: self._copy_reference(entry, aside), lambda _: self._copied_up(entry, aside, None), again=True
-            )
-        content = entry.content
-        raise Later(lambda: self._copy_blob(entry, aside), lambda _: self._copied_up(entry, aside, content), again=True)
+        if not self.names:
+            refuse(errno.ENOENT)  # it was removed while somebody had it open, who comes by way of /proc
+        copying = self.copying
+        if copying is None or not copying.is_of(entry):
+            self._copy_no_more()
+            copying = self.copying = CopyUp(self.draft, entry)
+        if not copying.done:
+            raise Later(copying.run, lambda _: self._copied_up(copying), again=True)
+        self._copied_up(copying)
 
-    def _copy_blob(self, entry: FileEntry, aside: bytes) -> None:
-        source = self.draft.store.open_blob(entry.digest, entry.content)
-        try:
-            target = os.open(aside, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            try:
-                cloned = try_reflink(source, target)
-                digest = hashlib.sha256()
-                at = 0
-                while chunk := os.pread(source, _COPY_CHUNK, at):
-                    digest.update(chunk)
-                    if not cloned:
-                        os.pwrite(target, chunk, at)
-                    at += len(chunk)
-                if digest.hexdigest() != entry.digest:
-                    log.error("blob %s is damaged; the draft cannot change a file that has it", entry.digest)
-                    raise BadBlobError(f"blob {entry.digest} does not match its digest", entry.digest)
-            except BaseException:
-                os.unlink(aside)
-                raise
-            finally:
-                os.close(target)
-        finally:
-            os.close(source)
-
-    def _copy_reference(self, entry: RefEntry, aside: bytes) -> None:
-        trees = self.draft.trees
-        opened = trees.references.open(entry, trees.wait_s)
-        if isinstance(opened, FileEntry):
-            self._copy_blob(opened, aside)
+    def _copied_up(self, copying: CopyUp) -> None:
+        if self.copying is not copying or self.draft.sealed:
+            return  # another request was faster; or this one will be told that it is too late
+        if self.entry is None or not self.names or self.draft.dead or not copying.is_of(self.entry):
+            self._copy_no_more()
             return
-        try:
-            target = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            try:
-                at = 0
-                while data := opened.read(at, _COPY_CHUNK):
-                    write_all(target, at, data)
-                    at += len(data)
-            except BaseException:
-                os.unlink(aside)
-                raise
-            finally:
-                os.close(target)
-        finally:
-            opened.close()
+        self.copying = None
+        content = copying.entry.content if isinstance(copying.entry, FileEntry) else None
+        self._take_over(copying.aside, content)
 
-    def _copied_up(self, entry: FileEntry | RefEntry, aside: bytes, content: Content | None) -> None:
-        if self.entry is not entry or not self.names or self.draft.dead:
-            os.unlink(aside)  # another request was faster, or the file is gone
-            return
-        self._take_over(aside, content)
+    def _copy_no_more(self) -> None:
+        if self.copying is not None:
+            self.copying.discard()
+            self.copying = None
 
     def _take_over(self, aside: bytes, content: Content | None) -> None:
         parent, _ = self.names[0]
@@ -375,6 +339,7 @@ class DraftFile(Node):
             if handle.fd >= 0:  # of a commit that failed: what it has open is the store's now
                 os.close(handle.fd)
                 handle.fd = -1  # opens the new file when it is read
+        self._copy_no_more()
         self.entry = None
         self.inode = status.st_ino
         self.draft.by_inode[self.inode] = self
@@ -500,10 +465,3 @@ class DraftHandle(FileHandle):
 
     def close(self) -> None:
         self.node.closed(self)
-
-
-def write_all(fd: int, offset: int, data: bytes) -> None:
-    """Writes all of `data`. Raises OSError (ENOSPC …) when the file system takes less."""
-    done = os.pwrite(fd, data, offset)
-    while done < len(data):
-        done += os.pwrite(fd, memoryview(data)[done:], offset + done)

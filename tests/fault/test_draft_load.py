@@ -164,8 +164,8 @@ SIZED = {
 """How much those write that would write more."""
 
 STRESSORS = sorted([*PLAIN.split(), *SIZED])
-"""All of stress-ng 0.15 that have to do with files and that an ext4 passes. xattr and verity skip themselves where there are none;
-io-uring fails on ext4 as well (its STATX expects a file that it has not made)."""
+"""All of stress-ng 0.15 that have to do with files and that an ext4 passes. xattr and verity skip themselves where there are
+none; io-uring fails on ext4 as well (its STATX expects a file that it has not made)."""
 
 SHORT = ("dir", "filename", "hdd", "rename", "seek")
 
