@@ -24,6 +24,7 @@ from hypothesis.stateful import (
 )
 
 from artfs.model.entry import link_stays_inside
+from artfs.testing.account import ROOT
 from artfs.testing.corner import Corner
 from artfs.testing.mount import Daemon
 from artfs.testing.posixside import Side, fallocate
@@ -347,3 +348,10 @@ def test_any_system_calls_do_the_same_in_a_draft_and_in_a_tmpfs(
                 phases=(Phase.generate,),
             ),
         )
+
+
+def test_every_difference_is_documented() -> None:
+    table = (ROOT / "docs" / "known-issues.md").read_text(encoding="utf-8")
+    for what, (number, _) in DIFFERENCES.items():
+        (row,) = [line for line in table.splitlines() if line.startswith(f"| {what} in a draft")]
+        assert f"| {errno.errorcode[number].replace('ENOTSUP', 'EOPNOTSUPP')}" in row
