@@ -4,23 +4,27 @@ A draft's files lie in an ordinary directory tree. Some things in it are symboli
 link can have (they begin with `/.artfs/`, which `symlink(2)` through the mount refuses), so each of them is made,
 moved and removed by one atomic system call and survives a killed daemon as ordinary files do:
 
-    NAME         -> /.artfs/file/SHA256/SIZE/x|-/BLOCKS|-     a file whose bytes are a blob of the store
+    NAME         -> /.artfs/file/SHA256/SIZE/MODE/BLOCKS|-    a file whose bytes are a blob of the store; MODE is `-` (0644),
+                                                              `x` (0755) or its permission bits (four octal digits)
     NAME         -> /.artfs/ref/BASE64                        a reference: its entry, encoded as in a tree
     NAME         -> /.artfs/gone                              the base has NAME, the draft has not
     .artfs-base  -> /.artfs/tree/SHA256/COUNT/SIZE/FILES      inside a directory: it starts as this tree; what else lies
                                                               in the directory comes on top
 
-A directory without `.artfs-base` has no base: it holds just what lies in it.
+The owner and the time of a file are those of its stand-in. A directory without `.artfs-base` has no base: it holds just what lies
+in it.
 """
 
 from __future__ import annotations
 
 import base64
+import contextlib
 import ctypes
 import errno
 import itertools
 import os
 import stat
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import msgspec
@@ -46,13 +50,14 @@ class Slot:
     """What lies under one name. Exactly one of the kinds:
 
     `stat` a regular file or directory of the draft's own (look at its mode); `target` not None: a user's symbolic link;
-    `entry` not None: a stand-in file or reference; `gone`: a whiteout.
+    `entry` not None: a stand-in file or reference, with `mode` as permission bits; `gone`: a whiteout.
     """
 
     stat: os.stat_result
     target: bytes | None = None
     entry: FileEntry | RefEntry | None = None
     gone: bool = False
+    mode: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,15 +68,23 @@ class TreeBase:
     totals: Totals
 
 
-def entry_target(entry: FileEntry | RefEntry) -> bytes:
-    """Raises OSError (ENAMETOOLONG) for a reference with a URI too long for a link's target (some 3,000 bytes)."""
+def plain_mode(entry: FileEntry | RefEntry) -> int:
+    """The permission bits of an entry that nobody gave others."""
+    return 0o755 if isinstance(entry, FileEntry) and entry.executable else 0o644
+
+
+def entry_target(entry: FileEntry | RefEntry, mode: int | None = None) -> bytes:
+    """`mode`: permission bits, None for `plain_mode`; a reference has no others.
+
+    Raises OSError (ENAMETOOLONG) for a reference with a URI too long for a link's target (some 3,000 bytes)."""
     if isinstance(entry, RefEntry):
         target = PREFIX + b"ref/" + base64.urlsafe_b64encode(msgspec.msgpack.encode(entry))
         if len(target) > MAX_TARGET:
             raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), os.fsdecode(entry.name))
         return target
     blocks = from_raw(entry.blocks).encode() if entry.blocks else b"-"
-    mark = b"x" if entry.executable else b"-"
+    plain = plain_mode(entry)
+    mark = (b"x" if entry.executable else b"-") if mode is None or mode == plain else b"%04o" % mode
     return PREFIX + b"file/%s/%d/%s/%s" % (entry.digest.encode(), entry.size, mark, blocks)
 
 
@@ -82,15 +95,24 @@ def tree_target(base: TreeBase) -> bytes:
 
 def parse_entry(name: bytes, target: bytes) -> FileEntry | RefEntry:
     """The entry behind a stand-in's target. Raises CorruptError for one that we did not write."""
+    return _parse(name, target)[0]
+
+
+def _parse(name: bytes, target: bytes) -> tuple[FileEntry | RefEntry, int]:
+    """(the entry, its permission bits)"""
     try:
         if target.startswith(PREFIX + b"ref/"):
             data = base64.urlsafe_b64decode(target[len(PREFIX) + len(b"ref/") :])
-            return msgspec.structs.replace(_ref_decoder.decode(data), name=name)
+            reference = msgspec.structs.replace(_ref_decoder.decode(data), name=name)
+            return reference, plain_mode(reference)
         kind, digest, size, mark, blocks = target[len(PREFIX) :].split(b"/")
-        if kind != b"file" or mark not in (b"x", b"-"):
+        mode = {b"x": 0o755, b"-": 0o644}.get(mark)
+        if mode is None:
+            mode = int(mark, 8)
+        if kind != b"file" or not 0 <= mode <= 0o7777:
             raise ValueError
         raw_blocks = b"" if blocks == b"-" else to_raw(blocks.decode())
-        return FileEntry(name, int(size), to_raw(digest.decode()), raw_blocks, mark == b"x")
+        return FileEntry(name, int(size), to_raw(digest.decode()), raw_blocks, bool(mode & 0o100)), mode
     except (ValueError, msgspec.MsgspecError) as error:
         raise CorruptError(f"the draft's stand-in {os.fsdecode(name)!r} is malformed: {target!r}") from error
 
@@ -124,7 +146,8 @@ def read_slot(path: bytes, name: bytes) -> Slot | None:
         return Slot(status, target=target)
     if target == GONE:
         return Slot(status, gone=True)
-    return Slot(status, entry=parse_entry(name, target))
+    entry, mode = _parse(name, target)
+    return Slot(status, entry=entry, mode=mode)
 
 
 def exchange(one: bytes, other: bytes) -> None:
@@ -132,6 +155,14 @@ def exchange(one: bytes, other: bytes) -> None:
     if _libc.renameat2(_AT_FDCWD, one, _AT_FDCWD, other, _RENAME_EXCHANGE):
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number), os.fsdecode(one), None, os.fsdecode(other))
+
+
+@contextlib.contextmanager
+def keeping_times(directory: bytes) -> Iterator[None]:
+    """For what moves something into `directory` that shows no other name there: its times stay those of its names."""
+    status = os.lstat(directory)
+    yield
+    os.utime(directory, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
 class Scratch:
@@ -155,6 +186,20 @@ class Scratch:
         aside = self.name()
         os.symlink(target, aside)
         try:
+            os.rename(aside, path)
+        except BaseException:
+            os.unlink(aside)
+            raise
+
+    def place_stand_in(self, target: bytes, path: bytes, time_ns: int, owner: tuple[int, int]) -> None:
+        """Puts a stand-in at `path`, over a file or link there, in one step with its time and owner (uid, gid)."""
+        aside = self.name()
+        os.symlink(target, aside)
+        try:
+            status = os.lstat(aside)
+            if (status.st_uid, status.st_gid) != owner:
+                os.lchown(aside, *owner)
+            os.utime(aside, ns=(time_ns, time_ns), follow_symlinks=False)
             os.rename(aside, path)
         except BaseException:
             os.unlink(aside)

@@ -23,7 +23,7 @@ from artfs.model.names import parse_time
 from artfs.model.records import Member
 from artfs.store.base import LocalStore
 from artfs.store.staging import StagedDraft
-from artfs.store.standins import entry_target
+from artfs.store.standins import entry_target, keeping_times
 
 JOURNAL = "sealing"
 
@@ -33,13 +33,15 @@ _SPARE = 64 * 1024
 
 class Row(msgspec.Struct, frozen=True, array_like=True):
     """One line of the journal: a staged file that a commit takes over. `path` is relative to the draft's files; b""
-    with the root tree's digest is the last line, written when only the catalog's transaction is left."""
+    with the root tree's digest is the last line, written when only the catalog's transaction is left. `mode`: the permission bits
+    that it had, None in older journals."""
 
     path: bytes
     digest: str
     size: int
     blocks: str
     executable: bool
+    mode: int | None = None
 
 
 def append_rows(draft: StagedDraft, rows: list[Row]) -> None:
@@ -131,11 +133,12 @@ def _take_back(store: LocalStore, draft: StagedDraft, row: Row, *, may_link: boo
         name = row.path.rsplit(b"/", 1)[-1]
         raw_blocks = to_raw(row.blocks) if row.blocks else b""
         entry = FileEntry(name, row.size, to_raw(row.digest), raw_blocks, row.executable)
-        draft.scratch.place_link(entry_target(entry), staged)
-        os.utime(staged, ns=(mine.st_mtime_ns, mine.st_mtime_ns), follow_symlinks=False)
+        with keeping_times(os.path.dirname(staged)):
+            draft.scratch.place_stand_in(entry_target(entry, row.mode), staged, mine.st_mtime_ns, (mine.st_uid, mine.st_gid))
     elif stat.S_ISREG(mine.st_mode) and stat.S_IMODE(mine.st_mode) == 0o444:
         # Made read-only for the store, which had the blob already or never got it.
-        os.chmod(staged, 0o755 if row.executable else 0o644)
+        plain = 0o755 if row.executable else 0o644
+        os.chmod(staged, plain if row.mode is None else row.mode)
 
 
 def _is_same_file(status: os.stat_result, path: Path) -> bool:

@@ -217,8 +217,9 @@ def _take_files(
     prefix = len(draft.files) + 1
     for own in scan.files:
         assert own.content is not None
-        executable = bool(own.status.st_mode & stat.S_IXUSR)
-        rows.append(Row(own.path[prefix:], own.content.digest, own.content.size, own.content.blocks, executable))
+        mode, path = stat.S_IMODE(own.status.st_mode), own.path[prefix:]
+        executable = bool(mode & stat.S_IXUSR)
+        rows.append(Row(path, own.content.digest, own.content.size, own.content.blocks, executable, mode))
     append_rows(draft, rows)
     meter = Meter(on_progress, "moving", len(scan.files), sum(own.status.st_size for own in scan.files))
     for own in scan.files:

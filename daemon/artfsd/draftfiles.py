@@ -4,29 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
-import logging
 import os
 import stat
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from artfs.errors import BadBlobError
 from artfs.model.entry import FileEntry, RefEntry
 from artfs.model.records import Content
-from artfs.store.linux import try_reflink
 from artfs.store.staging import HashRecord, record_for
-from artfs.store.standins import entry_target
+from artfs.store.standins import Slot, entry_target, keeping_times
+from artfsd.copyup import CopyUp, write_all
 from artfsd.hashing import FileHash
-from artfsd.inodes import FILE_MODE, LINK_MODE, Attr, FileHandle, Later, Node, refuse
+from artfsd.inodes import LINK_MODE, Attr, FileHandle, Later, Node, refuse
 from artfsd.reffiles import ref_xattrs
 
 if TYPE_CHECKING:
     from artfsd.drafts import DraftDir, LiveDraft
 
-log = logging.getLogger(__name__)
-
-_COPY_CHUNK = 1024 * 1024
 _NOWAIT = getattr(os, "RWF_NOWAIT", 0)
 LARGE_WRITE = 256 * 1024
 SLOW_WRITE_S = 0.02
@@ -36,6 +30,29 @@ for CONGESTED_S after it, writes of at least LARGE_WRITE bytes go to a thread, s
 wait with them."""
 
 
+class Style(NamedTuple):
+    """What a stand-in shows beside its content: permission bits, time, owner."""
+
+    mode: int
+    time_ns: int
+    uid: int
+    gid: int
+
+    @classmethod
+    def of(cls, slot: Slot) -> Style:
+        status = slot.stat
+        return cls(slot.mode, status.st_mtime_ns, status.st_uid, status.st_gid)
+
+    def changed(self, entry: FileEntry | RefEntry, changes: dict[str, int]) -> Style:
+        """After a SETATTR. A reference keeps its mode: its entry has no place for one."""
+        mode = self.mode if isinstance(entry, RefEntry) else stat.S_IMODE(changes.get("mode", self.mode))
+        return Style(mode, changes.get("mtime_ns", self.time_ns), changes.get("uid", self.uid), changes.get("gid", self.gid))
+
+
+OWN = Style(0, 0, 0, 0)
+"""Of a file of the draft's own, which has the backing file's."""
+
+
 class DraftFile(Node):
     """A file of a draft: its own (`entry` None: bytes in the backing file), or a blob of the store or a reference until
     somebody writes to it.
@@ -43,20 +60,21 @@ class DraftFile(Node):
     A file with several names (hard links) is one node; `names` are those that the mount has seen.
     """
 
-    __slots__ = ("draft", "entry", "handles", "hashing", "inode", "names", "time_ns")
+    __slots__ = ("copying", "draft", "entry", "handles", "hashing", "inode", "names", "style")
     has_owner = True
 
     def __init__(
-        self, draft: LiveDraft, parent: DraftDir, name: bytes, entry: FileEntry | RefEntry | None, time_ns: int
+        self, draft: LiveDraft, parent: DraftDir, name: bytes, entry: FileEntry | RefEntry | None = None, style: Style = OWN
     ) -> None:
         super().__init__()
         self.draft = draft
         self.entry = entry
-        self.time_ns = time_ns  # of an entry; a file of the draft's own has the backing's
+        self.style = style
         self.inode = 0
         self.names: list[tuple[DraftDir, bytes]] = [(parent, name)]
         self.handles: set[DraftHandle] = set()
         self.hashing: FileHash | None = None  # while it is open for writing
+        self.copying: CopyUp | None = None
         draft.trees.table.add(self)
 
     # where it is
@@ -85,12 +103,15 @@ class DraftFile(Node):
     def lost_name(self, parent: DraftDir, name: bytes) -> None:
         with contextlib.suppress(ValueError):
             self.names.remove((parent, name))
+        if not self.names:
+            self._copy_no_more()
         if not self.names and self.inode:
             self.draft.pool.supersede(self.draft.hashes, self.inode)
             self.draft.by_inode.pop(self.inode, None)
             self.draft.hashes.drop(self.inode)
 
     def forgotten(self) -> None:
+        self._copy_no_more()
         for parent, name in self.names:
             parent.forget_child(name, self)
         if self.inode and self.draft.by_inode.get(self.inode) is self:
@@ -106,9 +127,8 @@ class DraftFile(Node):
     def attr(self) -> Attr:
         entry = self.entry
         if entry is not None:
-            trees = self.draft.trees
-            mode = FILE_MODE | 0o111 if _is_executable(entry) else FILE_MODE
-            return Attr(self.ino, mode, entry.size or 0, self.time_ns, trees.uid, trees.gid)
+            mode, time_ns, uid, gid = self.style
+            return Attr(self.ino, stat.S_IFREG | mode, entry.size or 0, time_ns, uid, gid)
         return self.attr_from(self._status())
 
     def attr_from(self, status: os.stat_result) -> Attr:
@@ -158,20 +178,25 @@ class DraftFile(Node):
         return self.attr()
 
     def _restyle_entry(self, changes: dict[str, int]) -> None:
-        """A new mode or time of content that is still the store's: only the stand-in changes."""
-        assert self.entry is not None
-        if not {"mode", "mtime_ns"} & set(changes) or not self.names:
-            return
+        """A new mode, owner or time of content that is still the store's: only the stand-in changes."""
         entry = self.entry
-        if "mode" in changes and isinstance(entry, FileEntry):  # a reference has no mode
-            self.entry = FileEntry(entry.name, entry.size, entry.sha256, entry.blocks, bool(changes["mode"] & 0o100))
-        if "mtime_ns" in changes:
-            self.time_ns = changes["mtime_ns"]
+        assert entry is not None
+        style = self.style.changed(entry, changes)
+        if style == self.style:
+            return
+        self.style = style
+        if isinstance(entry, FileEntry):
+            self.entry = FileEntry(entry.name, entry.size, entry.sha256, entry.blocks, bool(style.mode & 0o100))
         for parent, name in self.names:
             parent.materialize()
-            path = parent.path + b"/" + name
-            self.draft.staged.scratch.place_link(entry_target(self.entry), path)
-            os.utime(path, ns=(self.time_ns, self.time_ns), follow_symlinks=False)
+            with keeping_times(parent.path):
+                self.place_stand_in(parent.path + b"/" + name)
+
+    def place_stand_in(self, path: bytes) -> None:
+        """Puts the stand-in for content that is still the store's at `path`."""
+        assert self.entry is not None
+        mode, time_ns, uid, gid = self.style
+        self.draft.staged.scratch.place_stand_in(entry_target(self.entry, mode), path, time_ns, (uid, gid))
 
     # digests
     def known_record(self) -> HashRecord | None:
@@ -258,95 +283,64 @@ class DraftFile(Node):
     def _start_empty(self) -> None:
         """Replaces inherited content by an empty file of the draft's own."""
         assert self.entry is not None
-        mode = 0o755 if _is_executable(self.entry) else 0o644
         aside = self.draft.staged.scratch.name()
-        os.close(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode))
-        os.chmod(aside, mode)
+        os.close(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
         self._take_over(aside, None)
 
     def copy_up(self) -> None:
-        """Gives inherited content a file of the draft's own: raises Later for that, and the operation starts
-        again."""
-        if self.entry is None:
+        """Gives inherited content a file of the draft's own: raises Later until that is there, and the operation starts again."""
+        entry = self.entry
+        if entry is None:
             return
-        entry, aside = self.entry, self.draft.staged.scratch.name()
-        if isinstance(entry, RefEntry):
-            raise Later(
-                lambda: self._copy_reference(entry, aside), lambda _: self._copied_up(entry, aside, None), again=True
-            )
-        content = entry.content
-        raise Later(lambda: self._copy_blob(entry, aside), lambda _: self._copied_up(entry, aside, content), again=True)
+        if not self.names:
+            refuse(errno.ENOENT)  # it was removed while somebody had it open, who comes by way of /proc
+        copying = self.copying
+        if copying is None or not copying.is_of(entry):
+            self._copy_no_more()
+            copying = self.copying = CopyUp(self.draft, entry)
+        if not copying.done:
+            raise Later(copying.run, lambda _: self._copied_up(copying), again=True)
+        self._copied_up(copying)
 
-    def _copy_blob(self, entry: FileEntry, aside: bytes) -> None:
-        source = self.draft.store.open_blob(entry.digest, entry.content)
-        try:
-            mode = 0o755 if entry.executable else 0o644
-            target = os.open(aside, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-            try:
-                os.fchmod(target, mode)
-                cloned = try_reflink(source, target)
-                digest = hashlib.sha256()
-                at = 0
-                while chunk := os.pread(source, _COPY_CHUNK, at):
-                    digest.update(chunk)
-                    if not cloned:
-                        os.pwrite(target, chunk, at)
-                    at += len(chunk)
-                if digest.hexdigest() != entry.digest:
-                    log.error("blob %s is damaged; the draft cannot change a file that has it", entry.digest)
-                    raise BadBlobError(f"blob {entry.digest} does not match its digest", entry.digest)
-            except BaseException:
-                os.unlink(aside)
-                raise
-            finally:
-                os.close(target)
-        finally:
-            os.close(source)
-
-    def _copy_reference(self, entry: RefEntry, aside: bytes) -> None:
-        trees = self.draft.trees
-        opened = trees.references.open(entry, trees.wait_s)
-        if isinstance(opened, FileEntry):
-            self._copy_blob(opened, aside)
+    def _copied_up(self, copying: CopyUp) -> None:
+        if self.copying is not copying or self.draft.sealed:
+            return  # another request was faster; or this one will be told that it is too late
+        if self.entry is None or not self.names or self.draft.dead or not copying.is_of(self.entry):
+            self._copy_no_more()
             return
-        try:
-            target = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-            try:
-                os.fchmod(target, 0o644)
-                at = 0
-                while data := opened.read(at, _COPY_CHUNK):
-                    write_all(target, at, data)
-                    at += len(data)
-            except BaseException:
-                os.unlink(aside)
-                raise
-            finally:
-                os.close(target)
-        finally:
-            opened.close()
+        self.copying = None
+        content = copying.entry.content if isinstance(copying.entry, FileEntry) else None
+        self._take_over(copying.aside, content)
 
-    def _copied_up(self, entry: FileEntry | RefEntry, aside: bytes, content: Content | None) -> None:
-        if self.entry is not entry or not self.names or self.draft.dead:
-            os.unlink(aside)  # another request was faster, or the file is gone
-            return
-        self._take_over(aside, content)
+    def _copy_no_more(self) -> None:
+        if self.copying is not None:
+            self.copying.discard()
+            self.copying = None
 
     def _take_over(self, aside: bytes, content: Content | None) -> None:
         parent, _ = self.names[0]
         parent.materialize()
-        os.utime(aside, ns=(self.time_ns, self.time_ns))
-        os.rename(aside, self.path)
+        mode, time_ns, uid, gid = self.style
+        status = os.lstat(aside)
+        if (status.st_uid, status.st_gid) != (uid, gid):
+            os.chown(aside, uid, gid)
+        os.chmod(aside, mode)
+        os.utime(aside, ns=(time_ns, time_ns))
+        with keeping_times(parent.path):
+            os.rename(aside, self.path)
         # After a commit that failed it may have other names, whose stand-ins would stay what the file was.
         for other, name in self.names[1:]:
             other.materialize()
             spare = self.draft.staged.scratch.name()
             os.link(self.path, spare)
-            os.rename(spare, other.path + b"/" + name)
+            with keeping_times(other.path):
+                os.rename(spare, other.path + b"/" + name)
         status = os.lstat(self.path)
         for handle in self.handles:
             if handle.fd >= 0:  # of a commit that failed: what it has open is the store's now
                 os.close(handle.fd)
                 handle.fd = -1  # opens the new file when it is read
+        self._copy_no_more()
         self.entry = None
         self.inode = status.st_ino
         self.draft.by_inode[self.inode] = self
@@ -475,14 +469,3 @@ class DraftHandle(FileHandle):
 
     def close(self) -> None:
         self.node.closed(self)
-
-
-def _is_executable(entry: FileEntry | RefEntry) -> bool:
-    return isinstance(entry, FileEntry) and entry.executable
-
-
-def write_all(fd: int, offset: int, data: bytes) -> None:
-    """Writes all of `data`. Raises OSError (ENOSPC …) when the file system takes less."""
-    done = os.pwrite(fd, data, offset)
-    while done < len(data):
-        done += os.pwrite(fd, memoryview(data)[done:], offset + done)

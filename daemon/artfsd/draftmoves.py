@@ -6,7 +6,7 @@ import errno
 import os
 from typing import TYPE_CHECKING
 
-from artfs.store.standins import BASE_NAME, GONE, entry_target
+from artfs.store.standins import BASE_NAME, GONE
 from artfsd.draftfiles import DraftFile, DraftLink
 from artfsd.inodes import NAME_MAX, refuse
 
@@ -74,7 +74,7 @@ def _move_file(source: DraftDir, node: DraftFile | DraftLink, name: bytes, targe
         os.rename(old, dest)
     elif isinstance(node, DraftFile):
         assert node.entry is not None
-        place(entry_target(node.entry), dest)
+        node.place_stand_in(dest)
     else:
         place(node.target, dest)
     if hide:
@@ -95,6 +95,6 @@ def _move_directory(
         if hide:
             scratch.place_link(GONE, old)
     else:
-        os.rename(node.make_aside(0o755), dest)
+        os.rename(node.make_aside(), dest)
         node.backed = True
         scratch.place_link(GONE, old)

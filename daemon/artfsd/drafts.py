@@ -26,12 +26,14 @@ from artfs.store.standins import (
     TreeBase,
     entry_target,
     exchange,
+    keeping_times,
+    plain_mode,
     read_base,
     read_slot,
     tree_target,
 )
 from artfs.transfer.journal import is_unsettled, recover
-from artfsd.draftfiles import DraftFile, DraftHandle, DraftLink
+from artfsd.draftfiles import DraftFile, DraftHandle, DraftLink, Style
 from artfsd.draftinfo import info_xattrs, with_xattr
 from artfsd.draftmoves import rename
 from artfsd.hashing import HashPool
@@ -134,7 +136,7 @@ class LiveDraft:
                 parent, name = node.names[0]
                 slot = parent.slot(name)
                 if slot is not None and slot.entry is not None:
-                    node.entry, node.time_ns, node.inode = slot.entry, slot.stat.st_mtime_ns, 0
+                    node.entry, node.style, node.inode = slot.entry, Style.of(slot), 0
                     del self.by_inode[inode]
 
     def open_paths(self) -> tuple[str, ...]:
@@ -231,16 +233,19 @@ class DraftDir(Node):
             return
         assert self.parent is not None and self.base is not None
         self.parent.materialize()
-        aside = self.make_aside(0o755)
-        os.rename(aside, self.path)
+        aside = self.make_aside()
+        with keeping_times(self.parent.path):
+            os.rename(aside, self.path)
         self.backed = True
 
-    def make_aside(self, mode: int) -> bytes:
-        """A new directory with this one's base, under a scratch name."""
+    def make_aside(self) -> bytes:
+        """A new directory with this one's base and time, under a scratch name."""
         aside = self.draft.staged.scratch.name()
-        os.mkdir(aside, mode)
+        os.mkdir(aside, 0o755)
+        os.chmod(aside, DIR_MODE & 0o777)  # whatever the umask is
         if self.base is not None:
             os.symlink(tree_target(self.base), aside + b"/" + BASE_NAME)
+        os.utime(aside, ns=(self.draft.base_ns, self.draft.base_ns))
         return aside
 
     # looking -----------------------------------------------------------------------------------------------------
@@ -262,7 +267,7 @@ class DraftDir(Node):
         elif slot.gone:
             return None
         elif slot.entry is not None:
-            node = DraftFile(self.draft, self, name, slot.entry, slot.stat.st_mtime_ns)
+            node = DraftFile(self.draft, self, name, slot.entry, Style.of(slot))
         elif slot.target is not None:
             node = DraftLink(self.draft, self, name, slot.target, slot.stat.st_mtime_ns)
         elif stat.S_ISDIR(slot.stat.st_mode):
@@ -270,7 +275,7 @@ class DraftDir(Node):
         elif stat.S_ISREG(slot.stat.st_mode):
             node = self.draft.by_inode.get(slot.stat.st_ino)
             if node is None:
-                node = DraftFile(self.draft, self, name, None, 0)
+                node = DraftFile(self.draft, self, name)
                 self.draft.by_inode[slot.stat.st_ino] = node
                 node.inode = slot.stat.st_ino
             else:
@@ -284,7 +289,8 @@ class DraftDir(Node):
     def _inherited(self, name: bytes, entry: Entry | None) -> DraftDir | DraftFile | DraftLink | None:
         base_ns = self.draft.base_ns
         if isinstance(entry, FileEntry | RefEntry):
-            return DraftFile(self.draft, self, name, entry, base_ns)
+            trees = self.draft.trees
+            return DraftFile(self.draft, self, name, entry, Style(plain_mode(entry), base_ns, trees.uid, trees.gid))
         if isinstance(entry, DirEntry):
             totals = Totals(0, entry.size, entry.file_count)  # its count stands in its own tree
             return DraftDir(self.draft, self, name, Backing(False, TreeBase(entry.digest, totals)))
@@ -384,7 +390,11 @@ class DraftDir(Node):
             fd = self.draft.open_backing(aside, how, mode & 0o7777)
             os.rename(aside, path)
         status = os.fstat(fd)
-        node = DraftFile(self.draft, self, name, None, 0)
+        if mode & ~status.st_mode & 0o777:
+            # The kernel took the caller's umask off, the system call ours.
+            os.fchmod(fd, status.st_mode & 0o7000 | mode & 0o777)
+            status = os.fstat(fd)
+        node = DraftFile(self.draft, self, name)
         node.inode = status.st_ino
         self.draft.by_inode[status.st_ino] = node
         self.children[name] = node
@@ -408,7 +418,11 @@ class DraftDir(Node):
             os.unlink(aside)
         node = DraftDir(self.draft, self, name, Backing(True, None), complete=True)
         self.children[name] = node
-        return node.attr()
+        attr = node.attr()
+        if mode & ~attr.mode & 0o777:
+            os.chmod(path, attr.mode & 0o7000 | mode & 0o777)  # as in `create`
+            attr = node.attr()
+        return attr
 
     def symlink(self, name: bytes, target: bytes) -> Attr:
         if target.startswith(PREFIX):
