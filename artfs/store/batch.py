@@ -37,6 +37,7 @@ class FolderBatch:
         self._folder: BatchFolder | None = None
         self._unsynced: list[str] = []  # paths; more than SYNC_EACH are not kept
         self._sync_all = False
+        self._reminded = False  # of this batch, if the machine goes down
         self._failed = False
         self._credit = 0  # bytes that may be written before the free space is looked at again
         self._cannot_reflink: set[int] = set()  # devices of sources
@@ -93,6 +94,9 @@ class FolderBatch:
             raise SourceChangedError(
                 f"{os.fspath(path)} changed after it was hashed: {content.size} bytes became {status.st_size}"
             )
+        # The block list first: whoever finds the blob finds that, too, also after a kill in between.
+        for data in block_objects:
+            self.put_bytes(data)
         self._remember(target)
         try:
             if not _has(target, content.size):
@@ -103,8 +107,6 @@ class FolderBatch:
             if error.errno not in _CANNOT_LINK:
                 raise StorageError.wrap(error, f"taking {os.fspath(path)} into the store") from error
             self.put_file(path, expect=content)
-        for data in block_objects:
-            self.put_bytes(data)
 
     def lacks(self, digests: Sequence[str]) -> set[str]:
         return {digest for digest in digests if not os.path.exists(self._layout.blob_path(digest))}
@@ -240,7 +242,13 @@ class FolderBatch:
 
     def _remember(self, path: str) -> None:
         # Called before a blob's name appears, so that a batch left at any instant knows what is not durable.
-        self._open_folder()
+        folder = self._open_folder()
+        if not self._reminded:
+            try:
+                folder.remind()
+            except OSError as error:
+                raise StorageError.wrap(error, f"beginning to write to the store {self._layout.root}") from error
+            self._reminded = True
         if len(self._unsynced) <= SYNC_EACH:
             self._unsynced.append(path)
 

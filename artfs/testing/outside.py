@@ -83,7 +83,11 @@ class StateFolder:
 
     def content(self, name: str) -> dict[str, str]:
         """Path -> digest of every file of the version `project/collection:vN`."""
-        return {path: entry.digest for path, entry in self.files(self.versions()[name]).items()}
+        return self.content_of(self.versions()[name])
+
+    def content_of(self, root: str) -> dict[str, str]:
+        """The same of the version with this root tree."""
+        return {path: entry.digest for path, entry in self.files(root).items()}
 
     def verify(self, *, alone: bool = True) -> int:
         """Checks every committed version, and every blob against its name. Returns the number of versions.
