@@ -382,7 +382,11 @@ class DraftArea:
                 sync_path(str(folder))
             make_folder(str(path.parent))
             aside.rename(path)
-            sync_path(str(path.parent))
+            try:
+                sync_path(str(path.parent))
+            except OSError:
+                remove_tree(os.fsencode(path))  # on a full disk a rename may fail, this does not
+                raise
         except OSError as error:
             remove_tree(os.fsencode(aside))
             raise StorageError.wrap(error, f"making the draft {info.project}/{info.name}") from error

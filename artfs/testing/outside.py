@@ -71,6 +71,8 @@ class StateFolder:
     def _read_rows(path: Path) -> list[tuple[str, str, int, int]]:
         with closing(sqlite3.connect(path)) as database:
             assert database.execute("PRAGMA quick_check").fetchall() == [("ok",)]
+            if not database.execute("SELECT 1 FROM sqlite_master WHERE name = 'versions'").fetchall():
+                return []  # it is being made
             return database.execute(_VERSIONS).fetchall()
 
     def files(self, root: str) -> dict[str, FileEntry]:

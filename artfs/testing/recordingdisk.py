@@ -7,17 +7,31 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from artfs.store import layout, linux, staging
 from artfs.testing.mount import detach
 from artfs.testing.powercut import Disk, read_log
+from artfs.transfer import journal
 
 EARLIER_BOOT = "0123456789abcdef"
-"""The boot of the machine in which disk_victims.py believes to live. No machine has this one."""
+"""The boot of the machine in which disk_victims.py and disk_daemon.py believe to live. No machine has this one."""
+
+
+def live_on_recording_disk(home: Callable[[], str]) -> None:
+    """Has this process believe that it lives in that boot, and tell the disk at `home()` when it calls syncfs(2), which the
+    kernel does not pass on to FUSE."""
+
+    def telling_syncfs(fd: int) -> None:
+        linux.syncfs(fd)
+        os.setxattr(home(), "user.disk.syncfs", b"")
+
+    layout.read_boot_id = staging.read_boot_id = lambda: EARLIER_BOOT  # type: ignore[attr-defined]
+    layout.syncfs = journal.syncfs = telling_syncfs  # type: ignore[attr-defined]
 
 
 class RecordingDisk:
@@ -27,18 +41,19 @@ class RecordingDisk:
         script: tests/fault/recording_disk.py.
         folder: where it may make its files and folders; new.
         backing: what it holds at the beginning; None: nothing. Nobody else may change it.
+        mountpoint: a folder that is there; None: one of its own.
     Attributes:
         mountpoint: where it shows.
         before: the disk as it was at the beginning, for the changes in `log` to be applied to.
     """
 
-    def __init__(self, script: Path, folder: Path, backing: Path | None = None) -> None:
+    def __init__(self, script: Path, folder: Path, backing: Path | None = None, mountpoint: Path | None = None) -> None:
         self._script = script
         folder.mkdir(parents=True)
         self.backing = backing or folder / "backing"
         self.backing.mkdir(exist_ok=True)
-        self.mountpoint = folder / "disk"
-        self.mountpoint.mkdir()
+        self.mountpoint = mountpoint or folder / "disk"
+        self.mountpoint.mkdir(exist_ok=True)
         self._log_path = folder / "log"
         self._log_path.touch()
         self._process: subprocess.Popen[str] | None = None
@@ -57,9 +72,11 @@ class RecordingDisk:
         assert self._process is not None and self._process.stdout is not None
         detach(self.mountpoint)
         try:
-            assert self._process.wait(30) == 0, "the recording disk failed"
+            # After a failure somebody may have files open on it still, for whom it would wait.
+            assert error is not None or self._process.wait(30) == 0, "the recording disk failed"
         finally:
             self._process.kill()
+            self._process.wait()
             self._process.stdout.close()
 
     @property

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import gc
 import logging
 import os
@@ -90,7 +89,8 @@ def serve(settings: Settings, options: MountOptions) -> None:
             stack.callback(process.close)
         lock = place.lock(settings.run_path, mountpoint)
         stack.callback(os.close, lock)
-        place.prepare(mountpoint)
+        # Its record is taken away at the end of a daemon, unless that is a sudden one.
+        place.prepare(mountpoint, was_killed=(settings.run_path / f"{place.mount_id(mountpoint)}.json").exists())
         session = stack.enter_context(_open_session(settings, process))
         server_side: ServerSide | None = None
         if session.remote is not None:
@@ -329,7 +329,7 @@ def _write_record(settings: Settings, path: Path, record: MountRecord) -> None:
     try:
         aside.write_bytes(data)
     except OSError as error:
-        if error.errno != errno.ENOSPC or not reserve.release(settings.home):
+        if error.errno not in reserve.FULL or not reserve.release(settings.home):
             raise
         aside.write_bytes(data)
     aside.rename(path)

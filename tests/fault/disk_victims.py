@@ -5,8 +5,7 @@
     {"home": "/…", "arguments": ["commit", "p/c"]}
 
 runs `artfs ARGUMENTS` in a child that is forked when everything has been imported, and answers with one line:
-{"code": …, "out": …, "err": …}. The child believes that it lives in an earlier boot of the machine, and tells the disk when it
-calls syncfs(2), which the kernel does not pass on.
+{"code": …, "out": …, "err": …}. See artfs.testing.recordingdisk.live_on_recording_disk.
 """
 
 import contextlib
@@ -23,9 +22,7 @@ import artfs.cli.commands.ls
 import artfs.transfer.push
 import artfs.transfer.seal
 from artfs.cli.main import run
-from artfs.store import layout, linux
-from artfs.testing.recordingdisk import EARLIER_BOOT
-from artfs.transfer import journal
+from artfs.testing.recordingdisk import live_on_recording_disk
 
 PRELOADED = (
     artfs.api.remote, artfs.catalog.sql.migrate, artfs.cli.commands.commit, artfs.cli.commands.log, artfs.cli.commands.ls,
@@ -33,18 +30,8 @@ PRELOADED = (
 )  # fmt: skip
 """What a child would import by itself, before it is forked."""
 
-syncfs = linux.syncfs
-
-
-def telling_syncfs(fd: int) -> None:
-    """The disk's folder, and not `fd`: it hears of its root only."""
-    syncfs(fd)
-    os.setxattr(os.environ["ARTFS_HOME"], "user.disk.syncfs", b"")
-
-
 def main() -> None:
-    layout.read_boot_id = lambda: EARLIER_BOOT
-    layout.syncfs = journal.syncfs = telling_syncfs
+    live_on_recording_disk(lambda: os.environ["ARTFS_HOME"])
     for line in sys.stdin:
         job = json.loads(line)
         child = os.fork()

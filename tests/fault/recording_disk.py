@@ -166,6 +166,13 @@ class Recorder(pyfuse3.Operations):
         self._write_down("mkdir", parent_inode, name, number, stat.S_IMODE(status.st_mode))
         return self._attr(number, status)
 
+    async def mknod(self, parent_inode: int, name: bytes, mode: int, rdev: int, ctx: Any) -> pyfuse3.EntryAttributes:
+        """Sockets, mostly, which mean nothing after a power cut."""
+        path = self._path(parent_inode) + b"/" + name
+        os.mknod(path, mode & ~ctx.umask, rdev)
+        number, status = self._made(parent_inode, name, path)
+        return self._attr(number, status)
+
     async def symlink(self, parent_inode: int, name: bytes, target: bytes, ctx: Any) -> pyfuse3.EntryAttributes:
         self._check_failing()
         path = self._path(parent_inode) + b"/" + name
