@@ -284,12 +284,14 @@ class DraftFile(Node):
             try:
                 os.fchmod(target, mode)
                 cloned = try_reflink(source, target)
+                if not cloned:
+                    self.draft.floor.check(entry.size)
                 digest = hashlib.sha256()
                 at = 0
                 while chunk := os.pread(source, _COPY_CHUNK, at):
                     digest.update(chunk)
                     if not cloned:
-                        os.pwrite(target, chunk, at)
+                        write_all(target, at, chunk)
                     at += len(chunk)
                 if digest.hexdigest() != entry.digest:
                     log.error("blob %s is damaged; the draft cannot change a file that has it", entry.digest)
@@ -314,6 +316,7 @@ class DraftFile(Node):
                 os.fchmod(target, 0o644)
                 at = 0
                 while data := opened.read(at, _COPY_CHUNK):
+                    self.draft.floor.check(len(data))
                     write_all(target, at, data)
                     at += len(data)
             except BaseException:
@@ -447,6 +450,9 @@ class DraftHandle(FileHandle):
         draft = self.node.draft
         if draft.sealed:
             refuse(errno.EBUSY)
+        # What lies inside of the file has its room already (holes are not worth a question each time).
+        if draft.floor.lacks(len(data)) and offset + len(data) > os.fstat(self.fd).st_size:
+            raise draft.floor.error()
         begun = time.monotonic()
         if len(data) >= LARGE_WRITE and begun < draft.congested_until:
             raise Later(lambda: write_all(self.fd, offset, data), lambda _: self._wrote(offset, data))

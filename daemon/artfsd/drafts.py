@@ -51,6 +51,7 @@ from artfsd.versions import DIR_SIZE, Trees, VersionFile
 
 if TYPE_CHECKING:
     from artfs.store.base import LocalStore
+    from artfs.store.floor import Floor
 
 
 
@@ -58,11 +59,14 @@ class LiveDraft:
     """A draft as the mount serves it. `sealed`: a commit works on it, nothing may change. `dead`: it was committed or
     abandoned. `unsettled`: a commit did not end and could not be taken back yet (see artfs.transfer.journal)."""
 
-    def __init__(self, staged: StagedDraft, trees: Trees, store: LocalStore, pool: HashPool, base_ns: int) -> None:
+    def __init__(
+        self, staged: StagedDraft, trees: Trees, store: LocalStore, pool: HashPool, base_ns: int, floor: Floor
+    ) -> None:
         self.staged = staged
         self.trees = trees
         self.store = store
         self.pool = pool
+        self.floor = floor
         self.base_ns = base_ns  # the times of inherited entries that the draft has not touched
         self.sealed = False
         self.dead = False
