@@ -8,6 +8,7 @@ names and attributes for ever.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from artfs.errors import ArtfsError
 from artfs.model.entry import DirEntry, Entry, FileEntry, LinkEntry, RefEntry
 from artfs.model.tree import Directory, Totals
+from artfs.store.linux import sync_path
 from artfs.store.staging import HashLog, StagedDraft
 from artfs.store.standins import (
     BASE_NAME,
@@ -353,7 +355,13 @@ class DraftDir(Node):
         def entries() -> list[tuple[bytes, Callable[[], Attr | None]]]:
             return [(name, lambda name=name: self._attr_or_none(name)) for name in self.names()]  # type: ignore[misc]
 
-        return ListHandle(self.draft.trees.table, entries)
+        return ListHandle(self.draft.trees.table, entries, self._sync)
+
+    def _sync(self) -> None:
+        """In a thread. A directory that the draft has not changed, or that is gone, has nothing to sync."""
+        with contextlib.suppress(FileNotFoundError):
+            if self.backed:
+                sync_path(os.fsdecode(self.path))
 
     def _attr_or_none(self, name: bytes) -> Attr | None:
         node = self.find(name)
