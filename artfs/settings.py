@@ -6,6 +6,7 @@ This file is one of the three that read the environment.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import tomllib
@@ -16,7 +17,7 @@ from urllib.parse import urlsplit
 
 import platformdirs
 
-from artfs.errors import UsageError
+from artfs.errors import StorageError, UsageError
 
 DEFAULT_ENTITY = "local"
 DEFAULT_PROJECT = "uncategorized"
@@ -147,12 +148,14 @@ class Settings:
         return replace(self, **{key: value for key, value in changes.items() if value is not None})  # type: ignore[arg-type]
 
     def make_home(self) -> None:
-        """Creates the state folder and its parts (0700). Raises UsageError when it cannot."""
+        """Creates the state folder and its parts (0700). Raises UsageError when it cannot, StorageError on a full disk."""
         try:
             own = () if self.server else (self.store_path,)
             for path in (self.home, self.state_path, *own, self.drafts_path, self.run_path, self.log_path):
                 path.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise StorageError.wrap(error, f"making the state folder {self.home}") from error
             raise UsageError(
                 f"cannot make the state folder {self.home}: {error.strerror}; set ARTFS_HOME to a folder you may write"
             ) from error

@@ -8,11 +8,15 @@ holds a file that is worth nothing but its blocks.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from pathlib import Path
 
 SIZE = 512 * 1024
 """Enough for the shared memory, the write-ahead log of a few changes, and the records of a daemon. In bytes."""
+
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+"""When giving it back helps."""
 
 ROOM = 8 * 1024 * 1024
 """It is made only while this much is free; on a disk that is nearly full others need the space more. In bytes."""

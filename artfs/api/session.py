@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -141,7 +140,7 @@ def _open_catalog(settings: Settings) -> Catalog:
     try:
         catalog = open_catalog(settings.catalog_path)
     except StorageError as error:
-        if error.errno != errno.ENOSPC or not reserve.release(settings.home):
+        if error.errno not in reserve.FULL or not reserve.release(settings.home):
             raise
         return open_catalog(settings.catalog_path)
     reserve.keep(settings.home)

@@ -13,6 +13,7 @@ from typing import Self
 from artfs.errors import NotFoundError, SourceChangedError, StorageError, UsageError
 from artfs.model.digests import BLOCKS_ABOVE, digest_bytes
 from artfs.model.records import Content
+from artfs.store.floor import Floor
 from artfs.store.layout import Layout
 from artfs.store.linux import sync_path, try_reflink
 from artfs.store.recovery import BatchFolder
@@ -24,8 +25,6 @@ SYNC_EACH = 32
 _MODE = 0o444
 _CREATE = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC
 _CANNOT_LINK = frozenset({errno.EXDEV, errno.EPERM, errno.EACCES, errno.EMLINK, errno.EOPNOTSUPP})
-_PAGE = 4096
-_LARGEST_CREDIT = 64 * 1024 * 1024
 
 
 class FolderBatch:
@@ -37,8 +36,9 @@ class FolderBatch:
         self._folder: BatchFolder | None = None
         self._unsynced: list[str] = []  # paths; more than SYNC_EACH are not kept
         self._sync_all = False
+        self._reminded = False  # of this batch, if the machine goes down
         self._failed = False
-        self._credit = 0  # bytes that may be written before the free space is looked at again
+        self._floor = Floor(layout.root, layout.free_floor, f"the store {layout.root}")
         self._cannot_reflink: set[int] = set()  # devices of sources
 
     def __enter__(self) -> Self:
@@ -93,6 +93,9 @@ class FolderBatch:
             raise SourceChangedError(
                 f"{os.fspath(path)} changed after it was hashed: {content.size} bytes became {status.st_size}"
             )
+        # The block list first: whoever finds the blob finds that, too, also after a kill in between.
+        for data in block_objects:
+            self.put_bytes(data)
         self._remember(target)
         try:
             if not _has(target, content.size):
@@ -103,8 +106,6 @@ class FolderBatch:
             if error.errno not in _CANNOT_LINK:
                 raise StorageError.wrap(error, f"taking {os.fspath(path)} into the store") from error
             self.put_file(path, expect=content)
-        for data in block_objects:
-            self.put_bytes(data)
 
     def lacks(self, digests: Sequence[str]) -> set[str]:
         return {digest for digest in digests if not os.path.exists(self._layout.blob_path(digest))}
@@ -165,7 +166,7 @@ class FolderBatch:
         on_bytes: OnBytes | None,
     ) -> Hashed:
         size = before.st_size
-        self._check_floor(size)
+        self._floor.check(size)
         temp = ""
         try:
             temp = self._open_folder().temp_path()
@@ -210,7 +211,7 @@ class FolderBatch:
         try:
             if _has(target, len(data)):
                 return
-            self._check_floor(len(data))
+            self._floor.check(len(data))
             temp = folder.temp_path()
             fd = os.open(temp, _CREATE, _MODE)
             try:
@@ -240,7 +241,13 @@ class FolderBatch:
 
     def _remember(self, path: str) -> None:
         # Called before a blob's name appears, so that a batch left at any instant knows what is not durable.
-        self._open_folder()
+        folder = self._open_folder()
+        if not self._reminded:
+            try:
+                folder.remind()
+            except OSError as error:
+                raise StorageError.wrap(error, f"beginning to write to the store {self._layout.root}") from error
+            self._reminded = True
         if len(self._unsynced) <= SYNC_EACH:
             self._unsynced.append(path)
 
@@ -248,27 +255,6 @@ class FolderBatch:
         if self._folder is None:
             raise RuntimeError("a batch is used inside its `with` only")
         return self._folder
-
-    def _check_floor(self, nbytes: int) -> None:
-        floor = self._layout.free_floor
-        if not floor:
-            return
-        nbytes += _PAGE
-        if nbytes > self._credit:
-            try:
-                status = os.statvfs(self._layout.root)
-            except OSError as error:
-                raise StorageError.wrap(error, f"asking for the free space of {self._layout.root}") from error
-            free = status.f_bavail * status.f_frsize - floor
-            if nbytes > free:
-                raise StorageError(
-                    f"no space left for the store {self._layout.root}: artfs keeps {floor / 2**20:.0f} MiB free;"
-                    " free some space (`artfs gc` removes what no version needs)",
-                    errno.ENOSPC,
-                )
-            # Others write to this disk, too: the nearer the floor, the more often it is looked at.
-            self._credit = max(nbytes, min(free // 16, _LARGEST_CREDIT))
-        self._credit -= nbytes
 
 
 def _open_source(path: str | os.PathLike[str]) -> int:

@@ -3,6 +3,7 @@
 Every batch has a folder of its own under `tmp/`. It holds the batch's temporary files, its lock (`flock`) says that the
 batch lives, and its presence says that blobs made since it began may not be durable yet. Hence the rules:
 
+- Its name is durable before the first blob of the batch has one: else a disk could keep the blob's name and not this.
 - A folder that can be locked belongs to a dead batch: its temporary files go at once.
 - The folder itself goes only after a sync of the whole file system that began later (then the dead batch's blobs are
   durable like all others).
@@ -28,6 +29,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from artfs.errors import SourceChangedError
+from artfs.store.linux import sync_path
 from artfs.store.verify import hash_file
 
 log = logging.getLogger(__name__)
@@ -70,6 +72,11 @@ class BatchFolder:
                 self.umask_hides = status.st_mode & 0o044 != 0o044
                 return
             os.close(self.fd)  # Somebody took it for a dead one before it was locked.
+
+    def remind(self) -> None:
+        """Makes the folder's own name durable: from here on the next boot will know that this batch was under way. Once, before
+        the first blob gets its name. Raises OSError."""
+        sync_path(self._tmp)
 
     def temp_path(self) -> str:
         """A new path for a temporary file; safe to call from several threads. Raises OSError.

@@ -29,6 +29,8 @@ from artfs.model.draft import DraftInfo
 from artfs.model.names import check_collection_name, check_entity_name, check_project_name
 from artfs.model.records import Content
 from artfs.model.tree import Totals
+from artfs.store.linux import make_folder, sync_path
+from artfs.store.recovery import read_boot_id
 from artfs.store.standins import (
     BASE_NAME,
     GONE,
@@ -84,23 +86,32 @@ class HashLog:
 
     It is only a memory of work done: a record that is lost, torn or stale costs reading the file again, never a wrong
     digest, because each is believed only while the file's fingerprint matches. Thread-safe.
+
+    Records are of one boot of the machine, which the first bytes tell: after a power cut a file may have the fingerprint that
+    was recorded and not the bytes, as file systems keep times and lengths in another order than data.
     """
 
     _LENGTH = struct.Struct("<I")
+    _HEAD = b"artfs-hashes "
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._pending: list[bytes] = []
         self._records: dict[int, HashRecord] | None = None
+        self._begin = b""  # what the file is to begin with, before its first record is written
         self._lock = threading.RLock()
 
     def _loaded(self) -> dict[int, HashRecord]:
         if self._records is None:
             self._records = {}
+            self._begin = head = self._HEAD + read_boot_id().encode() + b"\n"
             with contextlib.suppress(FileNotFoundError):
                 data = self._path.read_bytes()
+                if not data.startswith(head):
+                    return self._records
+                self._begin = b""
                 decoder = msgspec.msgpack.Decoder(HashRecord)
-                at = 0
+                at = len(head)
                 while at + 4 <= len(data):
                     (length,) = self._LENGTH.unpack_from(data, at)
                     try:
@@ -133,9 +144,10 @@ class HashLog:
         memory."""
         with self._lock:
             if self._pending:
-                data, self._pending = b"".join(self._pending), []
-                with contextlib.suppress(OSError), self._path.open("ab") as stream:
+                data, self._pending = self._begin + b"".join(self._pending), []
+                with contextlib.suppress(OSError), self._path.open("wb" if self._begin else "ab") as stream:
                     stream.write(data)
+                    self._begin = b""
 
     def __len__(self) -> int:
         return len(self._loaded())
@@ -163,7 +175,7 @@ class StagedDraft:
         """Writes draft.json (aside, then renamed). Raises StorageError."""
         aside = self.path / "draft.json.new"
         try:
-            aside.write_bytes(msgspec.json.format(msgspec.json.encode(info), indent=2) + b"\n")
+            _write_info(aside, info)
             aside.rename(self.path / "draft.json")
         except OSError as error:
             raise StorageError.wrap(error, f"saving what the draft {self.label} is") from error
@@ -207,6 +219,8 @@ class StagedDraft:
         _clear_dead(trash)
         aside = trash / f"{os.getpid()}-{self.path.name}-{self.path.stat().st_ino}"
         self.path.rename(aside)
+        # Else, after a power cut, it could be there again without a part of its files: a draft like any other.
+        sync_path(str(trash))
         remove_tree(os.fsencode(aside))
 
     def abandon(self) -> None:
@@ -239,6 +253,14 @@ class StagedDraft:
                         yield parts[1].decode()
                         if parts[0] == b"file" and parts[4] != b"-":
                             yield parts[4].decode()
+
+
+def _write_info(path: Path, info: DraftInfo) -> None:
+    """Durable, but for its name: a draft whose draft.json is empty cannot be used at all."""
+    with path.open("wb") as stream:
+        stream.write(msgspec.json.format(msgspec.json.encode(info), indent=2) + b"\n")
+        stream.flush()
+        os.fsync(stream.fileno())
 
 
 def _clear_dead(trash: Path) -> None:
@@ -303,7 +325,7 @@ class DraftArea:
     def make_project(self, entity: str, project: str) -> None:
         check_entity_name(entity)
         check_project_name(project)
-        (self.root / entity / project).mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(str(self.root / entity / project))
 
     def drafts(self, entity: str | None = None) -> list[StagedDraft]:
         """Every draft (of one entity), by project and name. A folder without a readable draft.json is passed over."""
@@ -368,9 +390,17 @@ class DraftArea:
             aside.chmod(0o700)
             if info.base_digest is not None and base is not None:
                 os.symlink(tree_target(TreeBase(info.base_digest, base)), os.fsencode(aside / "files") + b"/" + BASE_NAME)
-            (aside / "draft.json").write_bytes(msgspec.json.format(msgspec.json.encode(info), indent=2) + b"\n")
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _write_info(aside / "draft.json", info)
+            # What a user syncs in a draft must be found after a power cut, and so must the draft.
+            for folder in (aside / "files", aside):
+                sync_path(str(folder))
+            make_folder(str(path.parent))
             aside.rename(path)
+            try:
+                sync_path(str(path.parent))
+            except OSError:
+                remove_tree(os.fsencode(path))  # on a full disk a rename may fail, this does not
+                raise
         except OSError as error:
             remove_tree(os.fsencode(aside))
             raise StorageError.wrap(error, f"making the draft {info.project}/{info.name}") from error

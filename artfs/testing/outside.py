@@ -71,6 +71,8 @@ class StateFolder:
     def _read_rows(path: Path) -> list[tuple[str, str, int, int]]:
         with closing(sqlite3.connect(path)) as database:
             assert database.execute("PRAGMA quick_check").fetchall() == [("ok",)]
+            if not database.execute("SELECT 1 FROM sqlite_master WHERE name = 'versions'").fetchall():
+                return []  # it is being made
             return database.execute(_VERSIONS).fetchall()
 
     def files(self, root: str) -> dict[str, FileEntry]:
@@ -83,7 +85,11 @@ class StateFolder:
 
     def content(self, name: str) -> dict[str, str]:
         """Path -> digest of every file of the version `project/collection:vN`."""
-        return {path: entry.digest for path, entry in self.files(self.versions()[name]).items()}
+        return self.content_of(self.versions()[name])
+
+    def content_of(self, root: str) -> dict[str, str]:
+        """The same of the version with this root tree."""
+        return {path: entry.digest for path, entry in self.files(root).items()}
 
     def verify(self, *, alone: bool = True) -> int:
         """Checks every committed version, and every blob against its name. Returns the number of versions.

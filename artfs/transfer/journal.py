@@ -16,12 +16,14 @@ from pathlib import Path
 import msgspec
 
 from artfs.catalog.base import Catalog
-from artfs.errors import NotFoundError, StorageError
+from artfs.errors import BlobMissingError, CorruptError, NotFoundError, StorageError
+from artfs.model.blocklist import decode_block_list
 from artfs.model.digests import to_raw
 from artfs.model.entry import FileEntry
 from artfs.model.names import parse_time
-from artfs.model.records import Member
+from artfs.model.records import Content, Member
 from artfs.store.base import LocalStore
+from artfs.store.linux import sync_path, syncfs
 from artfs.store.staging import StagedDraft
 from artfs.store.standins import entry_target, keeping_times
 
@@ -53,9 +55,12 @@ def append_rows(draft: StagedDraft, rows: list[Row]) -> None:
         data += len(line).to_bytes(4, "little") + line
     try:
         with (draft.path / JOURNAL).open("ab") as stream:
+            is_new = stream.tell() == 0
             stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())
+        if is_new:
+            sync_path(str(draft.path))
     except OSError as error:
         raise StorageError.wrap(error, "writing the journal of the commit") from error
 
@@ -90,31 +95,72 @@ def recover(store: LocalStore, draft: StagedDraft, catalog: Catalog | None = Non
     if not is_unsettled(draft):
         return False
     rows = list(_read_journal(journal))
-    failed = _lacks_room(store, draft, rows)
     for row in rows:
         if not row.path:
             latest = latest_of(catalog, draft) if catalog is not None else None
             if latest is not None and latest.version.digest == row.digest and moved_since(draft, latest):
                 draft.remove()
                 return True
-            continue
-        try:
-            _take_back(store, draft, row, may_link=failed is None)
-        except OSError as error:
-            failed = failed or error
-    if failed is not None:
-        raise StorageError.wrap(failed, f"taking back the interrupted commit of the draft {draft.label}") from failed
-    with contextlib.suppress(FileNotFoundError):
-        journal.unlink()
+    doing = f"taking back the interrupted commit of the draft {draft.label}"
+    shared = [row for row in rows if row.path and _is_shared(store, draft, row)]
+    failed = _lacks_room(draft, len(shared))
+    try:
+        if shared and failed is None:
+            _check_shared(store, draft, shared)
+        for row in rows:
+            if row.path:
+                try:
+                    _take_back(store, draft, row, may_link=failed is None)
+                except OSError as error:
+                    failed = failed or error
+        if failed is not None:
+            raise failed
+        # As long as a name that is shared may come back after a power cut, the journal must as well.
+        _sync_disk(draft)
+        with contextlib.suppress(FileNotFoundError):
+            journal.unlink()
+    except OSError as error:
+        raise StorageError.wrap(error, doing) from error
     return False
 
 
-def _lacks_room(store: LocalStore, draft: StagedDraft, rows: list[Row]) -> OSError | None:
-    """ENOSPC when the stand-ins would not all fit: making a part of them would only fill the disk up."""
-    count = 0
-    for row in rows:
-        with contextlib.suppress(OSError):
-            count += bool(row.path) and _is_same_file(os.lstat(draft.files + b"/" + row.path), store.path_of(row.digest))
+def _is_shared(store: LocalStore, draft: StagedDraft, row: Row) -> bool:
+    """Whether the staged file and the blob are one file."""
+    try:
+        return _is_same_file(os.lstat(draft.files + b"/" + row.path), store.path_of(row.digest))
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+
+
+def _check_shared(store: LocalStore, draft: StagedDraft, shared: list[Row]) -> None:
+    """Before files of the draft become stand-ins for blobs. The beginning of the batch takes those out of the store that a
+    power cut has torn (they stay the draft's own files); a block list that did not come to be written is made again, or the
+    next version would name one that is nowhere."""
+    with store.begin((draft.info.entity, draft.info.project)) as batch:
+        for row in shared:
+            if row.blocks and _is_shared(store, draft, row) and not _has_block_list(store, row):
+                batch.put_file(store.path_of(row.digest), expect=Content(row.digest, row.size, row.blocks))
+        batch.sync()
+
+
+def _has_block_list(store: LocalStore, row: Row) -> bool:
+    try:
+        top = decode_block_list(row.blocks, store.read(row.blocks), row.size)
+    except (BlobMissingError, CorruptError):
+        return False
+    return not top.lower or store.try_size(top.lower.hex()) == top.lower_size
+
+
+def _sync_disk(draft: StagedDraft) -> None:
+    fd = os.open(draft.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        syncfs(fd)
+    finally:
+        os.close(fd)
+
+
+def _lacks_room(draft: StagedDraft, count: int) -> OSError | None:
+    """ENOSPC when so many stand-ins would not all fit: making a part of them would only fill the disk up."""
     status = os.statvfs(draft.path)
     if not count or status.f_bavail * status.f_frsize >= count * status.f_frsize + _SPARE:
         return None

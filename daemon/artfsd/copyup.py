@@ -72,6 +72,8 @@ class CopyUp:
         try:
             with self._target() as target:
                 cloned = try_reflink(source, target)
+                if not cloned:
+                    self.draft.floor.check(entry.size)
                 digest = hashlib.sha256()
                 at = 0
                 while chunk := os.pread(source, _CHUNK, at):
@@ -95,6 +97,7 @@ class CopyUp:
             with self._target() as target:
                 at = 0
                 while data := opened.read(at, _CHUNK):
+                    self.draft.floor.check(len(data))
                     write_all(target, at, data)
                     at += len(data)
         finally:

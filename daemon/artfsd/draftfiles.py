@@ -445,6 +445,9 @@ class DraftHandle(FileHandle):
         draft = self.node.draft
         if draft.sealed:
             refuse(errno.EBUSY)
+        # What lies inside of the file has its room already (holes are not worth a question each time).
+        if draft.floor.lacks(len(data)) and offset + len(data) > os.fstat(self.fd).st_size:
+            raise draft.floor.error()
         begun = time.monotonic()
         if len(data) >= LARGE_WRITE and begun < draft.congested_until:
             raise Later(lambda: write_all(self.fd, offset, data), lambda _: self._wrote(offset, data))

@@ -30,6 +30,7 @@ from artfsd.versions import time_ns
 if TYPE_CHECKING:
     from artfs.model.records import Content
     from artfs.store.base import LocalStore
+    from artfs.store.floor import Floor
     from artfs.store.staging import HashLog
 
 log = logging.getLogger(__name__)
@@ -52,14 +53,16 @@ class Drafts:
 
     def __init__(
         self, area: DraftArea, ctx: NamesContext, store: LocalStore, pool: HashPool,
-        notify: Callable[[list[Invalidation]], None], *, send: Callable[[Place], SendingBatch] | None = None,
+        notify: Callable[[list[Invalidation]], None], floor: Floor, *,
+        send: Callable[[Place], SendingBatch] | None = None,
     ) -> None:
-        """`send`: begins a batch of a server's store, to which what is closed is sent at once."""
+        """`floor`: what files of drafts leave free on their disk. `send`: begins a batch of a server's store, to which what is closed is sent at once."""
         self.area = area
         self.ctx = ctx
         self.store = store
         self.pool = pool
         self.notify = notify
+        self.floor = floor
         self.live: dict[tuple[str, str, str], LiveDraft] = {}
         self._senders: dict[tuple[str, str], DraftSender] = {}
         self._sender_of: dict[int, DraftSender] = {}  # by the id of a draft's HashLog
@@ -113,7 +116,7 @@ class Drafts:
 
     def _make_live(self, staged: StagedDraft) -> LiveDraft:
         base_ns = time_ns(datetime.fromisoformat(staged.info.began_at))
-        draft = LiveDraft(staged, self.ctx.trees, self.store, self.pool, base_ns)
+        draft = LiveDraft(staged, self.ctx.trees, self.store, self.pool, base_ns, self.floor)
         if self._begin_sending is not None:
             self._sender_of[id(draft.hashes)] = self._sender(staged, self._begin_sending)
         return draft

@@ -8,6 +8,7 @@ names and attributes for ever.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from artfs.errors import ArtfsError
 from artfs.model.entry import DirEntry, Entry, FileEntry, LinkEntry, RefEntry
 from artfs.model.tree import Directory, Totals
+from artfs.store.linux import sync_path
 from artfs.store.staging import HashLog, StagedDraft
 from artfs.store.standins import (
     BASE_NAME,
@@ -53,6 +55,7 @@ from artfsd.versions import DIR_SIZE, Trees, VersionFile
 
 if TYPE_CHECKING:
     from artfs.store.base import LocalStore
+    from artfs.store.floor import Floor
 
 
 
@@ -60,11 +63,14 @@ class LiveDraft:
     """A draft as the mount serves it. `sealed`: a commit works on it, nothing may change. `dead`: it was committed or
     abandoned. `unsettled`: a commit did not end and could not be taken back yet (see artfs.transfer.journal)."""
 
-    def __init__(self, staged: StagedDraft, trees: Trees, store: LocalStore, pool: HashPool, base_ns: int) -> None:
+    def __init__(
+        self, staged: StagedDraft, trees: Trees, store: LocalStore, pool: HashPool, base_ns: int, floor: Floor
+    ) -> None:
         self.staged = staged
         self.trees = trees
         self.store = store
         self.pool = pool
+        self.floor = floor
         self.base_ns = base_ns  # the times of inherited entries that the draft has not touched
         self.sealed = False
         self.dead = False
@@ -359,7 +365,13 @@ class DraftDir(Node):
         def entries() -> list[tuple[bytes, Callable[[], Attr | None]]]:
             return [(name, lambda name=name: self._attr_or_none(name)) for name in self.names()]  # type: ignore[misc]
 
-        return ListHandle(self.draft.trees.table, entries)
+        return ListHandle(self.draft.trees.table, entries, self._sync)
+
+    def _sync(self) -> None:
+        """In a thread. A directory that the draft has not changed, or that is gone, has nothing to sync."""
+        with contextlib.suppress(FileNotFoundError):
+            if self.backed:
+                sync_path(os.fsdecode(self.path))
 
     def _attr_or_none(self, name: bytes) -> Attr | None:
         node = self.find(name)

@@ -368,13 +368,20 @@ class InodeTable:
 
 
 class ListHandle(DirHandle):
-    """A directory whose listing is a plain list made when it is opened or rewound."""
+    """A directory whose listing is a plain list made when it is opened or rewound. `sync`: makes its names durable; it may
+    block. None: they are at once."""
 
-    __slots__ = ("_entries", "_list", "_table")
+    __slots__ = ("_entries", "_list", "_sync", "_table")
 
-    def __init__(self, table: InodeTable, list_entries: Callable[[], list[tuple[bytes, Callable[[], Attr | None]]]]) -> None:
+    def __init__(
+        self,
+        table: InodeTable,
+        list_entries: Callable[[], list[tuple[bytes, Callable[[], Attr | None]]]],
+        sync: Callable[[], None] | None = None,
+    ) -> None:
         self._table = table
         self._list = list_entries
+        self._sync = sync
         self._entries: list[tuple[bytes, Callable[[], Attr | None]]] = []
 
     def read(self, offset: int, emit: Emit) -> None:
@@ -393,6 +400,10 @@ class ListHandle(DirHandle):
             if not emit(name, attr, at + 1):
                 break
             self._table.count_lookup(attr.ino)
+
+    def fsync(self) -> None:
+        if self._sync is not None:
+            raise Later(self._sync, lambda _: None)
 
 
 DIR_MODE = stat.S_IFDIR | 0o755

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import hashlib
@@ -10,6 +11,7 @@ import os
 import stat
 import subprocess
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from artfs.errors import AlreadyMountedError, MountpointError, StorageError
@@ -78,9 +80,10 @@ def lock(run_path: Path, mountpoint: str) -> int:
     return descriptor
 
 
-def prepare(mountpoint: str) -> None:
-    """Checks that a file system can be mounted there; clears what a killed daemon left. Raises MountpointError,
-    AlreadyMountedError."""
+def prepare(mountpoint: str, *, was_killed: bool = False) -> None:
+    """Checks that a file system can be mounted there; clears what a killed daemon left. `was_killed`: the last daemon of this
+    mountpoint was; then what programs have written into the bare folder since is set aside, as nobody is there to do it.
+    Raises MountpointError, AlreadyMountedError."""
     mounted = find_mount(mountpoint)
     if mounted is not None and mounted.kind.startswith("fuse"):
         if not _is_dead(mountpoint):
@@ -96,12 +99,40 @@ def prepare(mountpoint: str) -> None:
     if not stat.S_ISDIR(status.st_mode):
         raise MountpointError(f"the mountpoint {mountpoint} is not a directory")
     try:
+        if was_killed and os.listdir(mountpoint):
+            _set_aside(mountpoint)
         if os.listdir(mountpoint):
             raise MountpointError(f"the mountpoint {mountpoint} is not empty; mount on an empty directory")
     except PermissionError:
         raise MountpointError(f"the mountpoint {mountpoint} cannot be read; you must own it") from None
     if not os.access(mountpoint, os.W_OK):
         raise MountpointError(f"you may not write to the mountpoint {mountpoint}; choose a directory of your own")
+
+
+def _set_aside(mountpoint: str) -> None:
+    """Moves what is in the bare folder to a new one beside it, of which the log tells; empty folders only go. What cannot be
+    moved stays."""
+    _remove_empty(mountpoint)
+    left = os.listdir(mountpoint)
+    if not left:
+        return
+    aside = f"{mountpoint}.found-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}"
+    try:
+        os.mkdir(aside, 0o700)
+        for name in left:
+            os.rename(f"{mountpoint}/{name}", f"{aside}/{name}")
+    except OSError as error:
+        log.error("cannot move what was written to %s while nothing was mounted there: %s", mountpoint, error)
+    else:
+        log.warning("what was written to %s while nothing was mounted there is in %s now", mountpoint, aside)
+
+
+def _remove_empty(folder: str) -> None:
+    """Removes folders below `folder` in which there is no file at all. Best effort."""
+    for path, _, _ in os.walk(folder, topdown=False):
+        if path != folder:
+            with contextlib.suppress(OSError):
+                os.rmdir(path)
 
 
 def _is_dead(mountpoint: str) -> bool:

@@ -6,7 +6,6 @@ while stat may be answered from what the kernel remembers, even for a mount whos
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import socket
@@ -164,7 +163,7 @@ def _write_record(settings: Settings, mountpoint: str, device: int, release: str
     try:
         aside.write_bytes(data)
     except OSError as error:
-        if error.errno != errno.ENOSPC or not reserve.release(settings.home):
+        if error.errno not in reserve.FULL or not reserve.release(settings.home):
             raise
         aside.write_bytes(data)
     aside.rename(path)

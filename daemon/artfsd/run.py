@@ -91,7 +91,8 @@ def serve(settings: Settings, options: MountOptions) -> None:
             stack.callback(process.close)
         lock = place.lock(settings.run_path, mountpoint)
         stack.callback(os.close, lock)
-        place.prepare(mountpoint)
+        # Its record is taken away at the end of a daemon, unless that is a sudden one.
+        place.prepare(mountpoint, was_killed=(settings.run_path / f"{place.mount_id(mountpoint)}.json").exists())
         session = stack.enter_context(_open_session(settings, process))
         server_side: ServerSide | None = None
         if session.remote is not None:

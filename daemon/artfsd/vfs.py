@@ -17,6 +17,7 @@ from artfs.references.reader import ReferenceReader
 from artfs.references.router import References
 from artfs.settings import Settings
 from artfs.store.base import LocalStore
+from artfs.store.floor import Floor
 from artfs.store.staging import DraftArea
 from artfs.transfer.cachedstore import CachedStore
 from artfs.transfer.fetch import Fetcher
@@ -100,7 +101,10 @@ class Vfs:
         self.drafts: Drafts | None = None
         if area is not None:
             send = store.begin if isinstance(store, CachedStore) else None
-            self.drafts = Drafts(area, self.ctx, store, self.pool, notify, send=send)
+            # A little above the store's own, so that what fills a draft up leaves room to commit it.
+            nbytes = settings.floor_on(os.statvfs(settings.home)) * 9 // 8
+            floor = Floor(str(settings.home), nbytes, f"drafts in {settings.home}")
+            self.drafts = Drafts(area, self.ctx, store, self.pool, notify, floor, send=send)
         self.files: dict[int, FileHandle] = {}
         self.blobs.on_drop = self._forget_number
         self._dirs: dict[int, DirHandle] = {}

@@ -4,6 +4,7 @@ no command leaves anything half, and all goes on once there is space."""
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import subprocess
 import sys
@@ -153,6 +154,22 @@ def test_a_file_can_be_replaced_in_a_draft_from_latest_after_the_disk_was_full(
     StateFolder(workspace.home).verify()
 
 
+def test_a_file_of_which_a_part_would_fit_is_not_copied_up(
+    daemon: Daemon, disk: SmallDisk, workspace: Workspace, artfs: Artfs, tmp_path: Path
+) -> None:
+    """A write that ends in the middle of the last piece is an error, too."""
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / "f").write_bytes(os.urandom(900_000))
+    assert artfs("log", tmp_path / "source", "p/c").returncode == 0
+    before = StateFolder(workspace.home).content("p/c:v0")
+    draft = daemon.mountpoint / "drafts" / "p" / "c:latest"
+    draft.mkdir(parents=True)
+    disk.fill(leave=400_000)
+    with pytest.raises(OSError, match="No space left"):
+        (draft / "f").open("r+b").close()
+    check_tree(draft, before)
+
+
 LEFT = [0, 20_000, 100_000, 400_000]
 
 
@@ -279,3 +296,36 @@ def test_space_is_kept_free_unless_told_otherwise(disk: SmallDisk, workspace: Wo
     assert StateFolder(workspace.home).versions() == {}
     workspace.config.write_text("")  # by default a fiftieth of such a small disk
     workspace.artfs("log", source, "p/c")
+
+
+def test_drafts_leave_space_free_and_can_be_committed(
+    disk: SmallDisk, workspace: Workspace, make_daemon: Callable[..., Daemon], tmp_path: Path
+) -> None:
+    """What is written stops above what the store leaves free, so that a commit has room; what has its room may be changed."""
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / "inherited").write_bytes(os.urandom(6 * MIB))
+    workspace.artfs("log", tmp_path / "source", "p/c")
+    floor = 16 * MIB
+    daemon = make_daemon(workspace, environ={"ARTFS_FREE_FLOOR": str(floor)})
+    daemon.expect_log("artfs keeps 18 MiB free")
+    daemon.start()
+    draft = daemon.mountpoint / "drafts" / "p" / "c:latest"
+    draft.mkdir(parents=True)
+    digests = {"inherited": hashlib.sha256((tmp_path / "source" / "inherited").read_bytes()).hexdigest()}
+    with pytest.raises(OSError, match="No space left"):
+        for number in range(64):
+            data = os.urandom(MIB)
+            (draft / f"f{number}").write_bytes(data)
+            digests[f"f{number}"] = hashlib.sha256(data).hexdigest()
+    (draft / f"f{number}").unlink()
+    assert floor < disk.free < 20 * MIB
+    with pytest.raises(OSError, match="No space left"):
+        (draft / "inherited").open("r+b").close()
+    assert disk.free > floor
+    with (draft / "f0").open("r+b") as stream:
+        stream.write(os.urandom(MIB))
+    digests["f0"] = hashlib.sha256((draft / "f0").read_bytes()).hexdigest()
+    workspace.artfs("commit", "p/c:latest")
+    assert StateFolder(workspace.home).content("p/c:v1") == digests
+    StateFolder(workspace.home).verify()
+    assert disk.free > floor

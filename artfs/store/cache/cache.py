@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import logging
 import os
@@ -296,14 +297,21 @@ class Cache:
     # large blobs ------------------------------------------------------------------------------------------------
     def open_partial(self, digest: str, blocks: str, top: BlockList) -> Partial:
         """What is here of a large blob. `top`: the block list of that digest, checked. The caller closes it; eviction
-        leaves it alone until then. Raises StorageError."""
-        partial = Partial(f"{self._partial}/{check_digest(digest)}", digest, blocks, top)
+        leaves it alone until then. On a disk without room nothing of it is here, and nothing will be kept. Raises
+        StorageError."""
+        try:
+            partial = Partial(f"{self._partial}/{check_digest(digest)}", digest, blocks, top)
+        except StorageError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            self._refused(error, digest)
+            return Partial("", digest, blocks, top)
         self._note(digest, False)
         return partial
 
     def keep_block(self, partial: Partial, index: int, data: bytes | memoryview) -> bool:
         """Keeps a block that `partial.check` found right. False: there is no room (or the disk refuses)."""
-        if not self._room.take(len(data)):
+        if not partial.path or not self._room.take(len(data)):
             return False
         try:
             partial.write(index, data)

@@ -42,10 +42,12 @@ class Partial:
         digest, size: of the blob; bytes.
         count: how many blocks it has.
         fd: the data, open for reading and writing, with a shared flock.
+        path: of the data; "": it is in memory only, where nothing is kept.
     """
 
     def __init__(self, path: str, digest: str, blocks: str, top: BlockList) -> None:
-        """Opens the files, making them when missing. `top`: the block list `blocks`, checked. Raises StorageError."""
+        """Opens the files, making them when missing. `top`: the block list `blocks`, checked. Without `path` there are none:
+        for a disk without room. Raises StorageError."""
         self.digest = digest
         self.size = top.size
         self.count = top.count
@@ -57,7 +59,7 @@ class Partial:
         self._trusted = bytearray(self._pages)
         self._lock = threading.Lock()
         try:
-            self.fd = _open_locked(path)
+            self.fd = _open_locked(path) if path else os.memfd_create(digest[:16], os.MFD_CLOEXEC)
             try:
                 if os.fstat(self.fd).st_size != self.size:
                     os.ftruncate(self.fd, self.size)
@@ -73,6 +75,8 @@ class Partial:
     def _open_map(self, path: str, blocks: bytes) -> mmap.mmap:
         head = _HEAD.pack(_MAGIC, self.size, blocks, os.fstat(self.fd).st_ino)
         length = self._hashes_at + self.count * HASH_LENGTH
+        if not self.path:
+            return mmap.mmap(-1, length)
         while True:
             try:
                 fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)

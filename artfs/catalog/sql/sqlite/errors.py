@@ -6,6 +6,7 @@ from __future__ import annotations
 import errno
 import os
 import sqlite3
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,9 @@ from pathlib import Path
 from sqlalchemy import exc
 
 from artfs.errors import ArtfsError, CatalogError, StorageError, UsageError
+
+_SPARE = 64 * 1024
+"""What SQLite may need for one step, in bytes."""
 
 
 def translate(error: BaseException, path: Path, doing: str) -> ArtfsError:
@@ -34,26 +38,33 @@ def translate(error: BaseException, path: Path, doing: str) -> ArtfsError:
             return CatalogError(f"{path} is not a catalog: it is no SQLite database")
         case sqlite3.SQLITE_CORRUPT:
             return CatalogError(f"{doing} failed: {path} is damaged ({cause}); restore it from a backup")
+        case sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_PERM | sqlite3.SQLITE_IOERR if number := _lacks_room(path):
+            # It does not tell the errno, nor that what it could not make are the files beside the database.
+            return StorageError.wrap(OSError(number, "", str(path)), doing)
         case sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_PERM:
             return StorageError(
                 f"{doing} failed: {path}, or the folder that it is in, cannot be opened for writing", errno.EACCES
             )
         case sqlite3.SQLITE_IOERR:
-            if _is_full(path):
-                # What it cannot get is the 32 KiB of shared memory that WAL needs, at the first connection.
-                return StorageError.wrap(OSError(errno.ENOSPC, "", str(path)), doing)
             return StorageError(f"{doing} failed: input/output error with {path} ({cause})", errno.EIO)
     # SQLAlchemy adds lines about its documentation.
     said = str(cause).partition("\n")[0]
     return CatalogError(f"{doing} failed: {path}: {said}")
 
 
-def _is_full(path: Path) -> bool:
+def _lacks_room(path: Path) -> int:
+    """ENOSPC or EDQUOT when a small write beside the catalog fails so; else 0."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.try")
     try:
-        status = os.statvfs(path.parent)
-    except OSError:
-        return False
-    return status.f_bavail * status.f_frsize < 64 * 1024
+        descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            os.unlink(aside)
+            os.posix_fallocate(descriptor, 0, _SPARE)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        return error.errno if error.errno in (errno.ENOSPC, errno.EDQUOT) else 0
+    return 0
 
 
 def locked(path: Path, doing: str) -> CatalogError:
