@@ -11,20 +11,13 @@ from typing import Any
 
 import msgspec
 
-from artfs.errors import ArtfsError, DraftBusyError, DraftInvalidError, UnavailableError, all_kinds
+from artfs.errors import UnavailableError
+from artfs.model.unreadable import UNREADABLE
 from artfs.wire.control import MAX_LINE, MountRecord, Progress, Reply, Request
+from artfs.wire.errors import error_from
 
 CONNECT_TIMEOUT_S = 5.0
 """A daemon that lives accepts at once; a longer silence means that it hangs."""
-
-
-def error_from(fields: dict[str, Any]) -> ArtfsError:
-    """The error that a reply's `error` object stands for; unknown kinds become ArtfsError."""
-    cls = all_kinds().get(str(fields.get("kind")), ArtfsError)
-    message = str(fields.get("message", "the daemon reported an error without a message"))
-    if cls in (DraftBusyError, DraftInvalidError):
-        return cls(message, tuple(fields.get("paths", ())))
-    return cls(message)
 
 
 class DaemonClient:
@@ -62,7 +55,7 @@ class DaemonClient:
                             raise error_from(reply.error)
                         else:
                             return reply.result or {}
-        except (OSError, msgspec.DecodeError) as error:
+        except (OSError, *UNREADABLE) as error:
             raise UnavailableError(
                 f"the daemon behind {self._path} does not answer ({error}); see `artfs status`, or mount again"
             ) from error
@@ -89,7 +82,7 @@ def running_mounts(run_path: Path) -> list[MountRecord]:
     for path in sorted(run_path.glob("*.json")):
         try:
             record = msgspec.json.decode(path.read_bytes(), type=MountRecord)
-        except (OSError, msgspec.DecodeError):
+        except (OSError, *UNREADABLE):
             continue  # written by another version, or removed between the listing and now
         if _alive(record):
             found.append(record)

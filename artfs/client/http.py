@@ -28,6 +28,7 @@ from artfs.errors import (
     UnavailableError,
     UsageError,
 )
+from artfs.model.unreadable import UNREADABLE, read_number
 from artfs.settings import Settings
 from artfs.wire.backoff import AGAIN, NOT_BEGUN, Backoff, read_retry_after
 from artfs.wire.bodies import NoQuery, Query
@@ -150,14 +151,14 @@ class Http:
 
     def result(self, route: Route, response: httpx.Response) -> Any:
         """What a successful answer says."""
-        number = response.headers.get(CHANGE_HEADER, "")
-        if number.isdigit():
-            self.on_change(int(number))
+        number = read_number(response.headers.get(CHANGE_HEADER, ""))
+        if number is not None:
+            self.on_change(number)
         if route.result is None:
             return None
         try:
             return _decoder(route.result)(response.content)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except UNREADABLE as error:
             raise UnavailableError(
                 f"{self.base_url} answers {route.name} in a way that this artfs does not understand ({error}); is it an artfs "
                 f"server, and of the same version?"
@@ -381,7 +382,7 @@ class Http:
         """What an answer means that is not the one that was hoped for. Only our own words count as contact with the server."""
         try:
             fields = msgspec.json.decode(response.content)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except UNREADABLE:
             fields = None
         if not response.is_success and isinstance(fields, dict) and isinstance(fields.get("kind"), str):
             self.on_contact(True, "")

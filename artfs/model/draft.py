@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from artfs.errors import CorruptError
+from artfs.model.unreadable import UNREADABLE
 
 
 class DraftInfo(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -57,5 +58,5 @@ def decode_draft(data: bytes) -> DraftInfo:
     """The text of a draft.json. Unknown fields are ignored. Raises CorruptError that says what is wrong."""
     try:
         return _decoder.decode(data)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise CorruptError(f"draft.json is damaged: {error}") from None

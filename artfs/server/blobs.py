@@ -21,6 +21,7 @@ from artfs.catalog.ledger import Ledger
 from artfs.errors import BlobMissingError, ConflictError, NotFoundError, UnavailableError, UsageError
 from artfs.model.access import Token, is_enough
 from artfs.model.records import Project
+from artfs.model.unreadable import UNREADABLE, read_number
 from artfs.server.auth import forbidden
 from artfs.server.blobservice import BlobService, ObjectRange
 from artfs.server.calls import Call, Caller, Endpoint
@@ -183,7 +184,7 @@ class Blobs:
         number: int = call.arguments["number"]
         length = request.headers.get("content-length")
         async with nullcontext() if self._service.bucket.is_near else self._bodies:
-            opened = self._uploads.part_writer(upload, number, int(length) if length and length.isdigit() else None)
+            opened = self._uploads.part_writer(upload, number, read_number(length or ""))
             writer = await self._thread(opened.__enter__)
             try:
                 async for data in _pieces(request):
@@ -312,7 +313,7 @@ async def _read_json(request: Request, type_: type[_S], limit: int) -> _S:
     _check_media(request, JSON)
     try:
         return msgspec.json.decode(await _read_body(request, limit), type=type_)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise UsageError(f"bad body: {error}") from None
 
 

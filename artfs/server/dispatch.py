@@ -31,6 +31,7 @@ from artfs.errors import (
     UnauthorizedError,
     UsageError,
 )
+from artfs.model.unreadable import UNREADABLE, read_number
 from artfs.server.accesslog import AccessLog
 from artfs.server.auth import Gate
 from artfs.server.calls import Call, Caller, Endpoint, ServerParts
@@ -259,9 +260,7 @@ class Dispatcher:
         assert endpoint.stream is not None
         await anyio.to_thread.run_sync(partial(self._rights.admit, call), limiter=self._threads)
         seen.place = "/".join(call.place) if call.place is not None else None
-        length = _first(headers, b"content-length")
-        if length is not None and length.isdigit() and int(length) > call.route.max_body:
-            raise _too_large(call.route.max_body)
+        _check_length(headers, call.route.max_body)
         request = Request(scope, receive)
         authorization = _first(headers, b"authorization")
 
@@ -276,7 +275,7 @@ class Dispatcher:
             return self._decoders[name](body)
         except RecursionError:
             raise UsageError("bad body: it is nested too deeply") from None
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except UNREADABLE as error:
             raise UsageError(f"bad body: {error}") from None
 
 
@@ -285,9 +284,7 @@ async def _read_body(receive: Receive, headers: dict[bytes, list[bytes]], limit:
     if kind != JSON:
         # A form of a web page can send everything but this without asking.
         raise _RefusedError(415, f"the body must be {JSON}", {"Accept": JSON})
-    length = _first(headers, b"content-length")
-    if length is not None and length.isdigit() and int(length) > limit:
-        raise _too_large(limit)
+    _check_length(headers, limit)
     pieces: list[bytes] = []
     size = 0
     while True:
@@ -304,6 +301,12 @@ async def _read_body(receive: Receive, headers: dict[bytes, list[bytes]], limit:
             raise _too_large(limit)
         if not message.get("more_body", False):
             return b"".join(pieces)
+
+
+def _check_length(headers: dict[bytes, list[bytes]], limit: int) -> None:
+    length = _first(headers, b"content-length")
+    if length is not None and length.isascii() and length.isdigit() and read_number(length, limit) is None:
+        raise _too_large(limit)
 
 
 def _too_large(limit: int) -> _RefusedError:

@@ -16,7 +16,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import struct
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,16 +23,21 @@ from pathlib import Path
 import msgspec
 
 from artfs.errors import ConflictError, CorruptError, DraftBusyError, StorageError
-from artfs.model.draft import DraftInfo
+from artfs.model.draft import DraftInfo, decode_draft, encode_draft
+from artfs.model.entry import FileEntry
 from artfs.model.names import check_collection_name, check_entity_name, check_project_name
 from artfs.model.records import Content
 from artfs.model.tree import Totals
+from artfs.model.unreadable import UNREADABLE
+from artfs.store.rows import encode_row, row_nbytes, split_rows
 from artfs.store.standins import (
     BASE_NAME,
     GONE,
     PREFIX,
     Scratch,
     TreeBase,
+    parse_base,
+    parse_entry,
     read_base,
     remove_tree,
     tree_target,
@@ -78,19 +82,35 @@ def record_for(status: os.stat_result, content: Content, block_objects: tuple[by
     )
 
 
+_record_decoder = msgspec.msgpack.Decoder(HashRecord)
+
+
+def decode_hashes(data: bytes) -> tuple[dict[int, HashRecord], int]:
+    """The records of a `hashes` file by inode, as far as it makes sense, and how many of its bytes do."""
+    records: dict[int, HashRecord] = {}
+    whole = 0
+    for row in split_rows(data):
+        try:
+            record = _record_decoder.decode(row)
+        except UNREADABLE:
+            break
+        records[record.inode] = record
+        whole += row_nbytes(row)
+    return records, whole
+
+
 class HashLog:
-    """The `hashes` file: length-prefixed msgpack records, the last one of an inode counts.
+    """The `hashes` file: msgpack records (see rows.py), the last one of an inode counts.
 
     It is only a memory of work done: a record that is lost, torn or stale costs reading the file again, never a wrong
     digest, because each is believed only while the file's fingerprint matches. Thread-safe.
     """
 
-    _LENGTH = struct.Struct("<I")
-
     def __init__(self, path: Path) -> None:
         self._path = path
         self._pending: list[bytes] = []
         self._records: dict[int, HashRecord] | None = None
+        self._cut_at: int | None = None  # what is behind makes no sense, and would hide what is added to it
         self._lock = threading.RLock()
 
     def _loaded(self) -> dict[int, HashRecord]:
@@ -98,23 +118,15 @@ class HashLog:
             self._records = {}
             with contextlib.suppress(FileNotFoundError):
                 data = self._path.read_bytes()
-                decoder = msgspec.msgpack.Decoder(HashRecord)
-                at = 0
-                while at + 4 <= len(data):
-                    (length,) = self._LENGTH.unpack_from(data, at)
-                    try:
-                        record = decoder.decode(data[at + 4 : at + 4 + length])
-                    except msgspec.DecodeError:
-                        break  # the torn tail of a killed process
-                    self._records[record.inode] = record
-                    at += 4 + length
+                self._records, whole = decode_hashes(data)
+                self._cut_at = whole if whole < len(data) else None
         return self._records
 
     def add(self, record: HashRecord) -> None:
         with self._lock:
             self._loaded()[record.inode] = record
             data = msgspec.msgpack.encode(record)
-            self._pending.append(self._LENGTH.pack(len(data)) + data)
+            self._pending.append(encode_row(data))
             if len(self._pending) >= 512:
                 self.flush()
 
@@ -134,6 +146,9 @@ class HashLog:
             if self._pending:
                 data, self._pending = b"".join(self._pending), []
                 with contextlib.suppress(OSError), self._path.open("ab") as stream:
+                    if self._cut_at is not None:
+                        stream.truncate(self._cut_at)
+                        self._cut_at = None
                     stream.write(data)
 
     def __len__(self) -> int:
@@ -162,7 +177,7 @@ class StagedDraft:
         """Writes draft.json (aside, then renamed). Raises StorageError."""
         aside = self.path / "draft.json.new"
         try:
-            aside.write_bytes(msgspec.json.format(msgspec.json.encode(info), indent=2) + b"\n")
+            aside.write_bytes(encode_draft(info))
             aside.rename(self.path / "draft.json")
         except OSError as error:
             raise StorageError.wrap(error, f"saving what the draft {self.label} is") from error
@@ -231,13 +246,16 @@ class StagedDraft:
                     todo.append(entry.path)
                 elif entry.is_symlink():
                     target = os.readlink(entry.path)
-                    if target.startswith(PREFIX) and target != GONE:
-                        parts = target[len(PREFIX) :].split(b"/")
-                        if parts[0] == b"ref":
-                            continue  # its bytes are elsewhere
-                        yield parts[1].decode()
-                        if parts[0] == b"file" and parts[4] != b"-":
-                            yield parts[4].decode()
+                    if not target.startswith(PREFIX) or target == GONE:
+                        continue
+                    if os.path.basename(entry.path) == BASE_NAME:
+                        yield parse_base(directory, target).digest
+                        continue
+                    stand_in = parse_entry(os.path.basename(entry.path), target)
+                    if isinstance(stand_in, FileEntry):  # otherwise its bytes are elsewhere
+                        yield stand_in.digest
+                        if stand_in.blocks:
+                            yield stand_in.blocks.hex()
 
 
 def _clear_dead(trash: Path) -> None:
@@ -327,11 +345,11 @@ class DraftArea:
         """The draft, None when there is none. Raises CorruptError when its draft.json cannot be read."""
         path = self.root / entity / project / name
         try:
-            info = msgspec.json.decode((path / "draft.json").read_bytes(), type=DraftInfo)
+            info = decode_draft((path / "draft.json").read_bytes())
         except (FileNotFoundError, NotADirectoryError):
             _clear_dead(self.root / TRASH)  # it may be gone because a process was killed while it removed it
             return None
-        except (OSError, msgspec.DecodeError) as error:
+        except (OSError, CorruptError) as error:
             raise CorruptError(f"{path}/draft.json cannot be read ({error}); the files are in {path}/files") from error
         return StagedDraft(path, info)
 
@@ -354,7 +372,7 @@ class DraftArea:
             aside.chmod(0o700)
             if info.base_digest is not None and base is not None:
                 os.symlink(tree_target(TreeBase(info.base_digest, base)), os.fsencode(aside / "files") + b"/" + BASE_NAME)
-            (aside / "draft.json").write_bytes(msgspec.json.format(msgspec.json.encode(info), indent=2) + b"\n")
+            (aside / "draft.json").write_bytes(encode_draft(info))
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             aside.rename(path)
         except OSError as error:

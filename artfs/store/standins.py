@@ -26,9 +26,10 @@ from dataclasses import dataclass
 import msgspec
 
 from artfs.errors import CorruptError
-from artfs.model.digests import from_raw, to_raw
-from artfs.model.entry import MAX_TARGET, FileEntry, RefEntry
+from artfs.model.digests import MAX_SIZE, check_digest, from_raw, to_raw
+from artfs.model.entry import MAX_TARGET, FileEntry, RefEntry, wrong_entry
 from artfs.model.tree import Totals
+from artfs.model.unreadable import UNREADABLE
 
 BASE_NAME = b".artfs-base"
 PREFIX = b"/.artfs/"
@@ -86,12 +87,13 @@ def parse_entry(name: bytes, target: bytes) -> FileEntry | RefEntry:
         if target.startswith(PREFIX + b"ref/"):
             data = base64.urlsafe_b64decode(target[len(PREFIX) + len(b"ref/") :])
             return msgspec.structs.replace(_ref_decoder.decode(data), name=name)
-        kind, digest, size, mark, blocks = target[len(PREFIX) :].split(b"/")
-        if kind != b"file" or mark not in (b"x", b"-"):
-            raise ValueError
+        _, digest, size, mark, blocks = target[len(PREFIX) :].split(b"/")
         raw_blocks = b"" if blocks == b"-" else to_raw(blocks.decode())
-        return FileEntry(name, int(size), to_raw(digest.decode()), raw_blocks, mark == b"x")
-    except (ValueError, msgspec.MsgspecError) as error:
+        entry = FileEntry(name, int(size), to_raw(digest.decode()), raw_blocks, mark == b"x")
+        if entry_target(entry) != target or wrong_entry(entry) is not None or entry.size > MAX_SIZE:
+            raise ValueError
+        return entry
+    except (ValueError, *UNREADABLE) as error:
         raise CorruptError(f"the draft's stand-in {os.fsdecode(name)!r} is malformed: {target!r}") from error
 
 
@@ -101,12 +103,17 @@ def read_base(directory: bytes) -> TreeBase | None:
         target = os.readlink(directory + b"/" + BASE_NAME)
     except FileNotFoundError:
         return None
+    return parse_base(directory, target)
+
+
+def parse_base(directory: bytes, target: bytes) -> TreeBase:
+    """The base behind a link's target. Raises CorruptError for one that we did not write."""
     try:
-        kind, digest, count, size, files = target[len(PREFIX) :].split(b"/")
-        if kind != b"tree":
+        _, digest, count, size, files = target[len(PREFIX) :].split(b"/")
+        base = TreeBase(check_digest(digest.decode()), Totals(int(count), int(size), int(files)))
+        if tree_target(base) != target:
             raise ValueError
-        from_raw(to_raw(digest.decode()))
-        return TreeBase(digest.decode(), Totals(int(count), int(size), int(files)))
+        return base
     except ValueError as error:
         raise CorruptError(f"the draft directory {os.fsdecode(directory)!r} has a malformed base: {target!r}") from error
 

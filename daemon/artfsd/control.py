@@ -21,6 +21,7 @@ from artfs.errors import (
     UnavailableError,
     UsageError,
 )
+from artfs.model.unreadable import UNREADABLE
 from artfs.wire.control import MAX_LINE, CommitOptions, Progress, Reply, Request
 from artfsd.draftroots import Drafts
 from artfsd.drafts import LiveDraft
@@ -79,7 +80,7 @@ class ControlServer:
             request = msgspec.json.decode(line, type=Request)
             result = await self._dispatch(request, stream)
             return Reply(result=result)
-        except msgspec.MsgspecError as error:
+        except UNREADABLE as error:
             return Reply(error={"kind": "usage", "message": f"the daemon does not understand the request: {error}"})
         except ArtfsError as error:
             fields: dict[str, Any] = {"kind": error.kind, "message": str(error)}
