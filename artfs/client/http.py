@@ -60,7 +60,9 @@ class Http:
     def __init__(
         self, base_url: str, token: str, *, timeout_s: float = 30.0, ca_bundle: Path | None = None, proxy: str = "",
     ) -> None:
-        """Raises UsageError for a CA bundle or a proxy's URL that cannot be used."""
+        """Raises UsageError for a token, a CA bundle or a proxy's URL that cannot be used."""
+        if not (token.isascii() and token.isprintable()):
+            raise UsageError("the token holds characters that no token has: `artfs login` keeps a right one")
         self.base_url = base_url.rstrip("/")
         self.timeout_s = timeout_s
         self.on_change: Callable[[int], None] = lambda number: None

@@ -375,15 +375,21 @@ def _frames_of(response: httpx.Response, deadline: float) -> Iterator[tuple[str,
 
 def _spot(blob: LocatedBlob, located: Located, asked_at: float) -> _Spot:
     """Raises IndexError, ValueError for what makes no sense."""
-    if min(blob.objects, default=0) < 0:
-        raise IndexError(blob.objects)
+    check_location(blob, [each.url for each in located.objects])
     objects = [located.objects[index] for index in blob.objects]
-    if len(objects) > 1 and (not blob.part_size or -(-blob.size // blob.part_size) != len(objects)):
-        raise ValueError(blob.part_size)
-    for each in objects:
-        _check_url(each.url)
     until = asked_at + min((each.seconds for each in objects), default=3600.0) - _EARLY_S
     return _Spot(tuple(each.url for each in objects), blob.size, blob.offset, blob.part_size, until)
+
+
+def check_location(blob: LocatedBlob, urls: Sequence[str]) -> None:
+    """`urls`: of the objects that the answer names. Raises IndexError, ValueError for what makes no sense."""
+    if min(blob.objects, default=0) < 0:
+        raise IndexError(blob.objects)
+    for index in blob.objects:
+        _check_url(urls[index])
+    count = len(blob.objects)
+    if count > 1 and (not blob.part_size or -(-blob.size // blob.part_size) != count):
+        raise ValueError(blob.part_size)
 
 
 def _check_url(url: str) -> None:

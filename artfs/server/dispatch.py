@@ -29,14 +29,13 @@ from artfs.errors import (
     ForbiddenError,
     RateLimitedError,
     UnauthorizedError,
-    UsageError,
 )
-from artfs.model.unreadable import UNREADABLE, read_number
+from artfs.model.unreadable import read_number
 from artfs.server.accesslog import AccessLog
 from artfs.server.auth import Gate
 from artfs.server.calls import Call, Caller, Endpoint, ServerParts
 from artfs.server.lifecycle import Lifecycle
-from artfs.server.matching import Matcher, read_query
+from artfs.server.matching import Matcher, read_body, read_query
 from artfs.server.metrics import Metrics
 from artfs.server.peers import Network, client_address, is_in, is_loopback
 from artfs.server.rights import Rights
@@ -235,7 +234,7 @@ class Dispatcher:
             return await self._stream(endpoint, call, scope, receive, headers, seen)
         assert endpoint.run is not None
         if route.body is not None:
-            call.body = self._decode(route.name, await _read_body(receive, headers, route.max_body))
+            call.body = read_body(self._decoders[route.name], await _read_body(receive, headers, route.max_body))
         work = partial(self._work, endpoint.run, call)
         try:
             answer, change = await anyio.to_thread.run_sync(work, limiter=self._threads)
@@ -269,15 +268,6 @@ class Dispatcher:
 
         request.state.again = again
         return await endpoint.stream(call, request)
-
-    def _decode(self, name: str, body: bytes) -> Any:
-        try:
-            return self._decoders[name](body)
-        except RecursionError:
-            raise UsageError("bad body: it is nested too deeply") from None
-        except UNREADABLE as error:
-            raise UsageError(f"bad body: {error}") from None
-
 
 async def _read_body(receive: Receive, headers: dict[bytes, list[bytes]], limit: int) -> bytes:
     kind = (_first(headers, b"content-type") or "").partition(";")[0].strip().lower()

@@ -17,7 +17,7 @@ import contextlib
 import fcntl
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -312,14 +312,23 @@ class DraftArea:
         check_project_name(project)
         (self.root / entity / project).mkdir(mode=0o700, parents=True, exist_ok=True)
 
-    def drafts(self, entity: str | None = None) -> list[StagedDraft]:
-        """Every draft (of one entity), by project and name. A folder without a readable draft.json is passed over."""
+    def drafts(
+        self, entity: str | None = None, *, on_damaged: Callable[[CorruptError], None] | None = None
+    ) -> list[StagedDraft]:
+        """Every draft (of one entity), by project and name. A folder without a draft.json is none. Of one whose draft.json is
+        damaged `on_damaged` is told, and it is passed over; None: it is raised."""
         entities = [entity] if entity is not None else self._entities()
         found = []
         for owner in entities:
             for project in self.projects(owner):
                 for name in sorted(os.listdir(self.root / owner / project)):
-                    draft = self.try_draft(owner, project, name)
+                    try:
+                        draft = self.try_draft(owner, project, name)
+                    except CorruptError as error:
+                        if on_damaged is None:
+                            raise
+                        on_damaged(error)
+                        continue
                     if draft is not None:
                         found.append(draft)
         return found
@@ -351,6 +360,8 @@ class DraftArea:
             return None
         except (OSError, CorruptError) as error:
             raise CorruptError(f"{path}/draft.json cannot be read ({error}); the files are in {path}/files") from error
+        if (info.entity, info.project, info.name) != (entity, project, name):
+            raise CorruptError(f"{path}/draft.json is that of another draft; the files are in {path}/files")
         return StagedDraft(path, info)
 
     def create(self, info: DraftInfo, base: Totals | None = None) -> StagedDraft:

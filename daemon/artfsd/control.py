@@ -21,8 +21,7 @@ from artfs.errors import (
     UnavailableError,
     UsageError,
 )
-from artfs.model.unreadable import UNREADABLE
-from artfs.wire.control import MAX_LINE, CommitOptions, Progress, Reply, Request
+from artfs.wire.control import MAX_LINE, CommitOptions, Progress, Reply, Request, read_options, read_request
 from artfsd.draftroots import Drafts
 from artfsd.drafts import LiveDraft
 from artfsd.notify import Notifier, Watcher
@@ -77,11 +76,9 @@ class ControlServer:
 
     async def _reply(self, line: bytes, stream: trio.SocketStream) -> Reply:
         try:
-            request = msgspec.json.decode(line, type=Request)
+            request = read_request(line)
             result = await self._dispatch(request, stream)
             return Reply(result=result)
-        except UNREADABLE as error:
-            return Reply(error={"kind": "usage", "message": f"the daemon does not understand the request: {error}"})
         except ArtfsError as error:
             fields: dict[str, Any] = {"kind": error.kind, "message": str(error)}
             if hasattr(error, "paths"):
@@ -109,7 +106,7 @@ class ControlServer:
         drafts, draft = self._draft(request.args)
         if request.op == "abandon":
             return await self._abandon(drafts, draft)
-        options = msgspec.convert(request.args.get("options", {}), CommitOptions)
+        options = read_options(request.args.get("options", {}))
         try:
             return await self.commit(drafts, draft, options, stream)
         except UnavailableError as error:
