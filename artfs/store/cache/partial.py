@@ -79,7 +79,7 @@ class Partial:
             try:
                 fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
             except FileNotFoundError:
-                _make_map(path, head, length)
+                _make_map(path, head, self._hashes_at, length)
                 continue
             try:
                 if os.pread(fd, len(head), 0) == head and os.fstat(fd).st_size == length:
@@ -304,12 +304,14 @@ def read_map_head(path: str) -> tuple[str, int]:
     return (blocks.hex(), size) if magic.rstrip(b"\0") == _MAGIC else ("", 0)
 
 
-def _make_map(path: str, head: bytes, length: int) -> None:
-    """An empty map, unless there is one meanwhile. Its room is taken at once, so that a full disk is met here. Raises OSError."""
+def _make_map(path: str, head: bytes, marks: int, length: int) -> None:
+    """An empty map, unless there is one meanwhile. Its room is taken at once, so that a full disk is met here; but not
+    that of the hashes, which may never come. Raises OSError."""
     aside = f"{path}.{secrets.token_hex(8)}"
     fd = os.open(aside, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
-        os.posix_fallocate(fd, 0, length)
+        os.posix_fallocate(fd, 0, marks)
+        os.ftruncate(fd, length)
         os.pwrite(fd, head, 0)
         with suppress(FileExistsError):
             os.link(aside, path)
