@@ -195,7 +195,7 @@ def service_environment(environ: Mapping[str, str] | None = None) -> ServiceEnvi
     folder = env.get("CREDENTIALS_DIRECTORY")
     return ServiceEnvironment(
         notify_socket=env.get("NOTIFY_SOCKET") or None,
-        sockets=tuple(range(3, 3 + int(count))) if is_ours and count.isdigit() else (),
+        sockets=tuple(range(3, 3 + int(count))) if is_ours and count.isascii() and count.isdigit() and len(count) < 5 else (),
         credentials=Path(folder) if folder else None,
     )
 
@@ -208,13 +208,15 @@ def config_path(environ: Mapping[str, str] | None = None) -> Path:
 
 def _convert(name: str, value: object, source: str) -> object:
     try:
+        if "\0" in str(value):
+            raise ValueError("it holds a NUL")
         if name in ("home", "artifact_dir", "cache_path", "ca_bundle"):
             return Path(str(value)).expanduser()
         if name == "server" and value:
             return server_url(str(value))
         if name in ("deadline_s", "alias_timeout_s", "poll_s", "network_timeout_s"):
             number = float(str(value))
-            if number < 0 or (number == 0 and name != "alias_timeout_s"):
+            if not number >= 0 or (number == 0 and name != "alias_timeout_s"):
                 raise ValueError("must be positive")
             return number
         if name == "allow_protected":
@@ -231,7 +233,7 @@ def _convert(name: str, value: object, source: str) -> object:
                 raise ValueError("must not be negative")
             return whole
         return str(value)
-    except ValueError as error:
+    except (ValueError, RuntimeError) as error:  # RuntimeError: `~` of a user that there is not
         raise UsageError(f"{source}: bad value for {name}: {value!r} ({error})") from error
 
 
@@ -270,7 +272,7 @@ def settings_and_sources(environ: Mapping[str, str] | None = None, **overrides: 
         if env.get("ARTFS_CONFIG"):
             raise UsageError(f"ARTFS_CONFIG names {config}, which does not exist") from None
         table = {}
-    except (OSError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # ValueError: no TOML, or no UTF-8
         raise UsageError(f"cannot read the config file {config}: {error}") from error
     for key, value in table.items():
         if key not in known:

@@ -147,7 +147,7 @@ class _VersionSource:
             made = cls.from_json(json.loads(data), self)
         except BadObjectError as error:
             raise (error if error.digest else self.bad(path, str(error))) from None
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise self.bad(path, f"it is no JSON: {error}") from None
         made.origin = Origin(self._session, artifact_uri(self._identity, path))
         return made

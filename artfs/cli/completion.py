@@ -58,7 +58,8 @@ def complete_draft(ctx: click.Context, param: click.Parameter, incomplete: str) 
     with contextlib.suppress(ArtfsError):
         settings = ctx.ensure_object(App).settings
         names = [
-            f"{d.info.project}/{d.info.name}" for d in DraftArea(settings.drafts_path).drafts(settings.entity)
+            f"{d.info.project}/{d.info.name}"
+            for d in DraftArea(settings.drafts_path).drafts(settings.entity, on_damaged=lambda error: None)
         ]
         return [CompletionItem(name) for name in names if name.startswith(incomplete)]
     return []

@@ -121,7 +121,7 @@ def find_draft(settings: Settings, text: str) -> StagedDraft:
     draft = area.try_draft(entity, project, name)
     if draft is not None:
         return draft
-    of_project = [d for d in area.drafts(entity) if d.info.project == project]
+    of_project = [d for d in area.drafts(entity, on_damaged=lambda error: None) if d.info.project == project]
     of_collection = [d for d in of_project if d.info.collection == name]
     if len(of_collection) == 1:
         return of_collection[0]

@@ -91,7 +91,7 @@ def read_metadata(items: Sequence[str]) -> dict[str, Any]:
             raise InvalidMetadataError(f"bad metadata {item!r}: write KEY=VALUE or @FILE.json")
         try:
             found[key] = json.loads(value)
-        except ValueError:
+        except (ValueError, RecursionError):
             found[key] = value
     return check_metadata(found)
 

@@ -11,21 +11,14 @@ from typing import Any
 
 import msgspec
 
-from artfs.errors import ArtfsError, DraftBusyError, DraftInvalidError, UnavailableError, all_kinds
+from artfs.errors import UnavailableError
+from artfs.model.unreadable import UNREADABLE
 from artfs.release import release
 from artfs.wire.control import MAX_LINE, MountRecord, Progress, Reply, Request
+from artfs.wire.errors import error_from
 
 CONNECT_TIMEOUT_S = 5.0
 """A daemon that lives accepts at once; a longer silence means that it hangs."""
-
-
-def error_from(fields: dict[str, Any]) -> ArtfsError:
-    """The error that a reply's `error` object stands for; unknown kinds become ArtfsError."""
-    cls = all_kinds().get(str(fields.get("kind")), ArtfsError)
-    message = str(fields.get("message", "the daemon reported an error without a message"))
-    if cls in (DraftBusyError, DraftInvalidError):
-        return cls(message, tuple(fields.get("paths", ())))
-    return cls(message)
 
 
 def not_understood(place: str, error: Exception) -> UnavailableError:
@@ -70,7 +63,7 @@ class DaemonClient:
                             raise error_from(reply.error)
                         else:
                             return reply.result or {}
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             raise not_understood(self._path, error) from error
         except OSError as error:
             raise UnavailableError(
@@ -86,7 +79,7 @@ def known_mounts(run_path: Path) -> list[MountRecord]:
     for path in sorted(run_path.glob("*.json")):
         try:
             found.append(msgspec.json.decode(path.read_bytes(), type=MountRecord))
-        except (OSError, msgspec.DecodeError):
+        except (OSError, *UNREADABLE):
             continue  # written by another version, or removed between the listing and now
     return found
 

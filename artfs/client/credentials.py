@@ -97,7 +97,7 @@ class Credentials:
                 tokens = json.load(file)
         except FileNotFoundError:
             return {}
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise UsageError(f"cannot read {self.path}: {error}; `artfs login` writes it anew when it is gone") from error
         if status.st_mode & 0o077 or status.st_uid not in (os.geteuid(), 0):
             raise UsageError(f"others can read {self.path}, which has tokens: `chmod 600` it, and have the tokens revoked")

@@ -14,6 +14,7 @@ import msgspec
 
 from artfs.client.http import Http, shut
 from artfs.errors import AccessError, ArtfsError, UnavailableError
+from artfs.model.unreadable import UNREADABLE, read_number
 from artfs.wire.backoff import Backoff
 from artfs.wire.bodies import EventData, EventsQuery, Hello
 from artfs.wire.routes import SERVER_ROUTES, by_name
@@ -24,7 +25,8 @@ SILENCE_S = 40.0
 LONGEST_WAIT_S = 15.0
 """Longest wait between two tries to connect."""
 
-MAX_LINE = 65_536
+MAX_EVENT = 65_536
+"""Bytes of one event, which is two short names and a number."""
 
 log = logging.getLogger(__name__)
 _ROUTE = by_name(SERVER_ROUTES)["events"]
@@ -126,26 +128,29 @@ class EventThread:
                 self._after = number
                 self._on_number(number)
                 self._on_event(place)
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             raise UnavailableError(f"{self._http.base_url} sends events that this artfs does not understand ({error})") from error
 
 
 def parse_events(pieces: Iterator[bytes]) -> Iterator[tuple[str, int | None, bytes]]:
     """(event, id, data) of a `text/event-stream` (https://html.spec.whatwg.org/multipage/server-sent-events.html); comments are
-    left out. `id` None: none, or no number. Raises UnavailableError for a line over MAX_LINE."""
+    left out. `id` None: none, or no number. Raises UnavailableError for an event over MAX_EVENT."""
     buffer = b""
     kind, number, data = "message", None, list[bytes]()
+    nbytes = 0  # of the lines of this event
     for piece in pieces:
         buffer += piece
         *lines, buffer = buffer.split(b"\n")
-        if len(buffer) > MAX_LINE:
-            raise UnavailableError("an event is too long")
         for line in lines:
+            nbytes += len(line)
+            if nbytes > MAX_EVENT:
+                raise UnavailableError("an event is too long")
             line = line.removesuffix(b"\r")
             if not line:
                 if data:
                     yield kind, number, b"\n".join(data)
                 kind, number, data = "message", None, []
+                nbytes = 0
                 continue
             name, _, value = line.partition(b":")
             value = value.removeprefix(b" ")
@@ -154,4 +159,6 @@ def parse_events(pieces: Iterator[bytes]) -> Iterator[tuple[str, int | None, byt
             elif name == b"event":
                 kind = value.decode("utf-8", "replace")
             elif name == b"id":
-                number = int(value) if value.isdigit() else None
+                number = read_number(value.decode("latin-1"))
+        if len(buffer) + nbytes > MAX_EVENT:
+            raise UnavailableError("an event is too long")

@@ -28,6 +28,7 @@ from artfs.errors import (
     UnavailableError,
     UsageError,
 )
+from artfs.model.unreadable import UNREADABLE, read_number
 from artfs.settings import Settings
 from artfs.wire.backoff import AGAIN, NOT_BEGUN, Backoff, read_retry_after
 from artfs.wire.bodies import NoQuery, Query
@@ -59,7 +60,9 @@ class Http:
     def __init__(
         self, base_url: str, token: str, *, timeout_s: float = 30.0, ca_bundle: Path | None = None, proxy: str = "",
     ) -> None:
-        """Raises UsageError for a CA bundle or a proxy's URL that cannot be used."""
+        """Raises UsageError for a token, a CA bundle or a proxy's URL that cannot be used."""
+        if not (token.isascii() and token.isprintable()):
+            raise UsageError("the token holds characters that no token has: `artfs login` keeps a right one")
         self.base_url = base_url.rstrip("/")
         self.timeout_s = timeout_s
         self.on_change: Callable[[int], None] = lambda number: None
@@ -150,14 +153,14 @@ class Http:
 
     def result(self, route: Route, response: httpx.Response) -> Any:
         """What a successful answer says."""
-        number = response.headers.get(CHANGE_HEADER, "")
-        if number.isdigit():
-            self.on_change(int(number))
+        number = read_number(response.headers.get(CHANGE_HEADER, ""))
+        if number is not None:
+            self.on_change(number)
         if route.result is None:
             return None
         try:
             return _decoder(route.result)(response.content)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except UNREADABLE as error:
             raise UnavailableError(
                 f"{self.base_url} answers {route.name} in a way that this artfs does not understand ({error}); is it an artfs "
                 f"server, and of the same version?"
@@ -381,7 +384,7 @@ class Http:
         """What an answer means that is not the one that was hoped for. Only our own words count as contact with the server."""
         try:
             fields = msgspec.json.decode(response.content)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except UNREADABLE:
             fields = None
         if not response.is_success and isinstance(fields, dict) and isinstance(fields.get("kind"), str):
             self.on_contact(True, "")

@@ -26,6 +26,7 @@ from artfs.errors import (
     UnavailableError,
 )
 from artfs.model.records import Content
+from artfs.model.unreadable import UNREADABLE
 from artfs.wire.backoff import AGAIN, Backoff
 from artfs.wire.blobroutes import BEGIN_UPLOAD, FINISH_UPLOAD, PARTS_DONE
 from artfs.wire.bodies import NoQuery
@@ -257,7 +258,7 @@ class LargeUpload:
                 if text.strip():
                     try:
                         yield msgspec.json.decode(text, type=FinishLine)
-                    except msgspec.MsgspecError as error:
+                    except UNREADABLE as error:
                         raise UnavailableError(f"the server says what cannot be understood: {error}") from None
 
     def _digest_of(self, part: UploadPart, upload: Upload) -> str:

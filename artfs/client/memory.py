@@ -26,6 +26,7 @@ from artfs.client.http import PROBE_S
 from artfs.client.reach import Reach
 from artfs.errors import StateVersionError, StorageError, UnavailableError
 from artfs.model.records import Collection, Member, Project
+from artfs.model.unreadable import UNREADABLE
 from artfs.wire.bodies import EventData
 from artfs.wire.routes import ROUTES, by_name
 
@@ -381,7 +382,7 @@ class _File:
         with self._quietly():
             row = self._connection.execute("SELECT value FROM answers WHERE key = ?", (key,)).fetchone()
             if row is not None:
-                with suppress(msgspec.MsgspecError):
+                with suppress(*UNREADABLE):
                     return msgspec.msgpack.decode(row[0], type=kind)
         return _UNKNOWN
 

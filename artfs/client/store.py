@@ -14,6 +14,7 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import partial
+from urllib.parse import urlsplit
 
 import cachetools
 import httpx
@@ -125,7 +126,7 @@ class RemoteStore:
     def _learn(self, located: Located, asked_at: float) -> None:
         try:
             spots = {blob.digest: _spot(blob, located, asked_at) for blob in located.blobs}
-        except IndexError:
+        except (IndexError, ValueError):
             raise UnavailableError(f"{self._http.base_url} tells places of blobs that make no sense") from None
         with self._lock:
             self._spots.update(spots)
@@ -387,9 +388,31 @@ def _frames_of(response: httpx.Response, deadline: float) -> Iterator[tuple[str,
 
 
 def _spot(blob: LocatedBlob, located: Located, asked_at: float) -> _Spot:
+    """Raises IndexError, ValueError for what makes no sense."""
+    check_location(blob, [each.url for each in located.objects])
     objects = [located.objects[index] for index in blob.objects]
     until = asked_at + min((each.seconds for each in objects), default=3600.0) - _EARLY_S
     return _Spot(tuple(each.url for each in objects), blob.size, blob.offset, blob.part_size, until)
+
+
+def check_location(blob: LocatedBlob, urls: Sequence[str]) -> None:
+    """`urls`: of the objects that the answer names. Raises IndexError, ValueError for what makes no sense."""
+    if min(blob.objects, default=0) < 0:
+        raise IndexError(blob.objects)
+    for index in blob.objects:
+        _check_url(urls[index])
+    count = len(blob.objects)
+    if count > 1 and (not blob.part_size or -(-blob.size // blob.part_size) != count):
+        raise ValueError(blob.part_size)
+
+
+def _check_url(url: str) -> None:
+    """Raises ValueError for what is neither a URL of a bucket nor a path of the server."""
+    parts = urlsplit(url)
+    is_path = url.startswith("/") and not url.startswith("//")
+    if not url.isascii() or not url.isprintable() or not (is_path or (parts.scheme in ("http", "https") and parts.hostname)):
+        raise ValueError(url)
+    _ = parts.port  # raises for what is none
 
 
 def _runs(blobs: list[tuple[int, int, str]]) -> Iterator[list[tuple[int, int, str]]]:

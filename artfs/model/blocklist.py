@@ -20,6 +20,7 @@ from blake3 import blake3
 
 from artfs.errors import BadObjectError
 from artfs.model.digests import BLOCK_SIZE, BLOCKS_ABOVE, MAX_SIZE, RAW_LENGTH, Digest, digest_bytes, to_raw
+from artfs.model.unreadable import UNREADABLE
 
 HASH_LENGTH = 32
 """Bytes of one BLAKE3 hash."""
@@ -114,7 +115,7 @@ def decode_block_list(digest: Digest, data: bytes, size: int) -> BlockList:
         raise bad("its bytes have another digest")
     try:
         form, told, lower, hashes = _decoder.decode(data)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise bad(str(error)) from None
     if form != _FORMAT:
         raise bad(f"format {form} is not known to this version of artfs")

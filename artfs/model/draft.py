@@ -6,7 +6,10 @@ from typing import Any
 
 import msgspec
 
-from artfs.errors import CorruptError
+from artfs.errors import CorruptError, InvalidNameError
+from artfs.model.digests import check_digest
+from artfs.model.names import parse_time
+from artfs.model.unreadable import UNREADABLE
 
 
 class DraftInfo(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -56,6 +59,10 @@ def encode_draft(info: DraftInfo) -> bytes:
 def decode_draft(data: bytes) -> DraftInfo:
     """The text of a draft.json. Unknown fields are ignored. Raises CorruptError that says what is wrong."""
     try:
-        return _decoder.decode(data)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        info = _decoder.decode(data)
+        parse_time(info.began_at)
+        if info.base_digest is not None:
+            check_digest(info.base_digest)
+        return info
+    except (*UNREADABLE, InvalidNameError) as error:
         raise CorruptError(f"draft.json is damaged: {error}") from None

@@ -56,14 +56,17 @@ class IgnoreRules:
         Raises InvalidNameError that names the line of a rule that cannot be understood.
         """
         lines = [line.removesuffix("\r") for line in text.removeprefix("\ufeff").split("\n")]
-        for number, line in enumerate(lines, 1):
-            try:
-                GitIgnoreSpec.from_lines([line])
-            except (ValueError, re.error) as error:
-                raise InvalidNameError(
-                    f"{IGNORE_FILE}, line {number}: cannot understand the rule {line!r} ({error})"
-                ) from None
-        return cls(GitIgnoreSpec.from_lines([*DEFAULT_RULES, *lines]))
+        try:
+            return cls(GitIgnoreSpec.from_lines([*DEFAULT_RULES, *(line for line in lines if line.strip())]))
+        except (ValueError, re.error):
+            for number, line in enumerate(lines, 1):
+                try:
+                    GitIgnoreSpec.from_lines([line])
+                except (ValueError, re.error) as error:
+                    raise InvalidNameError(
+                        f"{IGNORE_FILE}, line {number}: cannot understand the rule {line!r} ({error})"
+                    ) from None
+            raise
 
     def ignores(self, path: str, is_dir: bool) -> bool:
         """Whether what is at `path` (relative to the root, "/" between components) is left out. What is in an

@@ -46,27 +46,46 @@ def check_metadata(value: object) -> dict[str, Any]:
 
 def check_json(value: Mapping[Any, Any], what: str) -> dict[str, Any]:
     """As check_metadata, but for any number of keys. `what` stands for the value in messages."""
-    plain: dict[str, Any] = _plain(value, what, 0)
+    plain: dict[str, Any] = _plain(value, _Where(what), 0)
     return plain
 
 
-def _text(value: str, where: str) -> str:
+class _Where:
+    """A place in a value. It is put into words only when somebody has to be told: for each of a million items below a long key
+    that would take hours."""
+
+    __slots__ = ("_above", "_key")
+
+    def __init__(self, key: object, above: _Where | None = None) -> None:
+        self._key = key
+        self._above = above
+
+    def __str__(self) -> str:
+        parts: list[str] = []
+        at = self
+        while at._above is not None:
+            parts.append(f"[{str(at._key)[:60]!r}]" if isinstance(at._key, str) else f"[{at._key!r}]"[:60])
+            at = at._above
+        return str(at._key) + "".join(reversed(parts))
+
+
+def _text(value: str, where: _Where, what: str = "") -> str:
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise InvalidMetadataError(f"{where} is text that UTF-8 cannot encode") from None
+        raise InvalidMetadataError(f"{what}{where} is text that UTF-8 cannot encode") from None
     return value
 
 
-def _key(key: object, where: str) -> str:
+def _key(key: object, where: _Where) -> str:
     if isinstance(key, str):
-        return _text(str.__str__(key), f"a key of {where}")
+        return _text(str.__str__(key), where, "a key of ")
     if key is None or isinstance(key, bool | int | float):
         return json.dumps(key)
     raise TypeError(f"a key of {where} is a {type(key).__name__}; keys must be text or numbers")
 
 
-def _plain(value: object, where: str, depth: int) -> Any:
+def _plain(value: object, where: _Where, depth: int) -> Any:
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, str):
@@ -79,12 +98,12 @@ def _plain(value: object, where: str, depth: int) -> Any:
         return None if math.isnan(value) else float(value)
     if depth > MAX_NESTING:
         raise InvalidMetadataError(
-            f"{where[:60]}… is nested more than {MAX_NESTING} levels deep (or holds itself)"
+            f"{str(where)[:60]}… is nested more than {MAX_NESTING} levels deep (or holds itself)"
         )
     if isinstance(value, Mapping):
-        return {_key(key, where): _plain(item, f"{where}[{key!r}]", depth + 1) for key, item in value.items()}
+        return {_key(key, where): _plain(item, _Where(key, where), depth + 1) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item, f"{where}[{at}]", depth + 1) for at, item in enumerate(value)]
+        return [_plain(item, _Where(at, where), depth + 1) for at, item in enumerate(value)]
     if isinstance(value, set | frozenset):
         # A set has no order; sorting makes equal metadata equal text.
         return sorted(

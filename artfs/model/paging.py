@@ -4,7 +4,6 @@ between shifts nothing."""
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -71,10 +70,13 @@ def read_cursor(request: PageRequest) -> tuple[int | str, int | str] | None:
     try:
         text = request.after + "=" * (-len(request.after) % 4)
         column, descending, value, id_ = json.loads(base64.b64decode(text, altchars=b"-_", validate=True))
-    except (ValueError, TypeError, binascii.Error):
+    except (ValueError, TypeError, RecursionError):
         raise InvalidArgumentError(f"not a cursor: {request.after!r}") from None
-    if (column, descending) != (request.column, request.descending) or not (
-        isinstance(value, int | str) and isinstance(id_, int | str)
-    ):
+    if (column, descending) != (request.column, request.descending) or not (_is_place(value) and _is_place(id_)):
         raise InvalidArgumentError(f"the cursor {request.after!r} is of another list, or of another order of this one")
     return value, id_
+
+
+def _is_place(value: object) -> bool:
+    """Whether it is what a column may hold: no database compares with a number of more than 64 bits."""
+    return isinstance(value, str) or (type(value) is int and -(2**63) <= value < 2**63)

@@ -26,6 +26,7 @@ from artfs.errors import (
     UnavailableError,
 )
 from artfs.model.entry import RefEntry
+from artfs.model.unreadable import read_number
 from artfs.references.base import Examined, Found, OnBytes
 from artfs.references.trust import Trust
 from artfs.references.uris import http_name, http_place, shown
@@ -138,7 +139,10 @@ class HttpSource:
             if response.status_code not in _REDIRECTS or not where:
                 return response
             response.close()
-            at = urljoin(at, where)
+            try:
+                at = urljoin(at, where)
+            except ValueError as error:
+                raise UnavailableError(f"{shown(uri)} leads to what is no URL: {error}") from None
             if not at.lower().startswith(("http://", "https://")):
                 raise ReferenceRefusedError(f"{shown(uri)} leads to {at.partition(':')[0]}:, which is not followed")
         raise UnavailableError(f"{shown(uri)} leads on and on ({MAX_REDIRECTS} redirects)")
@@ -185,7 +189,7 @@ def _facts(response: httpx.Response) -> tuple[int | None, str, str]:
     weak = "W/" if etag.startswith("W/") else ""
     checksum = weak + etag.removeprefix("W/").strip('"') if etag else ""
     modified = "" if checksum else response.headers.get("last-modified", "")
-    return int(length) if length.isdigit() else None, checksum, modified
+    return read_number(length), checksum, modified
 
 
 def _compare(ref: RefEntry, response: httpx.Response) -> None:

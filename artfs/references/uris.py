@@ -10,7 +10,7 @@ import os
 import posixpath
 import re
 from typing import NamedTuple
-from urllib.parse import unquote, unquote_to_bytes, urlsplit
+from urllib.parse import SplitResult, unquote, unquote_to_bytes, urlsplit
 
 from artfs.errors import InvalidArgumentError
 
@@ -49,7 +49,7 @@ def scheme_of(uri: str) -> str:
         )
     scheme = found[1].lower()
     if scheme == "https":
-        parts = urlsplit(uri)
+        parts = _split(uri)
         # With a signature in it, it is a presigned URL as any other.
         if (parts.hostname or "").endswith(AZURE_SUFFIX) and not _SIGNED.search(parts.query):
             return "azure"
@@ -73,8 +73,14 @@ def file_uri(path: str) -> str:
 
 
 def file_path(uri: str) -> str:
-    """The path in a URI as `file_uri` makes it."""
-    return os.fsdecode(unquote_to_bytes(os.fsencode(_after_scheme(uri))))
+    """The path in a URI as `file_uri` makes it. Raises InvalidArgumentError for one that no path can be."""
+    try:
+        path = os.fsdecode(unquote_to_bytes(os.fsencode(_after_scheme(uri))))
+    except UnicodeEncodeError:
+        path = "\0"
+    if "\0" in path:
+        raise InvalidArgumentError(f"{uri!r} names no file: its path holds a NUL, or text that cannot be a file name")
+    return path
 
 
 def given_file_paths(uri: str) -> list[str]:
@@ -100,7 +106,7 @@ def parse_gs(uri: str) -> ObjectName:
 
 def parse_azure(uri: str) -> ObjectName:
     """`https://ACCOUNT.blob.core.windows.net/CONTAINER/BLOB[?versionId=ID]`."""
-    parts = urlsplit(uri)
+    parts = _split(uri)
     account = (parts.hostname or "").removesuffix(AZURE_SUFFIX)
     container, _, key = parts.path.removeprefix("/").partition("/")
     found = _AZURE_VERSION.search(parts.query)
@@ -122,7 +128,7 @@ def without_version(uri: str) -> str:
 def http_name(uri: str) -> str:
     """The default name of what an http URL names: the last part of its path, percent-decoded. InvalidArgumentError when
     that is empty."""
-    name = unquote(urlsplit(uri).path).rpartition("/")[2]
+    name = unquote(_split(uri).path).rpartition("/")[2]
     if not name:
         raise InvalidArgumentError(f"{shown(uri)} ends with '/': give the reference a name")
     return name
@@ -162,8 +168,8 @@ def origin(uri: str) -> str:
 def http_place(uri: str) -> tuple[str, int]:
     """(host, port) of an http(s) URL. Raises InvalidArgumentError, also for one that holds a password: it would be
     written into a version for everybody to read."""
+    parts = _split(uri)
     try:
-        parts = urlsplit(uri)
         host, port = parts.hostname, parts.port
     except ValueError as error:
         raise InvalidArgumentError(f"{shown(uri)} is no URL: {error}") from None
@@ -174,6 +180,13 @@ def http_place(uri: str) -> tuple[str, int]:
             f"the URL of {host} holds a user name or password; whoever may read the artifact could read it, too"
         )
     return host, port or (443 if parts.scheme.lower() == "https" else 80)
+
+
+def _split(uri: str) -> SplitResult:
+    try:
+        return urlsplit(uri)
+    except ValueError as error:
+        raise InvalidArgumentError(f"{shown(uri)} is no URL: {error}") from None
 
 
 def last_part(path: str) -> str:

@@ -72,7 +72,7 @@ class Gate:
         if known is None and (wait_s := self._failures.wait_s(address, now)) > 0:
             raise RateLimitedError("too many tries with tokens that are not valid", wait_s)
         try:
-            token = await self._look_up(_secret(header))
+            token = await self._look_up(read_secret(header))
         except UnauthorizedError as error:
             self._known.pop(key, None)
             self._failures.note(address, now)
@@ -82,7 +82,7 @@ class Gate:
         return token
 
 
-def _secret(header: str) -> str:
+def read_secret(header: str) -> str:
     scheme, _, secret = header.partition(" ")
     secret = secret.strip()
     if scheme.lower() != "bearer" or not is_secret(secret):

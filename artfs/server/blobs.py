@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import nullcontext
@@ -21,12 +20,14 @@ from artfs.catalog.ledger import Ledger
 from artfs.errors import BlobMissingError, ConflictError, NotFoundError, UnavailableError, UsageError
 from artfs.model.access import Token, is_enough
 from artfs.model.records import Project
+from artfs.model.unreadable import read_number
 from artfs.server.auth import forbidden
 from artfs.server.blobservice import BlobService, ObjectRange
 from artfs.server.calls import Call, Caller, Endpoint
 from artfs.server.closure import Closure
 from artfs.server.collecting import collection
 from artfs.server.longcall import LongCall
+from artfs.server.matching import read_body, read_range
 from artfs.server.uploads import Uploads, no_upload
 from artfs.server.usage import usage_of
 from artfs.wire import blobroutes as routes
@@ -64,8 +65,6 @@ BODY_SILENCE_S = 30.0
 
 _T = TypeVar("_T")
 _S = TypeVar("_S", bound=msgspec.Struct)
-_RANGE = re.compile(r"bytes=(\d{1,19})-(\d{0,19})")
-_SUFFIX = re.compile(r"bytes=-(\d{1,19})")
 _encode = msgspec.json.Encoder().encode
 
 
@@ -125,7 +124,7 @@ class Blobs:
     async def read_object(self, call: Call, request: Request) -> Response:
         place = await self._thread(self._service.open_object, _token(call), call.arguments["token"])
         asked = request.headers.get("range")
-        span = _span(asked, place.size)
+        span = read_range(asked, place.size)
         if span is None:
             return Response(None, 416, {"Content-Range": f"bytes */{place.size}"})
         offset, nbytes = span
@@ -188,7 +187,7 @@ class Blobs:
         number: int = call.arguments["number"]
         length = request.headers.get("content-length")
         async with nullcontext() if self._service.bucket.is_near else self._bodies:
-            opened = self._uploads.part_writer(upload, number, int(length) if length and length.isdigit() else None)
+            opened = self._uploads.part_writer(upload, number, read_number(length or ""))
             writer = await self._thread(opened.__enter__)
             try:
                 async for data in _pieces(request):
@@ -290,22 +289,6 @@ def _token(call: Call) -> Token | None:
     return call.caller.token
 
 
-def _span(asked: str | None, size: int) -> tuple[int, int] | None:
-    """(offset, nbytes) of a Range header; None when nothing of it is there. Several ranges, and what is no range, are all of it,
-    as RFC 9110 14.2 allows."""
-    if asked is None:
-        return 0, size
-    if found := _RANGE.fullmatch(asked.strip()):
-        first, last = int(found[1]), int(found[2] or size - 1)
-        if first >= size or last < first:
-            return None
-        return first, min(last + 1, size) - first
-    if found := _SUFFIX.fullmatch(asked.strip()):
-        nbytes = min(int(found[1]), size)
-        return (size - nbytes, nbytes) if nbytes else None
-    raise UsageError(f"this server understands one range of bytes, not {asked[:100]!r}")
-
-
 # bodies -----------------------------------------------------------------------------------------------------------------
 def _check_media(request: Request, wanted: str) -> None:
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -315,10 +298,8 @@ def _check_media(request: Request, wanted: str) -> None:
 
 async def _read_json(request: Request, type_: type[_S], limit: int) -> _S:
     _check_media(request, JSON)
-    try:
-        return msgspec.json.decode(await _read_body(request, limit), type=type_)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise UsageError(f"bad body: {error}") from None
+    body: _S = read_body(msgspec.json.Decoder(type_).decode, await _read_body(request, limit))
+    return body
 
 
 async def _read_body(request: Request, limit: int) -> bytes:

@@ -42,6 +42,7 @@ from artfs.model.access import Token
 from artfs.model.blocklist import decode_block_list, has_lower_list
 from artfs.model.digests import BLOCK_SIZE, RAW_LENGTH, digest_bytes, from_raw, to_raw
 from artfs.model.pages import MAX_DEPTH, try_below
+from artfs.model.unreadable import UNREADABLE
 from artfs.server.reading import BulkReader
 from artfs.store.bucket import Bucket, Buffer
 from artfs.wire.blobroutes import MAX_PART
@@ -232,7 +233,7 @@ class BlobService:
             until, place = self._believed.get((who, token), (0.0, None))
         if place is not None and now < until:
             return place
-        ticket = _read_ticket(token)
+        ticket = read_ticket(token)
         if ticket is None or ticket.until <= now:
             raise NotFoundError("there is no such object, or its URL is not good any more: ask where the blob is")
         place = self._place(reader, ticket)
@@ -374,11 +375,12 @@ class _Places:
         return f"/v1/objects/{token}"
 
 
-def _read_ticket(token: str) -> _Ticket | None:
+def read_ticket(token: str) -> _Ticket | None:
+    """None: it is none."""
     try:
         data = base64.b64decode(token.encode("ascii") + b"=" * (-len(token) % 4), b"-_", validate=True)
         return _tickets.decode(data)
-    except (ValueError, msgspec.MsgspecError):
+    except (ValueError, *UNREADABLE):
         return None
 
 
@@ -401,7 +403,7 @@ def lower_list(top: bytes) -> str | None:
         if not has_lower_list(size):
             return None
         return decode_block_list(digest_bytes(top), top, size).lower.hex()
-    except (msgspec.MsgspecError, BadObjectError):
+    except (*UNREADABLE, BadObjectError):
         return None
 
 

@@ -29,13 +29,13 @@ from artfs.errors import (
     ForbiddenError,
     RateLimitedError,
     UnauthorizedError,
-    UsageError,
 )
+from artfs.model.unreadable import read_number
 from artfs.server.accesslog import AccessLog
 from artfs.server.auth import Gate
 from artfs.server.calls import Call, Caller, Endpoint, ServerParts
 from artfs.server.lifecycle import Lifecycle
-from artfs.server.matching import Matcher, read_query
+from artfs.server.matching import Matcher, read_body, read_query
 from artfs.server.metrics import Metrics
 from artfs.server.peers import Network, client_address, is_in, is_loopback
 from artfs.server.rights import Rights
@@ -234,7 +234,7 @@ class Dispatcher:
             return await self._stream(endpoint, call, scope, receive, headers, seen)
         assert endpoint.run is not None
         if route.body is not None:
-            call.body = self._decode(route.name, await _read_body(receive, headers, route.max_body))
+            call.body = read_body(self._decoders[route.name], await _read_body(receive, headers, route.max_body))
         work = partial(self._work, endpoint.run, call)
         try:
             answer, change = await anyio.to_thread.run_sync(work, limiter=self._threads)
@@ -259,9 +259,7 @@ class Dispatcher:
         assert endpoint.stream is not None
         await anyio.to_thread.run_sync(partial(self._rights.admit, call), limiter=self._threads)
         seen.place = "/".join(call.place) if call.place is not None else None
-        length = _first(headers, b"content-length")
-        if length is not None and length.isdigit() and int(length) > call.route.max_body:
-            raise _too_large(call.route.max_body)
+        _check_length(headers, call.route.max_body)
         request = Request(scope, receive)
         authorization = _first(headers, b"authorization")
 
@@ -271,23 +269,12 @@ class Dispatcher:
         request.state.again = again
         return await endpoint.stream(call, request)
 
-    def _decode(self, name: str, body: bytes) -> Any:
-        try:
-            return self._decoders[name](body)
-        except RecursionError:
-            raise UsageError("bad body: it is nested too deeply") from None
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise UsageError(f"bad body: {error}") from None
-
-
 async def _read_body(receive: Receive, headers: dict[bytes, list[bytes]], limit: int) -> bytes:
     kind = (_first(headers, b"content-type") or "").partition(";")[0].strip().lower()
     if kind != JSON:
         # A form of a web page can send everything but this without asking.
         raise _RefusedError(415, f"the body must be {JSON}", {"Accept": JSON})
-    length = _first(headers, b"content-length")
-    if length is not None and length.isdigit() and int(length) > limit:
-        raise _too_large(limit)
+    _check_length(headers, limit)
     pieces: list[bytes] = []
     size = 0
     while True:
@@ -304,6 +291,12 @@ async def _read_body(receive: Receive, headers: dict[bytes, list[bytes]], limit:
             raise _too_large(limit)
         if not message.get("more_body", False):
             return b"".join(pieces)
+
+
+def _check_length(headers: dict[bytes, list[bytes]], limit: int) -> None:
+    length = _first(headers, b"content-length")
+    if length is not None and length.isascii() and length.isdigit() and read_number(length, limit) is None:
+        raise _too_large(limit)
 
 
 def _too_large(limit: int) -> _RefusedError:

@@ -1,4 +1,4 @@
-"""From a method and a raw path to an endpoint. Pure.
+"""From a method and a raw path to an endpoint, from a query, a body and a header to values. Pure.
 
 Parts of a path are decoded one by one, after it was taken apart at its slashes: `%2F` in a name is no slash.
 """
@@ -6,20 +6,23 @@ Parts of a path are decoded one by one, after it was taken apart at its slashes:
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args, get_origin
 from urllib.parse import parse_qsl, unquote_to_bytes
 
 import msgspec
 
-from artfs.errors import InvalidArgumentError, NotFoundError
+from artfs.errors import InvalidArgumentError, NotFoundError, UsageError
+from artfs.model.unreadable import UNREADABLE
 from artfs.server.calls import Endpoint
 from artfs.wire import bodies
 from artfs.wire.routes import argument_type
 
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,17}")
 _MAX_PAIRS = 1000
+_RANGE = re.compile(r"bytes=(\d{1,19})-(\d{0,19})")
+_SUFFIX = re.compile(r"bytes=-(\d{1,19})")
 
 
 @dataclass(slots=True)
@@ -118,3 +121,29 @@ def _read_value(name: str, text: str, wanted: Any) -> Any:
         return msgspec.convert(text, wanted, strict=bodies.Time in (wanted, *get_args(wanted)))
     except msgspec.ValidationError as error:
         raise InvalidArgumentError(f"bad query: {name}: {error}") from None
+
+
+def read_body(decode: Callable[[bytes], Any], body: bytes) -> Any:
+    """A body of JSON. Raises UsageError."""
+    try:
+        return decode(body)
+    except RecursionError:
+        raise UsageError("bad body: it is nested too deeply") from None
+    except UNREADABLE as error:
+        raise UsageError(f"bad body: {error}") from None
+
+
+def read_range(asked: str | None, size: int) -> tuple[int, int] | None:
+    """(offset, nbytes) of a Range header; None when nothing of it is there. Several ranges, and what is no range, are all of it,
+    as RFC 9110 14.2 allows."""
+    if asked is None:
+        return 0, size
+    if found := _RANGE.fullmatch(asked.strip()):
+        first, last = int(found[1]), int(found[2] or size - 1)
+        if first >= size or last < first:
+            return None
+        return first, min(last + 1, size) - first
+    if found := _SUFFIX.fullmatch(asked.strip()):
+        nbytes = min(int(found[1]), size)
+        return (size - nbytes, nbytes) if nbytes else None
+    raise UsageError(f"this server understands one range of bytes, not {asked[:100]!r}")

@@ -16,27 +16,31 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
 
 from artfs.errors import ConflictError, CorruptError, DraftBusyError, StorageError
 from artfs.folders import check_format
-from artfs.model.draft import DraftInfo
+from artfs.model.draft import DraftInfo, decode_draft, encode_draft
+from artfs.model.entry import FileEntry
 from artfs.model.names import check_collection_name, check_entity_name, check_project_name
 from artfs.model.records import Content
 from artfs.model.tree import Totals
+from artfs.model.unreadable import UNREADABLE
 from artfs.store.linux import make_folder, sync_path
 from artfs.store.recovery import read_boot_id
+from artfs.store.rows import encode_row, row_nbytes, split_rows
 from artfs.store.standins import (
     BASE_NAME,
     GONE,
     PREFIX,
     Scratch,
     TreeBase,
+    parse_base,
+    parse_entry,
     read_base,
     remove_tree,
     tree_target,
@@ -81,8 +85,25 @@ def record_for(status: os.stat_result, content: Content, block_objects: tuple[by
     )
 
 
+_record_decoder = msgspec.msgpack.Decoder(HashRecord)
+
+
+def decode_hashes(data: bytes) -> tuple[dict[int, HashRecord], int]:
+    """The records of a `hashes` file by inode, as far as it makes sense, and how many of its bytes do."""
+    records: dict[int, HashRecord] = {}
+    whole = 0
+    for row in split_rows(data):
+        try:
+            record = _record_decoder.decode(row)
+        except UNREADABLE:
+            break
+        records[record.inode] = record
+        whole += row_nbytes(row)
+    return records, whole
+
+
 class HashLog:
-    """The `hashes` file: length-prefixed msgpack records, the last one of an inode counts.
+    """The `hashes` file: msgpack records (see rows.py), the last one of an inode counts.
 
     It is only a memory of work done: a record that is lost, torn or stale costs reading the file again, never a wrong
     digest, because each is believed only while the file's fingerprint matches. Thread-safe.
@@ -91,7 +112,6 @@ class HashLog:
     was recorded and not the bytes, as file systems keep times and lengths in another order than data.
     """
 
-    _LENGTH = struct.Struct("<I")
     _HEAD = b"artfs-hashes "
 
     def __init__(self, path: Path) -> None:
@@ -99,6 +119,7 @@ class HashLog:
         self._pending: list[bytes] = []
         self._records: dict[int, HashRecord] | None = None
         self._begin = b""  # what the file is to begin with, before its first record is written
+        self._cut_at: int | None = None  # what is behind makes no sense, and would hide what is added to it
         self._lock = threading.RLock()
 
     def _loaded(self) -> dict[int, HashRecord]:
@@ -110,23 +131,15 @@ class HashLog:
                 if not data.startswith(head):
                     return self._records
                 self._begin = b""
-                decoder = msgspec.msgpack.Decoder(HashRecord)
-                at = len(head)
-                while at + 4 <= len(data):
-                    (length,) = self._LENGTH.unpack_from(data, at)
-                    try:
-                        record = decoder.decode(data[at + 4 : at + 4 + length])
-                    except msgspec.DecodeError:
-                        break  # the torn tail of a killed process
-                    self._records[record.inode] = record
-                    at += 4 + length
+                self._records, whole = decode_hashes(data[len(head) :])
+                self._cut_at = len(head) + whole if len(head) + whole < len(data) else None
         return self._records
 
     def add(self, record: HashRecord) -> None:
         with self._lock:
             self._loaded()[record.inode] = record
             data = msgspec.msgpack.encode(record)
-            self._pending.append(self._LENGTH.pack(len(data)) + data)
+            self._pending.append(encode_row(data))
             if len(self._pending) >= 512:
                 self.flush()
 
@@ -146,6 +159,9 @@ class HashLog:
             if self._pending:
                 data, self._pending = self._begin + b"".join(self._pending), []
                 with contextlib.suppress(OSError), self._path.open("wb" if self._begin else "ab") as stream:
+                    if self._cut_at is not None:
+                        stream.truncate(self._cut_at)
+                        self._cut_at = None
                     stream.write(data)
                     self._begin = b""
 
@@ -246,19 +262,22 @@ class StagedDraft:
                     todo.append(entry.path)
                 elif entry.is_symlink():
                     target = os.readlink(entry.path)
-                    if target.startswith(PREFIX) and target != GONE:
-                        parts = target[len(PREFIX) :].split(b"/")
-                        if parts[0] == b"ref":
-                            continue  # its bytes are elsewhere
-                        yield parts[1].decode()
-                        if parts[0] == b"file" and parts[4] != b"-":
-                            yield parts[4].decode()
+                    if not target.startswith(PREFIX) or target == GONE:
+                        continue
+                    if os.path.basename(entry.path) == BASE_NAME:
+                        yield parse_base(directory, target).digest
+                        continue
+                    stand_in = parse_entry(os.path.basename(entry.path), target)
+                    if isinstance(stand_in, FileEntry):  # otherwise its bytes are elsewhere
+                        yield stand_in.digest
+                        if stand_in.blocks:
+                            yield stand_in.blocks.hex()
 
 
 def _write_info(path: Path, info: DraftInfo) -> None:
     """Durable, but for its name: a draft whose draft.json is empty cannot be used at all."""
     with path.open("wb") as stream:
-        stream.write(msgspec.json.format(msgspec.json.encode(info), indent=2) + b"\n")
+        stream.write(encode_draft(info))
         stream.flush()
         os.fsync(stream.fileno())
 
@@ -327,15 +346,24 @@ class DraftArea:
         check_project_name(project)
         make_folder(str(self.root / entity / project))
 
-    def drafts(self, entity: str | None = None) -> list[StagedDraft]:
-        """Every draft (of one entity), by project and name. A folder without a readable draft.json is passed over."""
+    def drafts(
+        self, entity: str | None = None, *, on_damaged: Callable[[CorruptError], None] | None = None
+    ) -> list[StagedDraft]:
+        """Every draft (of one entity), by project and name. A folder without a draft.json is none. Of one whose draft.json is
+        damaged `on_damaged` is told, and it is passed over; None: it is raised."""
         self.check()
         entities = [entity] if entity is not None else self._entities()
         found = []
         for owner in entities:
             for project in self.projects(owner):
                 for name in sorted(os.listdir(self.root / owner / project)):
-                    draft = self.try_draft(owner, project, name)
+                    try:
+                        draft = self.try_draft(owner, project, name)
+                    except CorruptError as error:
+                        if on_damaged is None:
+                            raise
+                        on_damaged(error)
+                        continue
                     if draft is not None:
                         found.append(draft)
         return found
@@ -362,12 +390,14 @@ class DraftArea:
         self.check()
         path = self.root / entity / project / name
         try:
-            info = msgspec.json.decode((path / "draft.json").read_bytes(), type=DraftInfo)
+            info = decode_draft((path / "draft.json").read_bytes())
         except (FileNotFoundError, NotADirectoryError):
             _clear_dead(self.root / TRASH)  # it may be gone because a process was killed while it removed it
             return None
-        except (OSError, msgspec.DecodeError) as error:
+        except (OSError, CorruptError) as error:
             raise CorruptError(f"{path}/draft.json cannot be read ({error}); the files are in {path}/files") from error
+        if (info.entity, info.project, info.name) != (entity, project, name):
+            raise CorruptError(f"{path}/draft.json is that of another draft; the files are in {path}/files")
         return StagedDraft(path, info)
 
     def create(self, info: DraftInfo, base: Totals | None = None) -> StagedDraft:

@@ -30,9 +30,10 @@ from dataclasses import dataclass
 import msgspec
 
 from artfs.errors import CorruptError
-from artfs.model.digests import from_raw, to_raw
-from artfs.model.entry import MAX_TARGET, FileEntry, RefEntry
+from artfs.model.digests import MAX_SIZE, check_digest, from_raw, to_raw
+from artfs.model.entry import MAX_TARGET, FileEntry, RefEntry, wrong_entry
 from artfs.model.tree import Totals
+from artfs.model.unreadable import UNREADABLE
 
 BASE_NAME = b".artfs-base"
 PREFIX = b"/.artfs/"
@@ -109,11 +110,13 @@ def _parse(name: bytes, target: bytes) -> tuple[FileEntry | RefEntry, int]:
         mode = {b"x": 0o755, b"-": 0o644}.get(mark)
         if mode is None:
             mode = int(mark, 8)
-        if kind != b"file" or not 0 <= mode <= 0o7777:
-            raise ValueError
         raw_blocks = b"" if blocks == b"-" else to_raw(blocks.decode())
-        return FileEntry(name, int(size), to_raw(digest.decode()), raw_blocks, bool(mode & 0o100)), mode
-    except (ValueError, msgspec.MsgspecError) as error:
+        entry = FileEntry(name, int(size), to_raw(digest.decode()), raw_blocks, bool(mode & 0o100))
+        right = kind == b"file" and 0 <= mode <= 0o7777 and entry.size <= MAX_SIZE and wrong_entry(entry) is None
+        if not right or entry_target(entry, mode) != target:
+            raise ValueError
+        return entry, mode
+    except (ValueError, *UNREADABLE) as error:
         raise CorruptError(f"the draft's stand-in {os.fsdecode(name)!r} is malformed: {target!r}") from error
 
 
@@ -123,12 +126,17 @@ def read_base(directory: bytes) -> TreeBase | None:
         target = os.readlink(directory + b"/" + BASE_NAME)
     except FileNotFoundError:
         return None
+    return parse_base(directory, target)
+
+
+def parse_base(directory: bytes, target: bytes) -> TreeBase:
+    """The base behind a link's target. Raises CorruptError for one that we did not write."""
     try:
-        kind, digest, count, size, files = target[len(PREFIX) :].split(b"/")
-        if kind != b"tree":
+        _, digest, count, size, files = target[len(PREFIX) :].split(b"/")
+        base = TreeBase(check_digest(digest.decode()), Totals(int(count), int(size), int(files)))
+        if tree_target(base) != target:
             raise ValueError
-        from_raw(to_raw(digest.decode()))
-        return TreeBase(digest.decode(), Totals(int(count), int(size), int(files)))
+        return base
     except ValueError as error:
         raise CorruptError(f"the draft directory {os.fsdecode(directory)!r} has a malformed base: {target!r}") from error
 

@@ -25,6 +25,7 @@ import msgspec
 from artfs.catalog.base import Catalog
 from artfs.errors import ConflictError, NotFoundError, SourceChangedError, StorageError
 from artfs.model.records import Content
+from artfs.model.unreadable import UNREADABLE
 from artfs.settings import Settings
 from artfs.store.base import LocalStore, StoreBatch
 from artfs.store.folder import FolderStore
@@ -130,7 +131,7 @@ def read_marker(target: Path) -> Marker:
         raise NotFoundError(f"{target} is no complete backup: it has no {MARKER}") from None
     except OSError as error:
         raise StorageError.wrap(error, f"reading {target / MARKER}") from error
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         raise NotFoundError(f"{target} is no complete backup: {MARKER} cannot be understood ({error})") from None
     if marker.format != _FORMAT:
         raise NotFoundError(f"{target} was made by a newer version of artfs (format {marker.format})")

@@ -13,6 +13,7 @@ from artfs.model.digests import BLOCK_SIZE, RAW_LENGTH
 from artfs.model.manifest import Manifest
 from artfs.model.pages import MAX_PAGE_BYTES, decode_page
 from artfs.model.tree import PageCache
+from artfs.model.unreadable import UNREADABLE
 from artfs.store.layout import ignore_wait
 from artfs.store.sweep import Marks, SweepableStore, Swept, sweep
 from artfs.transfer.progress import Meter, OnProgress
@@ -98,6 +99,6 @@ def _lower_list(store: SweepableStore, digest: str) -> str | None:
         return None
     try:
         lower = _block_list.decode(store.read(digest))[2]
-    except msgspec.MsgspecError:
+    except UNREADABLE:
         return None
     return lower.hex() if len(lower) == RAW_LENGTH else None

@@ -22,6 +22,7 @@ from artfs.model.digests import to_raw
 from artfs.model.entry import FileEntry
 from artfs.model.names import parse_time
 from artfs.model.records import Content, Member
+from artfs.model.unreadable import UNREADABLE
 from artfs.store.base import LocalStore
 from artfs.store.linux import sync_path, syncfs
 from artfs.store.staging import StagedDraft
@@ -65,16 +66,18 @@ def append_rows(draft: StagedDraft, rows: list[Row]) -> None:
         raise StorageError.wrap(error, "writing the journal of the commit") from error
 
 
-def _read_journal(path: Path) -> Iterator[Row]:
-    decoder = msgspec.msgpack.Decoder(Row)
-    data = path.read_bytes()
+_decoder = msgspec.msgpack.Decoder(Row)
+
+
+def decode_journal(data: bytes) -> Iterator[Row]:
+    """The lines of a journal, as far as it makes sense: nothing behind a torn one was acted on."""
     at = 0
     while at + 4 <= len(data):
         length = int.from_bytes(data[at : at + 4], "little")
         try:
-            yield decoder.decode(data[at + 4 : at + 4 + length])
-        except msgspec.DecodeError:
-            return  # torn: nothing that follows was acted on
+            yield _decoder.decode(data[at + 4 : at + 4 + length])
+        except UNREADABLE:
+            return
         at += 4 + length
 
 
@@ -94,7 +97,7 @@ def recover(store: LocalStore, draft: StagedDraft, catalog: Catalog | None = Non
     journal = draft.path / JOURNAL
     if not is_unsettled(draft):
         return False
-    rows = list(_read_journal(journal))
+    rows = list(decode_journal(journal.read_bytes()))
     for row in rows:
         if not row.path:
             latest = latest_of(catalog, draft) if catalog is not None else None

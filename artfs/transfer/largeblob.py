@@ -7,10 +7,11 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from artfs.errors import ArtfsError, BadBlobError, UnavailableError
+from artfs.errors import ArtfsError, BadBlobError, BadObjectError, UnavailableError
 from artfs.model.digests import BLOCK_SIZE
 from artfs.store.cache import Cache, Complete, Partial
 from artfs.store.linux import aligned_buffer
+from artfs.wire.messages import MAX_BLOB
 
 if TYPE_CHECKING:
     from artfs.model.blocklist import BlockList
@@ -47,6 +48,9 @@ class BlobFile:
     """
 
     def __init__(self, digest: str, size: int, blocks: str) -> None:
+        """Raises BadObjectError for a size that no server takes: what is noted of its blocks would fill the memory."""
+        if size > MAX_BLOB:
+            raise BadObjectError(f"blob {digest} is said to have {size:,} bytes, more than any server takes", digest)
         self.digest = digest
         self.size = size
         self.blocks = blocks

@@ -13,6 +13,9 @@ from typing import Any, Literal
 
 import msgspec
 
+from artfs.errors import UsageError
+from artfs.model.unreadable import UNREADABLE
+
 MAX_LINE = 4 * 1024 * 1024
 """Longest line in bytes; a longer one closes the connection."""
 
@@ -48,6 +51,25 @@ class CommitOptions(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unkn
     """`aliases`, and those of the draft, may be protected ones."""
     force: bool = False
     """Commit on top of a `latest` that moved since the draft began, whatever it holds."""
+
+
+_read_request = msgspec.json.Decoder(Request).decode
+
+
+def read_request(line: bytes) -> Request:
+    """What a client asks for. Raises UsageError."""
+    try:
+        return _read_request(line)
+    except UNREADABLE as error:
+        raise UsageError(f"that request makes no sense: {error}") from None
+
+
+def read_options(value: Any) -> CommitOptions:
+    """The `options` of a commit. Raises UsageError."""
+    try:
+        return msgspec.convert(value, CommitOptions)
+    except UNREADABLE as error:
+        raise UsageError(f"that request makes no sense: {error}") from None
 
 
 class CommitReply(msgspec.Struct, frozen=True, omit_defaults=True):

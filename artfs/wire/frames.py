@@ -61,7 +61,8 @@ def split_frames(
 class FrameReader:
     """Takes a body apart as it comes. `feed` pieces of any length; `finish` at its end.
 
-    Raises UsageError for a blob over `max_small`, a body over `max_total` bytes of blobs, and one that ends in a frame.
+    Raises UsageError for a blob over `max_small`, a body over `max_total` bytes of frames (their heads count, or empty ones
+    would never end), and one that ends in a frame.
     """
 
     def __init__(self, *, max_small: int = MAX_SMALL, max_total: int = MAX_FRAMES) -> None:
@@ -80,7 +81,7 @@ class FrameReader:
             end = at + _HEAD.size + size
             if len(self._buffer) < end:
                 break
-            self._left -= size
+            self._left -= _HEAD.size + size
             if self._left < 0:
                 raise UsageError("the frames of one body are too many bytes")
             yield digest.hex(), bytes(memoryview(self._buffer)[at + _HEAD.size : end])

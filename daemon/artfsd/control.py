@@ -21,7 +21,7 @@ from artfs.errors import (
     UnavailableError,
     UsageError,
 )
-from artfs.wire.control import MAX_LINE, CommitOptions, Progress, Reply, Request
+from artfs.wire.control import MAX_LINE, CommitOptions, Progress, Reply, Request, read_options, read_request
 from artfsd.draftroots import Drafts
 from artfsd.drafts import LiveDraft
 from artfsd.mountpoint import find_mount
@@ -91,15 +91,12 @@ class ControlServer:
 
     async def _reply(self, line: bytes, stream: trio.SocketStream) -> Reply:
         try:
-            request = msgspec.json.decode(line, type=Request)
+            try:
+                request = read_request(line)
+            except UsageError as error:
+                raise self._not_understood(error) from error
             result = await self._dispatch(request, stream)
             return Reply(result=result)
-        except msgspec.MsgspecError as error:
-            message = (
-                f"the daemon of {self._mountpoint} (artfs {self._release}) does not understand the request ({error}): if it is "
-                "of another version than the command, unmount and mount again"
-            )
-            return Reply(error={"kind": "unavailable", "message": message})
         except ArtfsError as error:
             fields: dict[str, Any] = {"kind": error.kind, "message": str(error)}
             if hasattr(error, "paths"):
@@ -111,6 +108,12 @@ class ControlServer:
         except Exception as error:
             log.exception("a control request failed")
             return Reply(error={"kind": "error", "message": f"the daemon failed ({error!r}); its log has the traceback"})
+
+    def _not_understood(self, error: UsageError) -> UnavailableError:
+        return UnavailableError(
+            f"the daemon of {self._mountpoint} (artfs {self._release}) does not understand the request ({error}): if it is of "
+            "another version than the command, unmount and mount again"
+        )
 
     async def _dispatch(self, request: Request, stream: trio.SocketStream) -> dict[str, Any]:
         if request.op == "ping":
@@ -127,7 +130,10 @@ class ControlServer:
         drafts, draft = self._draft(request.args)
         if request.op == "abandon":
             return await self._abandon(drafts, draft)
-        options = msgspec.convert(request.args.get("options", {}), CommitOptions)
+        try:
+            options = read_options(request.args.get("options", {}))
+        except UsageError as error:
+            raise self._not_understood(error) from error
         try:
             return await self.commit(drafts, draft, options, stream)
         except UnavailableError as error:

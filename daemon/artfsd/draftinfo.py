@@ -42,7 +42,7 @@ def with_xattr(info: DraftInfo, name: bytes, value: bytes | None) -> DraftInfo:
     if value is not None:
         try:
             changed = {key: _parse(key, value.decode())}
-        except (UsageError, ValueError, TypeError):
+        except (UsageError, ValueError, TypeError, RecursionError):
             refuse(errno.EINVAL)
     return msgspec.structs.replace(info, **changed)
 

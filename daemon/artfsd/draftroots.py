@@ -90,7 +90,7 @@ class Drafts:
     def recover_all(self) -> None:
         """At start: finishes or takes back commits that a killed process left, and removes its leftovers."""
         self.area.empty_trash()
-        for draft in self.area.drafts():
+        for draft in self.area.drafts(on_damaged=lambda error: log.error("%s", error)):
             draft.scratch.clear()
             try:
                 with draft.locked():

@@ -19,7 +19,7 @@ from artfs.errors import BadObjectError
 from artfs.model.digests import from_raw
 from artfs.model.entry import DirEntry, Entry, FileEntry, LinkEntry, RefEntry
 from artfs.model.records import Member
-from artfs.model.tree import Directory, Totals
+from artfs.model.tree import MAX_DEPTH, Directory, Totals
 from artfsd.fetch import Blobs, OpenBlob
 from artfsd.inodes import (
     DIR_MODE,
@@ -88,6 +88,8 @@ class Trees:
         key = (member.version.id, path)
         found = self._listings.get(key)
         if found is None:
+            if path.count(b"/") >= MAX_DEPTH:
+                raise BadObjectError(f"the tree {digest} is more than {MAX_DEPTH} directories deep", digest)
             found = Listing(self, key, member, digest, Directory(self.pages, digest).totals)
             self._listings[key] = found
             self.table.add_range(found)

@@ -9,7 +9,7 @@ import trio
 
 from artfs.errors import ArtfsError, DraftBusyError, UnavailableError
 from artfs.store.staging import StagedDraft
-from artfs.wire.control import CommitOptions
+from artfs.wire.control import read_options
 from artfsd.control import ControlServer
 from artfsd.draftroots import Drafts
 
@@ -41,17 +41,21 @@ class WaitingCommits:
     async def run(self) -> None:
         """Until it is cancelled."""
         while True:
-            for staged in await trio.to_thread.run_sync(self._drafts.area.drafts, self._drafts.ctx.entity):
+            for staged in await trio.to_thread.run_sync(self._all):
                 if staged.info.pending is not None:
                     await self._try(staged)
             with trio.move_on_after(AGAIN_S):
                 await self._event.wait()
             self._event = trio.Event()
 
+    def _all(self) -> list[StagedDraft]:
+        # Of damaged ones the start has told.
+        return self._drafts.area.drafts(self._drafts.ctx.entity, on_damaged=lambda error: None)
+
     async def _try(self, staged: StagedDraft) -> None:
         assert staged.info.pending is not None
-        options = msgspec.convert(staged.info.pending, CommitOptions)
         try:
+            options = read_options(staged.info.pending)
             draft = self._drafts.find(staged.info.project, staged.info.name)
             if draft is None:
                 return

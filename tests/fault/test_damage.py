@@ -191,7 +191,7 @@ def test_damage_is_seen_while_the_file_is_open_and_its_mending_too(place: Place,
         assert os.pread(stream.fileno(), 4096, MIDDLE) == right[MIDDLE : MIDDLE + 4096]
 
 
-@pytest.mark.parametrize("damage", [flip, truncate, empty, Path.unlink], ids=lambda damage: damage.__name__)
+@pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
 def test_a_damaged_block_list_is_eio_for_its_file_alone(
     place: Place, damaged_daemon: Daemon, damage: Callable[[Path], None]
 ) -> None:
@@ -209,7 +209,7 @@ def test_a_damaged_block_list_is_eio_for_its_file_alone(
     assert verified.returncode == 8 and "large" in verified.stdout + verified.stderr
 
 
-@pytest.mark.parametrize("damage", [flip, truncate, empty, Path.unlink], ids=lambda damage: damage.__name__)
+@pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
 def test_a_damaged_tree_is_eio_for_what_is_below_it(
     place: Place, damaged_daemon: Daemon, damage: Callable[[Path], None]
 ) -> None:
@@ -288,3 +288,59 @@ def test_a_damaged_catalog_is_one_clear_line(place: Place, make_daemon: Callable
     code, said = make_daemon(place.workspace).failed_start()
     assert code != 0
     assert str(catalog) in said and "Traceback" not in said
+
+
+def test_two_blobs_that_were_exchanged_are_neither_s_content(place: Place, damaged_daemon: Daemon) -> None:
+    """Each is whole and under a name that is in use: the directory of a file system that was repaired."""
+    pairs = [("small", "d/other"), ("large", "small")]
+    daemon = damaged_daemon
+    daemon.start()
+    for one, other in pairs:
+        first, second = place.blob(one), place.blob(other)
+        exchange(first, second)
+        daemon.expect_log(f"{first.name}|{second.name}")
+        for name in (one, other):
+            done = read_by_process(daemon.mountpoint / "p" / "c" / "v0" / name)
+            assert done.returncode != 0 and b"Input/output error" in done.stderr and not done.stdout
+        verified = place.verify()
+        assert verified.returncode == 8
+        assert one in verified.stdout and other in verified.stdout
+        exchange(first, second)
+        assert place.verify().returncode == 0
+
+
+def exchange(one: Path, other: Path) -> None:
+    aside = one.with_name("aside")
+    one.rename(aside)
+    other.rename(one)
+    aside.rename(other)
+
+
+@pytest.mark.parametrize("damage", [flip, empty], ids=lambda damage: damage.__name__)
+def test_a_damaged_draft_leaves_the_others_alone(
+    place: Place, make_daemon: Callable[..., Daemon], damage: Callable[[Path], None]
+) -> None:
+    """The daemon starts, the log and `artfs status` say where its files are, and a garbage collection does not guess what it needs."""
+    daemon = make_daemon(place.workspace).start()
+    for name in ("good", "bad"):
+        (daemon.mountpoint / "drafts" / "p" / name).mkdir(parents=True)
+        (daemon.mountpoint / "drafts" / "p" / name / "file").write_bytes(b"mine")
+    assert daemon.terminate() == 0
+    about = next(place.workspace.home.rglob("bad/draft.json"))
+    if damage is flip:
+        about.write_bytes(about.read_bytes().replace(b'"project": "p"', b'"project": "q"'))
+    else:
+        damage(about)
+    daemon.expect_log("bad/draft.json")
+    daemon.start()
+    assert (daemon.mountpoint / "drafts" / "p" / "good" / "file").read_bytes() == b"mine"
+    with pytest.raises(OSError, match="Input/output error"):
+        (daemon.mountpoint / "drafts" / "p" / "bad" / "file").read_bytes()
+    assert str(about) in daemon.log()
+    for words in (("status",), ("draft", "list")):
+        done = place.artfs(*words)
+        assert done.returncode == 0 and str(about) in done.stderr and "good" in done.stdout
+    assert place.artfs("commit", "p/good").returncode == 0
+    swept = place.artfs("gc")
+    assert swept.returncode == 8 and str(about) in swept.stderr
+    assert (about.parent / "files" / "file").read_bytes() == b"mine"

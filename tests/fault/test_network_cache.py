@@ -112,12 +112,26 @@ def empty(path: Path) -> None:
     os.truncate(path, 0)
 
 
-DAMAGES = [flip, zero, tear, empty, Path.unlink]
+def swap(path: Path) -> None:
+    """With another file of its kind, if there is one: `damage_all` calls it for one after the other."""
+    others = sorted(other for other in path.parent.rglob("*") if other.is_file() and other.suffix == path.suffix)
+    if path.parent.parent.name == "blobs":
+        others = sorted(path.parent.parent.glob("*/*"))
+    other = others[others.index(path) - 1]
+    aside = path.with_name("aside")
+    path.rename(aside)
+    other.rename(path)
+    aside.rename(other)
 
 
-def damage_all(folder: Path, damage: Callable[[Path], None], *, but: str = "") -> list[Path]:
-    """Every file below it, but those whose names end with `but`. As a disk does it: the kernel remembers nothing of them."""
-    paths = [path for path in folder.rglob("*") if path.is_file() and not (but and path.name.endswith(but))]
+DAMAGES = [flip, zero, tear, empty, swap, Path.unlink]
+
+
+def damage_all(folder: Path, damage: Callable[[Path], None]) -> list[Path]:
+    """Every file below it. As a disk does it: the kernel remembers nothing of them."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    if damage is swap:
+        paths = paths[:-1]  # all of them in a circle would be back where they were when there are two
     for path in paths:
         path.chmod(0o600)
         fd = os.open(path, os.O_RDONLY)
@@ -151,15 +165,13 @@ def test_what_is_damaged_in_the_cache_is_fetched_again(
     else:
         assert daemon.terminate() == 0
     for folder in ("packs", "blobs", "partial"):
-        # Maps are memory that processes share: one that shrinks kills whoever has it mapped, and nothing changes one so.
-        but = ".map" if running and damage in (tear, empty) else ""
-        assert damage_all(far.path / "cache" / folder, damage, but=but), folder
+        assert damage_all(far.path / "cache" / folder, damage) or damage is swap, folder
     daemon.expect_log("damaged; (it is|they are) fetched again")
     if not running:
         daemon.start()
     far.far.proxy.reset_counts()
     assert read_all(root) == PLAN
-    if damage is not Path.unlink:
+    if damage not in (Path.unlink, swap):
         assert "damaged; " in daemon.log()
         assert daemon.status()["transfers"]["damaged"] >= len(LARGE)
     far.check_cache()  # takes away what nobody read

@@ -52,7 +52,9 @@ def list_(app: App, all_entities: bool) -> None:
       artfs draft list
       artfs draft list --json
     """
-    drafts = DraftArea(app.settings.drafts_path).drafts(None if all_entities else app.settings.entity)
+    drafts = DraftArea(app.settings.drafts_path).drafts(
+        None if all_entities else app.settings.entity, on_damaged=lambda error: app.note(escape(str(error)))
+    )
     rows = [(draft, *draft_summary(app.session.store, draft)) for draft in drafts]
     if app.json:
         emit_json([_draft_shape(app, draft, files, size) for draft, files, size in rows])

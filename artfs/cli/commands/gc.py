@@ -85,6 +85,7 @@ def _collect_beside(app: App, database: str | None, blobs: str | None, grace_s: 
 
 
 def _collect_there(app: App, grace_s: float, dry_run: bool) -> Any:
+    from artfs.model.unreadable import UNREADABLE
     from artfs.wire.blobroutes import COLLECT_GARBAGE
     from artfs.wire.errors import error_from
     from artfs.wire.messages import CollectLine, CollectRequest
@@ -96,7 +97,10 @@ def _collect_there(app: App, grace_s: float, dry_run: bool) -> Any:
         COLLECT_GARBAGE, content=content, headers={"Content-Type": JSON}, silence_s=app.settings.network_timeout_s
     ) as response:
         for text in response.iter_lines():
-            line = msgspec.json.decode(text, type=CollectLine)
+            try:
+                line = msgspec.json.decode(text, type=CollectLine)
+            except UNREADABLE as error:
+                raise UnavailableError(f"{app.settings.server} says what cannot be understood: {error}") from None
             if line.error is not None:
                 raise error_from(line.error)
             if line.done is not None:

@@ -66,7 +66,7 @@ def _shape(app: App) -> dict[str, Any]:
     drafts = [
         {"entity": d.info.entity, "project": d.info.project, "name": d.info.name, "base": d.info.base_version,
          "waits": d.info.pending is not None, "problem": d.info.problem}
-        for d in DraftArea(app.settings.drafts_path).drafts()
+        for d in DraftArea(app.settings.drafts_path).drafts(on_damaged=lambda error: app.note(escape(str(error))))
     ]
     shape: dict[str, Any] = {"home": str(app.settings.home), "mounts": mounts, "drafts": drafts}
     if app.settings.server:

@@ -341,16 +341,7 @@ class Packs:
     def scan(self, name: str) -> Iterator[tuple[bytes, int, int]]:
         """(raw digest, offset, size) of what stands in a pack, as far as it makes sense. Raises OSError."""
         with open(f"{self._root}/{name}", "rb", buffering=0) as stream:
-            fd = stream.fileno()
-            length = os.fstat(fd).st_size
-            at = 0
-            while len(head := os.pread(fd, _HEAD.size, at)) == _HEAD.size:
-                raw, size = _HEAD.unpack(head)
-                at += _HEAD.size
-                if at + size > length or not any(raw):
-                    return
-                yield raw, at, size
-                at += size
+            yield from scan_pack(stream.fileno())
 
     def close(self) -> None:
         """Raises StorageError; what is not in the index then is lost."""
@@ -361,6 +352,19 @@ class Packs:
                 self._current = None
                 self._unwritten.clear()
                 self._open.clear()
+
+
+def scan_pack(fd: int) -> Iterator[tuple[bytes, int, int]]:
+    """See Packs.scan."""
+    length = os.fstat(fd).st_size
+    at = 0
+    while len(head := os.pread(fd, _HEAD.size, at)) == _HEAD.size:
+        raw, size = _HEAD.unpack(head)
+        at += _HEAD.size
+        if at + size > length or not any(raw):
+            return
+        yield raw, at, size
+        at += size
 
 
 def _write_all(fd: int, vectors: list[bytes], offset: int, end: int) -> None:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from artfs.client.catalog import RemoteCatalog
-from artfs.client.events import MAX_LINE, parse_events
+from artfs.client.events import MAX_EVENT, parse_events
 from artfs.client.http import Http
 from artfs.errors import UnavailableError
 from artfs.testing.scripted import Reply, ScriptedServer
@@ -139,4 +139,4 @@ def test_a_stream_is_read_wherever_it_is_cut(events: list[Any], sizes: list[int]
 
 def test_a_line_without_an_end_is_given_up() -> None:
     with pytest.raises(UnavailableError, match="too long"):
-        list(parse_events(iter([b"data: x" * 1000] * (MAX_LINE // 1000))))
+        list(parse_events(iter([b"data: x" * 1000] * (MAX_EVENT // 1000))))

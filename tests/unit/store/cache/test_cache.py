@@ -410,3 +410,21 @@ def _age(cache: Cache, digest: str, seconds: int) -> None:
         "UPDATE blobs SET used_at = used_at - ? WHERE digest = ?", (seconds, bytes.fromhex(digest))
     )
     connection.close()
+
+
+@pytest.mark.parametrize("length", [0, 10, 64, 66, 4097])
+def test_a_map_that_shrinks_kills_nobody(cache: Cache, length: int) -> None:
+    """Somebody truncates it while it is in use: what it had said is not believed any more, that is all."""
+    _, partial = partial_of(cache, DATA)
+    fill(cache, partial, DATA, range(21))
+    os.truncate(f"{partial.path}.map", length)
+    assert [index for index in range(21) if partial.has(index)] == list(range(21))[: max(length - 64, 0)]
+    assert partial.is_complete == (length > 4096)
+    fill(cache, partial, DATA, range(1, 2))
+    assert partial.has(1)
+    partial.drop([0, 1])
+    assert partial.missing(0, 2) == [0, 1]
+    partial.close()
+    again = partial_of(cache, DATA)[1]
+    assert again.blocks_here == 0  # a map of another length is none
+    again.close()
