@@ -672,7 +672,7 @@ def test_new_file_can_be_opened_by_name_and_leaves_no_file(session: Session) -> 
         names = {path for path in session.store.root.rglob("*") if path.is_file()}
         Path(stream.name).write_bytes(b"by name")
     assert artifact.manifest.entries["f"].size == 7
-    assert names == {session.store.root / "lock"}
+    assert names == {session.store.root / "lock", session.store.root / ".format"}
 
 
 # remove, finalize ---------------------------------------------------------------------------------
