@@ -30,6 +30,9 @@ LIMIT = 300 * 1000 * 1000
 NOISE = 12 * 1000 * 1000
 """What a second round of the same may add: buffers that are as large as they ever were, arenas of malloc."""
 
+POOLED = 8
+"""Descriptors of the catalog's connections, which are opened when they are first needed at once: four, a database and its log."""
+
 GROUP = 512 * 1024 * 1024
 READERS = 256
 
@@ -78,11 +81,15 @@ def test_a_walk_of_a_million_files(daemon: Daemon, scale: Scale, shape: str, tal
         assert count(root) == files
         sizes.append(peak(daemon))
         tally("files that were looked at, before and after all was forgotten", files)
-        drop_caches()
-        until(lambda: daemon.status()["listings"]["listings"] <= fresh["listings"]["listings"] + 1, "listings are forgotten")
-        status = daemon.status()
-        assert status["inodes"] <= fresh["inodes"] + 8
-        assert status["handles"] == {"files": 0, "directories": 0}
+
+        def is_forgotten() -> bool:
+            drop_caches()  # each time a few names may get a second chance
+            status = daemon.status()
+            # The names above the version may stay.
+            return status["listings"]["listings"] <= fresh["listings"]["listings"] and status["inodes"] <= fresh["inodes"] + 4
+
+        until(is_forgotten, "what the kernel forgets is forgotten")
+        assert daemon.status()["handles"] == {"files": 0, "directories": 0}
         until(lambda: what_it_holds(daemon) == held, f"descriptors and threads are {held}")
     assert max(sizes) < LIMIT, sizes
     assert sizes[1] < sizes[0] + NOISE, sizes
@@ -145,7 +152,7 @@ def test_many_readers_of_large_files(daemon: Daemon, scale: Scale, tmp_path: Pat
     corner = Corner(daemon, "p")
     corner.log(make_large(tmp_path / "source", 4, scale(12, 250) << 20))
     root = corner.path / "c" / "v0"
-    nbytes = scale(256, 8000) << 20
+    nbytes = scale(256, 4000) << 20
     read_by_many(root, nbytes)
     first, held = peak(daemon), what_it_holds(daemon)
     read_by_many(root, nbytes)
@@ -176,15 +183,16 @@ def test_a_weeks_worth_of_alias_moves(daemon: Daemon, scale: Scale, tmp_path: Pa
             if move % 10 == 0:
                 assert len(os.listdir(root)) == 51
             if move + 1 in (moves // 4, moves):
-                drop_caches()
-                until(lambda: daemon.status()["inodes"] < 40, "old directories are forgotten")
+                until(lambda: drop_caches() or daemon.status()["inodes"] < 40, "old directories are forgotten")
                 held.append(what_it_holds(daemon))
                 sizes.append(peak(daemon))
     assert opened.read() == b"0"
     assert sorted(os.listdir(standing))[0] == "folder"
     opened.close()
     os.close(standing)
-    assert held[0] == held[1]
+    (files, threads), (files_later, threads_later) = held
+    assert threads == threads_later
+    assert (files_later - files).total() <= POOLED, (files, files_later)
     assert sizes[1] < min(LIMIT, sizes[0] + NOISE), sizes
     tally("moves of an alias", moves)
 
@@ -211,7 +219,7 @@ def test_it_works_in_half_a_gigabyte(
             corner = Corner(daemon, project)
             if where == "embedded":
                 corner.log(source)
-            nbytes = scale(128, 4000) << 20
+            nbytes = scale(128, 2000) << 20
             read_by_many(corner.path / "c" / "v0", nbytes)
             draft = corner.begin("d")
             (draft / "file").write_bytes(pattern(0, 1 << 20) * scale(20, 800))
