@@ -100,7 +100,7 @@ server: setup
 	@$(PYTEST) $(OVER_SERVER) --with-server
 
 # Its short form, minutes, is the stages of `make test` that these tests are in.
-TORTURE ?= tests/fault tests/mounted/test_readonly.py tests/peer/test_draft_against_ext4.py
+TORTURE ?= tests/fault $(patsubst %,tests/mounted/test_%.py,readonly requests users) tests/peer/test_draft_against_ext4.py
 torture: setup
 	@$(PYTEST) $(TORTURE) --scale=full
 

@@ -163,6 +163,8 @@ def test_absent_names_of_a_large_folder_are_asked_once(corner: Corner, tally: Ta
     """As a program does that looks for its modules, settings and caches in each folder of a path."""
     roots = [corner.path / "c" / name for name in ("latest", "v0")]
     names = [f"absent-{number}.py" for number in range(200)]
+    for root in roots:
+        os.listdir(root)
     for _ in range(3):
         with corner.daemon.counting() as counts:
             for root in roots:
