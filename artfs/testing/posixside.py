@@ -173,7 +173,7 @@ class Side:
         kind, mode = stat.S_IFMT(status.st_mode), stat.S_IMODE(status.st_mode)
         time_ns = status.st_mtime_ns if status.st_mtime_ns < RECENT_NS else "recent"
         if stat.S_ISDIR(status.st_mode):
-            return kind, mode, time_ns
+            return kind, mode, time_ns, status.st_nlink > 0
         return kind, mode, time_ns, status.st_size, status.st_nlink
 
     def lstat(self, path: str) -> Any:

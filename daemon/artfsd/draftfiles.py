@@ -128,7 +128,8 @@ class DraftFile(Node):
         entry = self.entry
         if entry is not None:
             mode, time_ns, uid, gid = self.style
-            return Attr(self.ino, stat.S_IFREG | mode, entry.size or 0, time_ns, uid, gid)
+            nlink = 1 if self.names else 0
+            return Attr(self.ino, stat.S_IFREG | mode, entry.size or 0, time_ns, uid, gid, nlink=nlink)
         return self.attr_from(self._status())
 
     def attr_from(self, status: os.stat_result) -> Attr:
@@ -378,7 +379,8 @@ class DraftLink(Node):
 
     def attr(self) -> Attr:
         trees = self.draft.trees
-        return Attr(self.ino, LINK_MODE, len(self.target), self.time_ns, trees.uid, trees.gid)
+        nlink = 1 if self.parent is not None else 0
+        return Attr(self.ino, LINK_MODE, len(self.target), self.time_ns, trees.uid, trees.gid, nlink=nlink)
 
     def readlink(self) -> bytes:
         return self.target

@@ -324,9 +324,14 @@ class DraftDir(Node):
             del self.children[name]
             self.complete = False
 
+    @property
+    def removed(self) -> bool:
+        """Whether it has no name any more, and is still known because somebody stands in it or holds it open."""
+        return self.draft.dead or self.parent is not None and self.parent.children.get(self.name) is not self
+
     def attr(self) -> Attr:
-        trees = self.draft.trees
-        if self.backed and not self.draft.dead:
+        trees, removed = self.draft.trees, self.removed
+        if self.backed and not removed:
             try:
                 status = os.lstat(self.path)
             except FileNotFoundError:
@@ -336,7 +341,8 @@ class DraftDir(Node):
                 attr.ctime_ns = status.st_ctime_ns
                 attr.atime_ns = status.st_atime_ns
                 return attr
-        return Attr(self.ino, DIR_MODE, DIR_SIZE, self.draft.base_ns, trees.uid, trees.gid)
+        nlink = 0 if removed else 1
+        return Attr(self.ino, DIR_MODE, DIR_SIZE, self.draft.base_ns, trees.uid, trees.gid, nlink=nlink)
 
     def names(self) -> list[bytes]:
         """Every name that the directory shows. May raise Later, in the middle of a large base more than once."""
