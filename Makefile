@@ -19,7 +19,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 APT := fuse3 libfuse3-dev pkg-config gcc libc6-dev python3 python3-dev python3-venv
-APT_TEST := attr rsync systemd e2fsprogs util-linux procps postgresql openssl
+APT_TEST := attr fio rsync systemd e2fsprogs util-linux procps postgresql openssl
 APT_WANTED = $(APT) $(APT_TEST)
 NO_CLUSTER := /etc/postgresql-common/createcluster.d
 
