@@ -247,7 +247,7 @@ class StorageError(ArtfsError):
         number = error.errno or _errno.EIO
         advice = {
             _errno.ENOSPC: ": free some space (`artfs gc` removes what no version needs)",
-            _errno.EDQUOT: ": your disk quota is used up; free some space (`quota` shows it, `artfs gc` removes what no version needs)",
+            _errno.EDQUOT: ": your disk quota (`quota`) is used up; `artfs gc` removes what no version needs",
             _errno.EROFS: ": the state folder is on a read-only file system",
             _errno.EACCES: ": check the owner and mode of the state folder",
             _errno.EMFILE: ": too many open files (raise `ulimit -n`)",

@@ -41,7 +41,8 @@ class Settings:
         deadline_s: the longest that a system call on the mount may wait for anything, in seconds, > 0.
         alias_timeout_s: how long the kernel may believe the listing of a collection, in seconds, >= 0.
         poll_s: how often the daemon looks for changes of the catalog by other processes, in seconds, > 0.
-        free_floor: bytes that must stay free on the state folder's file system; stores below it get ENOSPC. 0: none;
+        free_floor: bytes that must stay free on the state folder's file system; below it the store gets ENOSPC, and drafts
+            somewhat (an eighth) above it, so that a draft can be committed. 0: none;
             None (not given): 64 MiB, but at most a fiftieth of the file system.
         allow_protected: protected aliases may be given, moved and removed (the Python API and the command line heed it, the
             mount never does it).

@@ -56,7 +56,8 @@ class Drafts:
         notify: Callable[[list[Invalidation]], None], floor: Floor, *,
         send: Callable[[Place], SendingBatch] | None = None,
     ) -> None:
-        """`floor`: what files of drafts leave free on their disk. `send`: begins a batch of a server's store, to which what is closed is sent at once."""
+        """`floor`: what files of drafts leave free on their disk. `send`: begins a batch of a server's store, to which what
+        is closed is sent at once."""
         self.area = area
         self.ctx = ctx
         self.store = store

@@ -1,5 +1,5 @@
-"""A disk that is full, or a quota that is used up, from any write on (ENOSPC, EDQUOT): of a commit, of a draft that is filled, of the
-catalog's making. Whoever asked is told what to free, nothing that was there is lost, and with room again all goes on.
+"""A disk that is full, or a quota that is used up, from any write on (ENOSPC, EDQUOT): of a commit, a draft, the cache, and of
+the catalog's making. Whoever asked is told what to free, nothing that was there is lost, and with room again all goes on.
 
 The disk is recording_disk.py, which fails from the write on that it is told: real ones cannot be filled to the byte, and
 kernels without CONFIG_QFMT_V2 have no quotas of their own.

@@ -32,7 +32,7 @@ from artfs.testing.torture import Tally
 
 HERE = Path(__file__).parent
 UNIT = HERE.parents[1] / "systemd" / "user" / "artfs.service"
-LOAD_S, COMMIT_S = 1.0, 0.5
+LOAD_S, COMMIT_S = 0.8, 0.4
 """A kill comes at some moment of so long a load, or commit, in seconds."""
 COMMIT_EVERY = 4
 FIO = """
@@ -64,7 +64,6 @@ class Load:
     source: Path
     scratch: Path
     closed: dict[str, str] = field(default_factory=dict)
-    jobs: list[Path] = field(default_factory=list)
     serial: int = 0
 
     def __post_init__(self) -> None:
@@ -96,11 +95,9 @@ class Load:
         has_ended = fio.wait(60) == 0
         rsync.wait(60)
         self.unfinished = {ledger.unfinished} - {""}
-        if has_ended:
-            self.jobs.append(self._job)
-        else:
-            self.unfinished |= {f"fio{self.serial}/load.0.{number}" for number in range(4)}
         self.is_fio_done = has_ended
+        if not has_ended:
+            self._fio_failed()
 
     def back(self) -> None:
         """With the mount there again: takes in what fio and rsync had finished."""
@@ -130,12 +127,20 @@ class Load:
 
 
     def _put_back(self) -> None:
-        """What programs wrote by its path while nothing was mounted was set aside; it goes where it was meant to go."""
+        """What programs wrote by its path while nothing was mounted was set aside; it goes where it was meant to go. But fio
+        opens a file again and again, so a job that began before the mount was there has parts of each in both."""
         for aside in self.mountpoint.parent.glob(f"{self.mountpoint.name}.found-*"):
             folder = aside / self.draft.relative_to(self.mountpoint)
+            if (folder / f"fio{self.serial}").exists():
+                shutil.rmtree(folder / f"fio{self.serial}")
+                self._fio_failed()
             if folder.exists():
                 subprocess.run(["cp", "-a", f"{folder}/.", self.draft], check=True)
             shutil.rmtree(aside)
+
+    def _fio_failed(self) -> None:
+        self.is_fio_done = False
+        self.unfinished |= {f"fio{self.serial}/load.0.{number}" for number in range(4)}
 
 
 @dataclass
