@@ -75,7 +75,7 @@ class Observer:
             return None if isinstance(node, AccessLogFile) else node.label()
         except (Later, OSError, ArtfsError):
             return f"#{args[0]}"  # what it is would have to be fetched, or it is nothing any more
-        except Exception:
+        except BaseException:  # what leaves here would end the mount
             log.exception("%s has no label", args[0])
             return f"#{args[0]}"
 
@@ -90,7 +90,7 @@ class Observer:
             if not code and name == "read":
                 result = f"OK={len(reply)}"
             self._vfs.access.add(line(number, name, word(where), _what(name, args), *caller(args), result, took_s))
-        except Exception:
+        except BaseException:  # what leaves here would end the mount
             log.exception("request %d (%s) has no line in the access log", number, name)
 
 

@@ -50,9 +50,28 @@ MAX_RETRIES = 1000
 """How often an operation may ask for one thing more (a tree page each time) before it counts as stuck."""
 
 
+_NONE = frozenset({type(None)})
+_ENTRY = frozenset({EntryAttributes})
+_REPLIES: dict[str, frozenset[type]] = {
+    **dict.fromkeys(("lookup", "mkdir", "mknod", "symlink", "link", "getattr", "setattr"), _ENTRY),
+    "opendir": frozenset({int}),
+    "create": frozenset({tuple}),
+    "open": frozenset({FileInfo}),
+    "read": frozenset({bytes, memoryview}),
+    "write": frozenset({int}),
+    "readlink": frozenset({bytes}),
+    "getxattr": frozenset({bytes}),
+    "listxattr": frozenset({list}),
+    "statfs": frozenset({StatvfsData}),
+    "access": frozenset({bool}),
+}
+"""What each handler may reply; the others reply nothing."""
+
+
 def handler(method: Callable[..., Any]) -> Any:
     """Makes a pyfuse3 handler of a plain method."""
     name = method.__name__
+    kinds = _REPLIES.get(name, _NONE)
 
     @functools.wraps(method)
     async def handle(self: Operations, *args: Any) -> Any:
@@ -60,7 +79,11 @@ def handler(method: Callable[..., Any]) -> Any:
         if self.observed:
             return await self.observe(name, method, args)
         try:
-            return method(self, *args)
+            reply = method(self, *args)
+            # What pyfuse3 cannot use is an exception there, where nobody catches it.
+            if type(reply) not in kinds:
+                raise TypeError(f"{name} has no use for {type(reply).__name__}")
+            return reply
         except Later as later:
             # Without its traceback: that names this frame, which names it, and what it carries (a megabyte to write)
             # would stay until the collector looks for such rings.
@@ -148,13 +171,13 @@ class Operations(pyfuse3.Operations):
                 if isinstance(later, Wait):
                     await self._until_told(later, until)
                 else:
-                    result = await self._in_thread(later)
+                    result = await self._in_thread(later, until)
                 try:
                     if later.then is not None:
                         result = later.then(result)
                         if not later.again:
-                            return self.translate(name, result)
-                    return method(self, *args)
+                            return self._checked(name, self.translate(name, result))
+                    return self._checked(name, method(self, *args))
                 except Later as more:
                     later = more.with_traceback(None)
             raise OSError(errno.EIO, f"{name} asked for more {MAX_RETRIES} times")
@@ -164,14 +187,29 @@ class Operations(pyfuse3.Operations):
             REQUEST.reset(told)
             del self.in_flight[number]
 
-    async def _in_thread(self, later: Later) -> Any:
-        with trio.CancelScope(shield=True) as scope:
-            if not later.patient:
-                scope.deadline = trio.current_time() + self._deadline_s
-            return await trio.to_thread.run_sync(
-                later.call, abandon_on_cancel=not later.patient, limiter=self._limiter
-            )
-        raise OSError(errno.ETIMEDOUT, f"no answer within {self._deadline_s:.0f} s")
+    def _checked(self, name: str, reply: Any) -> Any:
+        if type(reply) not in _REPLIES.get(name, _NONE):
+            raise TypeError(f"{name} has no use for {type(reply).__name__}")
+        return reply
+
+    async def _in_thread(self, later: Later, until: float) -> Any:
+        """`until`: when the request's time is over, however many calls it takes."""
+        if later.patient:
+            with trio.CancelScope(shield=True, deadline=until) as scope:
+                await self._limiter.acquire()  # threads may be taken by calls that hang; that is not waited out
+            if scope.cancelled_caught:
+                raise self._too_late()
+            try:
+                with trio.CancelScope(shield=True):
+                    return await trio.to_thread.run_sync(later.call, limiter=trio.CapacityLimiter(1))
+            finally:
+                self._limiter.release()
+        with trio.CancelScope(shield=True, deadline=until):
+            return await trio.to_thread.run_sync(later.call, abandon_on_cancel=True, limiter=self._limiter)
+        raise self._too_late()
+
+    def _too_late(self) -> OSError:
+        return OSError(errno.ETIMEDOUT, f"no answer within {self._deadline_s:.0f} s")
 
     async def _until_told(self, wait: Wait, until: float) -> None:
         told = trio.Event()
@@ -190,7 +228,7 @@ class Operations(pyfuse3.Operations):
         wait.give_up()
         if limit < until:
             return
-        raise OSError(errno.ETIMEDOUT, f"no answer within {self._deadline_s:.0f} s")
+        raise self._too_late()
 
     def translate(self, name: str, result: Any) -> Any:
         """The reply for a vfs result that came late."""
@@ -215,7 +253,7 @@ class Operations(pyfuse3.Operations):
         code, reply = 0, None
         try:
             try:
-                reply = method(self, *args)
+                reply = self._checked(name, method(self, *args))
             except Later as later:
                 reply = await self.finish_later(name, method, args, later.with_traceback(None))
             except FUSEError:

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from artfs.testing.mount import Daemon, Workspace
+from artfs.testing.torture import Tally
 
 HERE = Path(__file__).parent
 
@@ -96,6 +97,7 @@ def test_whatever_an_operation_raises_is_eio_and_the_mount_goes_on(
     artfs: Callable[..., subprocess.CompletedProcess[str]],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
+    tally: Tally,
     error: str,
 ) -> None:
     (tmp_path / "file").write_bytes(b"content")
@@ -107,6 +109,7 @@ def test_whatever_an_operation_raises_is_eio_and_the_mount_goes_on(
         for name, call in CALLS.items():
             with pytest.raises(OSError, match="Input/output error"):
                 call(daemon.mountpoint / "faulty")
+            tally("an exception that nobody foresaw, through a mount")
             assert daemon.is_running, f"{name} ended the mount:\n{daemon.log()}"
             assert (daemon.mountpoint / "p" / "c" / "v0" / "file").read_bytes() == b"content"
         assert daemon.status()["in_flight"] == 0
@@ -139,6 +142,8 @@ def test_killed_clients_never_freeze_the_daemon(
     artfs: Callable[..., subprocess.CompletedProcess[str]],
     tmp_path: Path,
     chance: random.Random,
+    scale: Callable[[int, int], int],
+    tally: Tally,
 ) -> None:
     """A client that dies takes its request back; a daemon that was just about to read it must not wait for the next one."""
     source = tmp_path / "source"
@@ -153,7 +158,8 @@ def test_killed_clients_never_freeze_the_daemon(
             busy = subprocess.Popen([sys.executable, "-S", "-E", "-c", "while True: pass"])
             stack.callback(busy.wait)
             stack.callback(busy.kill)
-        for number in range(60):
+        kills = scale(30, 200)
+        for number in range(kills):
             readers = [
                 subprocess.Popen(
                     [sys.executable, "-S", "-E", "-c", READER, str(10 * number + at), *paths], stdout=subprocess.PIPE
@@ -168,8 +174,39 @@ def test_killed_clients_never_freeze_the_daemon(
             for reader in readers:
                 reader.send_signal(signal.SIGKILL)
             assert daemon.status()["pid"] == daemon.pid  # times out when it is frozen
+            tally("clients killed in the middle of their requests", len(readers))
             for reader in readers:
                 assert reader.wait(30) == -signal.SIGKILL
-    assert daemon.requests()["read"] > 60, "the readers were not at work when they were killed"  # one for each kill
+    assert daemon.requests()["read"] > kills, "the readers were not at work when they were killed"  # one for each kill
     assert (latest / "f0").read_bytes() == (source / "f0").read_bytes()
     assert daemon.status()["in_flight"] == 0
+
+
+LATE_S = 0.1
+
+
+class LateDaemon(Daemon):
+    """See late_daemon.py."""
+
+    def command(self) -> list[str]:
+        python, _, _, *arguments = super().command()
+        return [python, str(HERE / "late_daemon.py"), str(LATE_S), *arguments]
+
+
+def test_a_request_that_is_gone_when_it_is_read_freezes_nothing(
+    workspace: Workspace, chance: random.Random, scale: Callable[[int, int], int], tally: Tally
+) -> None:
+    """The same moment, hit on purpose: pyfuse3 then reads from a device that has nothing, with the interpreter lock, until a
+    signal or the next request comes. Nobody sends one here; what is asked is the control socket."""
+    with LateDaemon(workspace) as daemon:
+        for number in range(scale(10, 60)):
+            asks = f"import os; os.stat({str(daemon.mountpoint / f'n{number}')!r})"
+            with subprocess.Popen([sys.executable, "-S", "-E", "-c", asks], stderr=subprocess.DEVNULL) as client:
+                # It waits for the answer (its process sleeps in the kernel's FUSE code) when it is killed.
+                waits = Path(f"/proc/{client.pid}/wchan")
+                while client.poll() is None and "request_wait_answer" not in waits.read_text():
+                    time.sleep(0.002)
+                time.sleep(chance.uniform(0, LATE_S / 2))
+                client.kill()
+            assert daemon.status()["pid"] == daemon.pid  # times out when it is frozen
+            tally("requests that were taken back before they were read")

@@ -57,6 +57,7 @@ def test_every_test_that_is_named_exists(page: str) -> None:
         "Commits",
         "Durability",
         "Coming and going",
+        "Being operated",
         "Downloads",
     ],
 )

@@ -181,6 +181,7 @@ JSON_LINES = [
     ("backup", ["bk"]),
     ("status", []),
     ("doctor", []),
+    ("debug", ["-o", "report.tar.gz"]),
     ("umount", ["--all"]),
     ("draft list", []),
     ("draft from", ["vega/cars:v0"]),
