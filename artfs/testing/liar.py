@@ -1,8 +1,8 @@
 """A server that lies: what a real one says, but for what it is told to say otherwise.
 
 It stands before the real one as a proxy does. A *lie* is a blob or a page of a tree: bytes that are sent for a digest, whether
-they have it or not. And wherever the real server names one digest in its JSON, the liar may name another, so that a version's root is
-a tree that no server would have taken.
+they have it or not. And wherever the real server names one digest in its JSON, the liar may name another, so that a version's
+root is a tree that no server would have taken.
 """
 
 from __future__ import annotations
@@ -52,12 +52,14 @@ class Liar:
                     return
                 body = self.rfile.read(int(self.headers.get("content-length", 0)))
                 status, headers, content = liar.answer(self.command, self.path, dict(self.headers), body)
-                self.send_response(status)
-                for name, value in headers.items():
-                    self.send_header(name, value)
-                self.send_header("Content-Length", str(len(content)))
-                self.end_headers()
-                self.wfile.write(content)
+                with suppress(ConnectionError):  # who asked has left
+                    self.send_response(status)
+                    for name, value in headers.items():
+                        self.send_header(name, value)
+                    self.send_header("Content-Length", str(len(content)))
+                    self.end_headers()
+                    self.wfile.write(content)
+                    self.wfile.flush()
 
             def _events(self) -> None:
                 """As they are, until one side ends it."""
