@@ -27,7 +27,6 @@ from artfs.api.media.base import Sink, Value
 from artfs.api.media.classes import Classes
 from artfs.api.media.registry import BY_KIND, CLASSES
 from artfs.api.media.table import Table
-from artfs.cli.output import parse_size
 from artfs.client.credentials import Credentials
 from artfs.client.events import parse_events
 from artfs.client.http import Http
@@ -444,7 +443,6 @@ DECODERS: tuple[Decoder, ...] = (
     Decoder("a time", _of_text(parse_time), [b"2026-11-01", b"2026-11-01T12:00:01.5+02:00"],
             write=lambda when: when.isoformat().encode()),
     Decoder("a policy of expiry", _of_text(parse_ttl), [b"30d", b"never", b"inherit"], write=lambda ttl: ttl_text(ttl).encode()),
-    Decoder("a size", _of_text(parse_size), [b"20G", b"1.5 GiB", b"300"]),
     Decoder("metadata", _of_text(check_metadata), [b'{"a": [1, 2.5, {"b": 0}]}'], write=lambda found: json.dumps(found).encode()),
     Decoder("ignore rules", _of_text(_ignoring), [b"*.pyc\n!keep.pyc\n/build/\n", b"a[b-d]?\\ \n**/x"], absurd=16 * 1024),
     Decoder("draft.json", decode_draft, [encode_draft(_DRAFT)], write=encode_draft),

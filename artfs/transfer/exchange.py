@@ -13,11 +13,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from artfs.catalog.base import Catalog
-from artfs.errors import BadBlobError, ConflictError, SourceChangedError
-from artfs.model.entry import DirEntry, FileEntry
-from artfs.model.pages import IndexPage
+from artfs.errors import BadBlobError, BadObjectError, ConflictError, SourceChangedError
+from artfs.model.entry import DirEntry, FileEntry, LinkEntry, link_stays_inside
+from artfs.model.pages import MAX_DEPTH, LeafPage
 from artfs.model.records import Collection, Content, Member, NewVersion
-from artfs.model.tree import PageCache
+from artfs.model.tree import Directory, PageCache
 from artfs.store.base import LocalStore, StoreBatch
 from artfs.transfer.announce import announced
 from artfs.transfer.progress import Meter, OnProgress, sync
@@ -206,24 +206,27 @@ def _copy_blob(store: LocalStore, batch: StoreBatch, content: Content, meter: Me
 
 def _objects(store: LocalStore, root: str, seen: set[str]) -> Iterator[Content]:
     """The blobs of a version and the pages of its trees (size -1), without those below pages that were seen. (Block lists
-    are made where the blobs arrive.)"""
+    are made where the blobs arrive.) The trees are checked as readers check them: what comes from somebody else must not become
+    ours with totals that lie, links that leave it, or folders without an end. Raises BadObjectError."""
     pages = PageCache(store.read_page)
-    todo = [root]
+    todo: list[tuple[DirEntry | None, int]] = [(None, 0)]
     while todo:
-        digest = todo.pop()
-        if digest in seen:
+        folder, depth = todo.pop()
+        if (root if folder is None else folder.digest) in seen:
             continue
-        seen.add(digest)
-        yield Content(digest, -1)
-        page = pages.page(digest)
-        if isinstance(page, IndexPage):
-            todo += [item.digest for item in page.items]
-            continue
-        for entry in page.entries:
-            if isinstance(entry, FileEntry):
-                yield entry.content
-            elif isinstance(entry, DirEntry):
-                todo.append(entry.digest)
+        if folder is not None and depth > MAX_DEPTH:
+            raise BadObjectError(f"the tree {folder.digest} is more than {MAX_DEPTH} directories deep", folder.digest)
+        directory = Directory(pages, root) if folder is None else Directory.of(pages, folder)
+        for digest, page in directory.read_pages(seen):
+            seen.add(digest)
+            yield Content(digest, -1)
+            for entry in page.entries if isinstance(page, LeafPage) else ():
+                if isinstance(entry, FileEntry):
+                    yield entry.content
+                elif isinstance(entry, DirEntry):
+                    todo.append((entry, depth + 1))
+                elif isinstance(entry, LinkEntry) and not link_stays_inside((b"",) * depth, entry.target):
+                    raise BadObjectError(f"the tree {digest} is damaged: its link {entry.name!r} leaves the artifact", digest)
 
 
 def _groups(contents: Iterator[Content]) -> Iterator[list[Content]]:

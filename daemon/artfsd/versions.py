@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from artfs.errors import BadObjectError
 from artfs.model.digests import from_raw
-from artfs.model.entry import DirEntry, Entry, FileEntry, LinkEntry, RefEntry
+from artfs.model.entry import DirEntry, Entry, FileEntry, LinkEntry, RefEntry, link_stays_inside
 from artfs.model.records import Member
 from artfs.model.tree import MAX_DEPTH, Directory, Totals
 from artfsd.fetch import Blobs, OpenBlob
@@ -188,6 +188,12 @@ class VersionFile(Node):
     def readlink(self) -> bytes:
         if not isinstance(self.entry, LinkEntry):
             refuse(errno.EINVAL)
+        listing = self.listing
+        path = listing.key[1]
+        if not link_stays_inside(path.split(b"/") if path else (), self.entry.target):
+            raise BadObjectError(
+                f"the tree {listing.digest} is damaged: its link {self.entry.name!r} leaves the artifact", listing.digest
+            )
         return self.entry.target
 
     def open(self, flags: int) -> FileHandle:

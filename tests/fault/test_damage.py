@@ -320,7 +320,7 @@ def exchange(one: Path, other: Path) -> None:
 def test_a_damaged_draft_leaves_the_others_alone(
     place: Place, make_daemon: Callable[..., Daemon], damage: Callable[[Path], None]
 ) -> None:
-    """The daemon starts, the log and `artfs status` say where its files are, and a garbage collection does not guess what it needs."""
+    """The daemon starts, the log and `artfs status` say where its files are; `artfs gc` does not guess what it needs."""
     daemon = make_daemon(place.workspace).start()
     for name in ("good", "bad"):
         (daemon.mountpoint / "drafts" / "p" / name).mkdir(parents=True)

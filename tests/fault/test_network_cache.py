@@ -118,6 +118,8 @@ def swap(path: Path) -> None:
     if path.parent.parent.name == "blobs":
         others = sorted(path.parent.parent.glob("*/*"))
     other = others[others.index(path) - 1]
+    if other == path:
+        return  # there is none
     aside = path.with_name("aside")
     path.rename(aside)
     other.rename(path)
