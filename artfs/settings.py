@@ -151,8 +151,8 @@ class Settings:
     def make_home(self) -> None:
         """Creates the state folder and its parts (0700). Raises UsageError when it cannot, StorageError on a full disk."""
         try:
-            own = () if self.server else (self.store_path,)
-            for path in (self.home, self.state_path, *own, self.drafts_path, self.run_path, self.log_path):
+            own = (self.state_path.parent,) if self.server else (self.store_path,)
+            for path in (self.home, *own, self.state_path, self.drafts_path, self.run_path, self.log_path):
                 path.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
