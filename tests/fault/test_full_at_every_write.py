@@ -81,7 +81,7 @@ def test_a_disk_that_is_full_from_any_write_on(
     make(tmp_path / "source", FILES)
     scene = prepare(tmp_path, artfs)
     last = writes_of(scene, victims, tmp_path / "counted")
-    count = scale(6, 110)
+    count = scale(4, 60)
     moments = range(1, last + 1) if count >= last else sorted(chance.sample(range(1, last + 1), count))
     backing = tmp_path / "backing"
     for at in moments:
@@ -149,7 +149,7 @@ def test_a_draft_on_a_disk_that_is_full_from_any_write_on(
         daemon.start()
         drafts = daemon.mountpoint / "drafts" / "p"
         (drafts / "c").mkdir(parents=True)
-        for at in range(1, scale(10, 40)):
+        for at in range(1, scale(7, 40)):
             number = chance.choice(list(WORDS))
             disk.fail(number, at)
             begun = errno_of(lambda: (drafts / f"x{at}").mkdir())  # noqa: B023

@@ -38,7 +38,7 @@ from artfs.transfer.verify import verify_version
 
 HERE = Path(__file__).parent
 LARGE = 1_100_000
-MOMENTS = 8
+MOMENTS = 5
 """At which the power is cut in short form, for each scene."""
 
 Artfs = Callable[..., subprocess.CompletedProcess[str]]

@@ -135,7 +135,7 @@ def test_what_was_synced_in_a_draft_survives_a_power_cut(
         log, before = disk.log, disk.before
     promised = Promised()
     first = next(number for number, record in enumerate(log) if record[:2] == ["mark", b"begun"])
-    share = min(1.0, scale(10, 250) / (len(log) - first))
+    share = min(1.0, scale(6, 150) / (len(log) - first))
     for number, record in enumerate(log):
         if number >= first and chance.random() < share:
             survival = chance.choice(list(Survival))
@@ -230,7 +230,7 @@ def test_a_torn_file_of_the_cache_is_never_served(
         read_all(disk.mountpoint, large_blocks=range(7))
         log, before = disk.log, disk.before
     seen: set[bytes] = set()
-    share = min(1.0, scale(10, 250) / len(log))
+    share = min(1.0, scale(6, 150) / len(log))
     for number, record in enumerate(log):
         if chance.random() < share:
             survival = chance.choice(list(Survival))
