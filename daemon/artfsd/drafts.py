@@ -317,7 +317,7 @@ class DraftDir(Node):
     @property
     def removed(self) -> bool:
         """Whether it has no name any more, and is still known because somebody stands in it or holds it open."""
-        return self.draft.dead or self.parent is not None and self.parent.children.get(self.name) is not self
+        return self.draft.dead or (self.parent is not None and self.parent.children.get(self.name) is not self)
 
     def attr(self) -> Attr:
         trees, removed = self.draft.trees, self.removed
