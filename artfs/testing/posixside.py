@@ -34,6 +34,7 @@ class Side:
         self.root = root
         self.open_files: list[int] = []
         self.maps: list[mmap.mmap] = []
+        self.mapped: list[int] = []  # the descriptor of each
 
     def at(self, path: str) -> str:
         return f"{self.root}/{path}"
@@ -41,10 +42,9 @@ class Side:
     def end(self) -> None:
         for fd in self.open_files:
             os.close(fd)
-        for view in self.maps:
-            view.close()
+        while self.maps:
+            self.unmap(0)
         self.open_files.clear()
-        self.maps.clear()
 
     # open files -------------------------------------------------------------------------------------------------------
     def open(self, path: str, flags: int, mode: int) -> Any:
@@ -105,17 +105,20 @@ class Side:
         size = os.fstat(fd).st_size
         if not size or stat.S_ISDIR(os.fstat(fd).st_mode):
             return 0  # Python refuses the first itself
+        self.mapped.append(os.dup(fd))
         self.maps.append(mmap.mmap(fd, size, prot=mmap.PROT_READ | (mmap.PROT_WRITE if write else 0)))
         return size
 
     def unmap(self, slot: int) -> None:
         self.maps.pop(slot).close()
+        os.close(self.mapped.pop(slot))
 
     def reads_map(self, slot: int, at: int, size: int) -> str:
         view = self.maps[slot]
         return brief(view[at : min(at + size, view.size())])  # beyond the end of the file is a SIGBUS
 
-    def writes_map(self, slot: int, at: int, data: bytes, sync: bool) -> int:
+    def writes_map(self, slot: int, at: int, data: bytes) -> int:
+        """Its pages are then clean and the time is set, because POSIX leaves open when a map changes it."""
         view = self.maps[slot]
         if at + len(data) > min(view.size(), len(view)):
             return 0
@@ -123,8 +126,8 @@ class Side:
             view[at : at + len(data)] = data
         except TypeError:
             return -1  # it was mapped for reading
-        if sync:
-            view.flush()
+        view.flush()
+        os.utime(self.mapped[slot], ns=(10**18, 10**18))
         return len(data)
 
     # names ------------------------------------------------------------------------------------------------------------
