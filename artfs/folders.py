@@ -80,6 +80,8 @@ def _write(path: str, number: int) -> None:
         try:
             with open(aside, "x", encoding="ascii") as stream:
                 stream.write(f'{{"format": {number}}}\n')
+                stream.flush()
+                os.fsync(stream.fileno())  # or a power cut leaves the name and zeros
             os.replace(aside, path)
         except OSError:
             os.unlink(aside)
