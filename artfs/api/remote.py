@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 from artfs.api.session import Remote
 from artfs.catalog.base import Catalog
@@ -17,12 +16,12 @@ from artfs.store.base import LocalStore, RangeSource
 from artfs.store.cache import Cache
 from artfs.transfer.cachedstore import CachedStore
 from artfs.transfer.fetch import WORKERS, Fetcher
-from artfs.transfer.fetchchild import Surroundings
+from artfs.transfer.fetchchild import MakeDumps, Surroundings
 from artfs.transfer.fetchprocess import FetchProcess
 
 
-def fork_fetch_process(settings: Settings, dump_path: Path | None = None) -> FetchProcess:
-    """A process that fetches for the one that calls this, which has one thread. `dump_path`: see FetchProcess.fork. Raises
+def fork_fetch_process(settings: Settings, make_dumps: MakeDumps | None = None) -> FetchProcess:
+    """A process that fetches for the one that calls this, which has one thread. `make_dumps`: see FetchProcess.fork. Raises
     OSError, UsageError."""
     import artfs.client.direct  # noqa: F401  (both processes share what is loaded before the fork)
 
@@ -34,7 +33,7 @@ def fork_fetch_process(settings: Settings, dump_path: Path | None = None) -> Fet
         http.gate = surroundings.gate
         return RemoteStore(http), _open_cache(settings)
 
-    return FetchProcess.fork(make, limit_s=_limit_s(settings), workers=WORKERS, dump_path=dump_path)
+    return FetchProcess.fork(make, limit_s=_limit_s(settings), workers=WORKERS, make_dumps=make_dumps)
 
 
 def _also_expecting(contact: Callable[[bool, str], None], fetcher: Fetcher) -> Callable[[bool, str], None]:

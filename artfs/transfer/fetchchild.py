@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 from artfs.errors import ArtfsError, OfflineError
@@ -62,6 +61,7 @@ class Surroundings:
 
 
 MakeSource = Callable[[Surroundings], tuple[RangeSource, Cache]]
+MakeDumps = Callable[[str], Dumps]
 
 
 class _Outbox:
@@ -275,7 +275,7 @@ class FetchChild:
 
 
 def become(
-    sock: socket.socket, make: MakeSource, *, limit_s: float, workers: int, dump_path: Path | None = None
+    sock: socket.socket, make: MakeSource, *, limit_s: float, workers: int, make_dumps: MakeDumps | None = None
 ) -> None:
     """In the new process: serves until the other side ends. Does not return."""
     code = 1
@@ -290,8 +290,8 @@ def become(
         # Not before the other side has it: a damaged cache is mended by one process at a time.
         if wire.receive(sock) is not None:
             child = FetchChild(sock, make, limit_s=limit_s, workers=workers)
-            if dump_path is not None:
-                dumps = Dumps("the process that fetches", dump_path)
+            if make_dumps is not None:
+                dumps = make_dumps("the process that fetches")
                 dumps.sections.insert(0, ("requests", child.request_lines))
                 dumps.start()
             child.serve()

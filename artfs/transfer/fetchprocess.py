@@ -20,7 +20,6 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from artfs.errors import ArtfsError, OfflineError, UnavailableError
@@ -88,11 +87,11 @@ class FetchProcess:
 
     @classmethod
     def fork(
-        cls, make: fetchchild.MakeSource, *, limit_s: float, workers: int, dump_path: Path | None = None
+        cls, make: fetchchild.MakeSource, *, limit_s: float, workers: int, make_dumps: fetchchild.MakeDumps | None = None
     ) -> FetchProcess:
         """To be called while this process has one thread. `make`: called there; gives where bytes come from and go to.
-        `limit_s`, `workers`: as of a Fetcher. `dump_path`: what SIGUSR1 has it write (artfs/stacks.py; the caller has called
-        `hold_signal`); None: the signal ends it. Raises OSError."""
+        `limit_s`, `workers`: as of a Fetcher. `make_dumps`: called there; what SIGUSR1 has it write (artfs/stacks.py; the
+        caller has called `hold_signal`). None: the signal ends it. Raises OSError."""
         ours, theirs = socket.socketpair()
         # Pages with objects that are never looked at again stay shared.
         gc.collect()
@@ -104,7 +103,7 @@ class FetchProcess:
             theirs.close()
             raise
         if not pid:
-            fetchchild.become(theirs, make, limit_s=limit_s, workers=workers, dump_path=dump_path)
+            fetchchild.become(theirs, make, limit_s=limit_s, workers=workers, make_dumps=make_dumps)
         gc.unfreeze()
         theirs.close()
         return cls(ours, pid)

@@ -12,7 +12,6 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyfuse3
@@ -84,7 +83,9 @@ def serve(settings: Settings, options: MountOptions) -> None:
     _raise_limits()
     keep_large_buffers()
     dump_path = ready.dump_path(settings, mountpoint)
-    process = _fork_fetch_process(settings, dump_path.with_suffix(".fetch.dump"))
+    process = _fork_fetch_process(
+        settings, lambda who: Dumps(who, dump_path.with_suffix(".fetch.dump"), prefix=options.line_prefix)
+    )
     dumps = Dumps(f"the mount at {mountpoint}", dump_path, prefix=options.line_prefix)
     with ExitStack() as stack:
         if process is not None:
@@ -178,14 +179,14 @@ def serve(settings: Settings, options: MountOptions) -> None:
             log.info("unmounted %s", mountpoint)
 
 
-def _fork_fetch_process(settings: Settings, dump_path: Path) -> FetchProcess | None:
-    """While there is one thread. `dump_path`: what SIGUSR1 has it write. None: without a server there is nothing to fetch."""
+def _fork_fetch_process(settings: Settings, make_dumps: Callable[[str], Dumps]) -> FetchProcess | None:
+    """While there is one thread. `make_dumps`: what SIGUSR1 has it write. None: without a server there is nothing to fetch."""
     if not settings.server:
         return None
     from artfs.api.remote import fork_fetch_process  # loads httpx, before the fork
 
     try:
-        return fork_fetch_process(settings, dump_path)
+        return fork_fetch_process(settings, make_dumps)
     except OSError as error:
         log.warning("no process of its own fetches from the server: %s", error)
         return None

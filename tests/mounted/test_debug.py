@@ -113,6 +113,7 @@ def test_it_works_with_a_daemon_that_hangs(workspace: Workspace, make_daemon: Ca
     assert json.loads(files["status.json"])["mounts"][0]["error"]
 
 
+@pytest.mark.embedded("its settings name a proxy that leads nowhere")
 def test_no_secret_is_in_it(workspace: Workspace, make_daemon: Callable[..., Daemon], tmp_path: Path) -> None:
     """One planted wherever one may be: settings, environment, kept tokens, logs, names of files, the access log."""
     planted = {
