@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -83,7 +84,7 @@ def tally(request: pytest.FixtureRequest) -> Iterator[Tally]:
     made = Tally()
     yield made
     if not made.tried:
-        made((request.module.__doc__ or request.module.__name__).splitlines()[0].rstrip(".:"))
+        made(re.split(r"[:;.]( |$)", (request.module.__doc__ or request.module.__name__).splitlines()[0])[0])
     request.node.user_properties.append((PROPERTY, made.tried))
 
 
