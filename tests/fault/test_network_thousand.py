@@ -214,8 +214,9 @@ def test_a_thousand_faults_leave_nothing_behind(
     assert len(made) >= 2
     for pid, held in zip(pids, before, strict=True):
         until(partial(has_let_go, pid, held), f"{pid} has let go of {Held(pid).exceeds(held)}")
-    growth = [now - then for now, then in zip(sizes(pids), rss, strict=True)]
-    assert max(growth) < GROWTH, growth
+    # Freed memory goes back a moment after the last transfer.
+    until(lambda: all(now - then < GROWTH for now, then in zip(sizes(pids), rss, strict=True)), f"memory is as it was: {rss}")
+    print(sizes(pids))
     for number, data in enumerate(made):
         assert (corner.path / f"new{number}" / "latest" / "file").read_bytes() == data
     check_sound(far, project, daemon)
