@@ -213,7 +213,7 @@ def test_a_daemon_that_is_killed_under_load_comes_back_and_nothing_is_lost(
     subprocess.run(["rsync", "-a", f"{source}/", draft / "first"], check=True)
     rig.versions["p/c:v0"] = {f"first/{name}": digest for name, digest in load.wanted.items()}
     rig.commit()
-    rounds = scale(4, 80)
+    rounds = scale(2, 80)
     with reading(rig.workspace.mountpoint / "p" / "c" / "v0", rig.versions["p/c:v0"]):
         for number in range(1, rounds + 1):
             draft.mkdir(exist_ok=True)

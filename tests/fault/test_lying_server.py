@@ -213,7 +213,7 @@ def test_trees_that_no_server_would_take(
 ) -> None:
     """Through the mount, `ls`, `get`, `pull` and the API: an error that names the digest, at once, and nothing made outside."""
     ours = commands(artfs, lied_to)
-    some = {"another tree's bytes", *chance.sample(sorted(TREES), scale(7, len(TREES)))}
+    some = {"another tree's bytes", *chance.sample(sorted(TREES), scale(4, len(TREES)))}
     lies = {what: TREES[what] for what in sorted(some)}
     names = tell(liar, ours, project, tmp_path / "true", lies)
     check_all(liar, lied_to, project, tmp_path, ours, make_daemon, lies, names)
