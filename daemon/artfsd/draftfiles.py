@@ -149,7 +149,9 @@ class DraftFile(Node):
                 elif changes["size"] != self.entry.size:
                     self.copy_up()
                 else:
-                    changes = {key: value for key, value in changes.items() if key != "size"}
+                    # Nothing is cut off, but it counts as a change: truncate(2) sets the time whatever the size was.
+                    changes = {"mtime_ns": time.time_ns(), **changes}
+                    del changes["size"]
             if self.entry is not None:
                 self._restyle_entry(changes)
                 return self.attr()

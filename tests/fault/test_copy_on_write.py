@@ -221,3 +221,15 @@ def test_what_was_removed_while_it_was_open_is_not_copied(daemon: Daemon, tmp_pa
             os.open(f"/proc/self/fd/{stream.fileno()}", os.O_RDWR)
         assert stream.read() == b"x" * 10_000
     assert counts["open"] <= 1
+
+
+def test_truncate_to_the_size_that_it_has_is_a_change_of_the_time_only(daemon: Daemon, tmp_path: Path) -> None:
+    corner = Corner(daemon, "p")
+    corner.log(make(tmp_path / "source", {"file": "content"}))
+    path = corner.begin("c:latest") / "file"
+    os.utime(path, ns=(7, 7))
+    os.truncate(path, len("content"))
+    assert path.stat().st_mtime_ns > 7
+    assert path.read_text() == "content"
+    staged = daemon.workspace.settings.drafts_path / "local" / "p" / "c:latest" / "files" / "file"
+    assert staged.is_symlink()
