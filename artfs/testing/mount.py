@@ -27,7 +27,7 @@ from typing import Any, ClassVar, Protocol, Self
 from artfs.client.control import DaemonClient
 from artfs.settings import Settings, load_settings
 from artfs.testing.account import ROOT, Account
-from artfs.testing.serving import artfs_serve
+from artfs.testing.serverhost import server_host
 
 START_TIMEOUT_S = 30.0
 """Far above what a start takes (under a second); only a daemon that hangs meets it."""
@@ -81,8 +81,7 @@ class Workspace:
     def serve(self) -> None:
         """Starts what is to be the server, if there is to be one."""
         if self.with_server:
-            own = {"ARTFS_HOME": str(self.path / "server")}
-            self.server = artfs_serve("--no-auth", "--no-access-log", environ={**self.environ, **own})
+            self.server = server_host().serve(self.path / "server" / "server")
 
     @property
     def home(self) -> Path:
