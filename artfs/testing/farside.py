@@ -207,3 +207,12 @@ def until(condition: Callable[[], object], what: str, limit_s: float = 30.0) -> 
     while not condition():
         assert time.monotonic() < deadline, f"it did not come to pass: {what}"
         time.sleep(0.02)
+
+
+def readable(path: Path) -> bool:
+    """Whether all of a file can be read."""
+    try:
+        path.read_bytes()
+    except OSError:
+        return False
+    return True

@@ -361,3 +361,12 @@ def unannounced(log: str, expected: Sequence[re.Pattern[str]]) -> list[str]:
         elif _CRASH.search(line) and not is_announced:
             surprises.append(line)
     return surprises
+
+
+def read_what_is_there(descriptor: int) -> bytes:
+    """All that can be read without waiting."""
+    data = b""
+    with contextlib.suppress(BlockingIOError):
+        while piece := os.read(descriptor, 1 << 20):
+            data += piece
+    return data

@@ -13,7 +13,9 @@ import enum
 import hashlib
 import os
 import random
+import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -295,3 +297,16 @@ def materialize(image: Image, folder: Path) -> None:
             first[found.number] = place
     for place, mode in reversed(folders):
         os.chmod(place, mode)
+
+
+@contextmanager
+def restarted(image: Image, folder: Path, what: str) -> Iterator[Path]:
+    """`folder` as the image has it, for as long as somebody looks at it. What goes wrong there gets `what` as a note, and leaves
+    the folder for a person."""
+    materialize(image, folder)
+    try:
+        yield folder
+    except Exception as error:
+        error.add_note(f"power cut {what}")
+        raise
+    shutil.rmtree(folder)

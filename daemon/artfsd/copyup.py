@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from artfs.errors import BadBlobError
 from artfs.model.entry import FileEntry, RefEntry
 from artfs.store.linux import try_reflink
+from artfs.store.verify import write_all
 
 if TYPE_CHECKING:
     from artfsd.drafts import LiveDraft
@@ -79,7 +80,7 @@ class CopyUp:
                 while chunk := os.pread(source, _CHUNK, at):
                     digest.update(chunk)
                     if not cloned:
-                        write_all(target, at, chunk)
+                        write_all(target, chunk, at)
                     at += len(chunk)
                 if digest.hexdigest() != entry.digest:
                     log.error("blob %s is damaged; the draft cannot change a file that has it", entry.digest)
@@ -98,7 +99,7 @@ class CopyUp:
                 at = 0
                 while data := opened.read(at, _CHUNK):
                     self.draft.floor.check(len(data))
-                    write_all(target, at, data)
+                    write_all(target, data, at)
                     at += len(data)
         finally:
             opened.close()
@@ -113,10 +114,3 @@ class CopyUp:
             raise
         finally:
             os.close(target)
-
-
-def write_all(fd: int, offset: int, data: bytes) -> None:
-    """Writes all of `data`. Raises OSError (ENOSPC …) when the file system takes less."""
-    done = os.pwrite(fd, data, offset)
-    while done < len(data):
-        done += os.pwrite(fd, memoryview(data)[done:], offset + done)

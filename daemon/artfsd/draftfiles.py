@@ -13,7 +13,8 @@ from artfs.model.entry import FileEntry, RefEntry
 from artfs.model.records import Content
 from artfs.store.staging import HashRecord, record_for
 from artfs.store.standins import Slot, entry_target, keeping_times
-from artfsd.copyup import CopyUp, write_all
+from artfs.store.verify import write_all
+from artfsd.copyup import CopyUp
 from artfsd.hashing import FileHash
 from artfsd.inodes import LINK_MODE, Attr, FileHandle, Later, Node, refuse
 from artfsd.reffiles import ref_xattrs
@@ -454,8 +455,8 @@ class DraftHandle(FileHandle):
             raise draft.floor.error()
         begun = time.monotonic()
         if len(data) >= LARGE_WRITE and begun < draft.congested_until:
-            raise Later(lambda: write_all(self.fd, offset, data), lambda _: self._wrote(offset, data))
-        write_all(self.fd, offset, data)
+            raise Later(lambda: write_all(self.fd, data, offset), lambda _: self._wrote(offset, data))
+        write_all(self.fd, data, offset)
         now = time.monotonic()
         if now - begun > SLOW_WRITE_S:
             draft.congested_until = now + CONGESTED_S

@@ -18,7 +18,7 @@ import pytest
 from artfs.model.digests import BLOCK_SIZE
 from artfs.model.records import Member
 from artfs.testing.corner import Corner
-from artfs.testing.farside import LIMIT_S, FarWorkspace, at_most, check_sound, until
+from artfs.testing.farside import LIMIT_S, FarWorkspace, at_most, check_sound, readable, until
 from artfs.testing.faultproxy import Fault, answer, garbage
 from artfs.testing.mount import Daemon
 from artfs.testing.store_contract import some_bytes
@@ -125,14 +125,6 @@ def test_wrong_bytes_reach_no_reader(
     until(lambda: readable(root / name), "what went wrong is forgotten")
     assert read_all(root) == {**SMALL, "big": BIG}
     check_sound(far, project, daemon)
-
-
-def readable(path: Path) -> bool:
-    try:
-        path.read_bytes()
-    except OSError:
-        return False
-    return True
 
 
 def test_a_place_that_is_not_good_any_more_is_asked_for_again(

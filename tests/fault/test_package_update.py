@@ -22,7 +22,7 @@ from artfs.client.control import running_mounts
 from artfs.errors import DraftBusyError, DraftInvalidError, NotFoundError, UnavailableError
 from artfs.testing.account import ROOT
 from artfs.testing.corner import Corner
-from artfs.testing.farside import FarServer, FarWorkspace, until
+from artfs.testing.farside import FarServer, FarWorkspace, readable, until
 from artfs.testing.mount import Daemon, Workspace
 from artfs.testing.objects import ObjectServer
 from artfs.testing.trees import Link, make, picture
@@ -261,14 +261,6 @@ def test_so_does_a_mount_with_a_server(
     assert installed.late == []
     assert daemon.terminate() == 0
     assert "Traceback" not in daemon.log()
-
-
-def readable(path: Path) -> bool:
-    try:
-        path.read_bytes()
-    except OSError:
-        return False
-    return True
 
 
 def test_a_catalog_that_a_newer_program_has_migrated(workspace: Workspace, make_daemon: MakeDaemon, tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ from artfs.store import recovery
 from artfs.store.staging import DraftArea
 from artfs.testing.mount import Workspace
 from artfs.testing.outside import StateFolder
-from artfs.testing.powercut import Disk, Survival, materialize, signature
+from artfs.testing.powercut import Disk, Survival, restarted, signature
 from artfs.testing.recordingdisk import DiskVictims, RecordingDisk
 from artfs.testing.store_contract import some_bytes
 from artfs.testing.torture import Tally
@@ -158,14 +158,9 @@ def test_a_power_cut_at_every_write_leaves_the_version_or_the_draft(
             if (mark := signature(image)) in seen:
                 continue
             seen.add(mark)
-            home = memory / f"{number}-{survival.name}"
-            materialize(image, home)
-            try:
+            what = f"before change {number} of {len(log)}, {record[:3]!r}; {survival.value}"
+            with restarted(image, memory / f"{number}-{survival.name}", what) as home:
                 check(scene, home, workspace, artfs)
-            except Exception as error:
-                error.add_note(f"power cut before change {number} of {len(log)}, {record[:3]!r}; {survival.value}")
-                raise
-            shutil.rmtree(home)
         disk.apply(record)
     tally("power cuts during a commit", len(seen))
 

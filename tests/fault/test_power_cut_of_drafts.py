@@ -27,7 +27,7 @@ from artfs.store.verify import hash_bytes
 from artfs.testing.disks import SmallDisk
 from artfs.testing.mount import Daemon, Workspace
 from artfs.testing.outside import StateFolder
-from artfs.testing.powercut import Survival, materialize, signature
+from artfs.testing.powercut import Survival, restarted, signature
 from artfs.testing.ranges import FakeSource
 from artfs.testing.recordingdisk import RecordingDisk
 from artfs.testing.store_contract import some_bytes
@@ -139,14 +139,9 @@ def test_what_was_synced_in_a_draft_survives_a_power_cut(
     for number, record in enumerate(log):
         if number >= first and chance.random() < share:
             survival = chance.choice(list(Survival))
-            home = memory / str(number)
-            materialize(before.after_power_cut(survival, chance), home)
-            try:
+            what = f"before change {number} of {len(log)}, {record[:3]!r}; {survival.value}"
+            with restarted(before.after_power_cut(survival, chance), memory / str(number), what) as home:
                 check(promised, content, home, artfs)
-            except Exception as error:
-                error.add_note(f"power cut before change {number} of {len(log)}, {record[:3]!r}; {survival.value}")
-                raise
-            shutil.rmtree(home)
             tally("power cuts while a draft is filled and committed")
         if record[0] == "mark":
             promised.hear(record[1].decode())
@@ -236,12 +231,8 @@ def test_a_torn_file_of_the_cache_is_never_served(
             survival = chance.choice(list(Survival))
             image = before.after_power_cut(survival, chance)
             seen.add(signature(image))
-            materialize(image, memory / str(number))
-            try:
-                read_all(memory / str(number), large_blocks=range(7))
-            except Exception as error:
-                error.add_note(f"power cut before change {number} of {len(log)}, {record[:3]!r}; {survival.value}")
-                raise
-            shutil.rmtree(memory / str(number))
+            what = f"before change {number} of {len(log)}, {record[:3]!r}; {survival.value}"
+            with restarted(image, memory / str(number), what) as home:
+                read_all(home, large_blocks=range(7))
         before.apply(record)
     tally("power cuts while the cache is filled", len(seen))

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from artfs.testing.mount import Daemon, Workspace
+from artfs.testing.mount import Daemon, Workspace, read_what_is_there
 
 PATIENCE_S = 30.0
 """Far above what is needed; only a failure meets it."""
@@ -161,10 +161,7 @@ def test_who_reads_too_slowly_is_told_how_much_is_missing(daemon: Daemon, log: P
             for number in range(1000):
                 os.path.exists(daemon.mountpoint / ".artfs" / f"{number:0200d}")
         asked = daemon.requests()["lookup"] - before
-        data = b""
-        with contextlib.suppress(BlockingIOError):
-            while True:
-                data += os.read(descriptor, 1 << 20)
+        data = read_what_is_there(descriptor)
     finally:
         os.close(descriptor)
     lines = data.decode().splitlines()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import signal
@@ -12,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from artfs.testing.mount import Daemon, Workspace
+from artfs.testing.mount import Daemon, Workspace, read_what_is_there
 
 PATIENCE_S = 30.0
 
@@ -57,10 +56,7 @@ def test_lines_about_a_request_have_its_number(
     try:
         with pytest.raises(OSError, match="Input/output error"):
             (daemon.mountpoint / "p" / "c" / "v0" / "file").read_bytes()
-        told = b""
-        with contextlib.suppress(BlockingIOError):
-            while True:
-                told += os.read(log, 1 << 20)
+        told = read_what_is_there(log)
     finally:
         os.close(log)
     failed = set(re.findall(r"(?m)^\S+ (\d+) read local/p/c:v0/file \S+ .* EIO ", told.decode()))
