@@ -19,18 +19,20 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 
-from artfs.errors import ArtfsError, StorageError, UnavailableError, WaitTimeoutError
+from artfs.errors import ArtfsError, UnavailableError, WaitTimeoutError
 from artfs.model.digests import digest_bytes
 from artfs.store.base import RangeSource
-from artfs.store.cache import Cache, Partial
+from artfs.store.cache import Cache
+from artfs.transfer.crew import Crew
 from artfs.transfer.failures import Failures
 from artfs.transfer.fetchplan import Came, FetchPlan, Ranges, Smalls
 from artfs.transfer.fetchprocess import FetchProcess, FetchProcessEnded
 from artfs.transfer.largeblob import BlobFile, LargeBlob, Notify, Waiter, large_key
+from artfs.transfer.promote import Promoter
 from artfs.transfer.recent import Recent
 from artfs.transfer.shrink import Shrinker
 from artfs.transfer.transfers import FetchStats, Transfers
@@ -54,12 +56,6 @@ more."""
 
 LIMIT_S = 30.0
 WORKERS = 12
-FOR_READERS = 2
-"""Threads that never fetch ahead."""
-
-
-class _Ended(Exception):
-    """The process ends; what was being checked is checked another time."""
 
 
 class Fetcher:
@@ -83,12 +79,6 @@ class Fetcher:
         self._limit_s = limit_s
         self._clock = clock
         self._lock = threading.Lock()
-        self._work = threading.Condition(self._lock)
-        self._workers = workers
-        self._threads: list[threading.Thread] = []
-        self._idle = 0
-        self._busy_ahead = 0
-        self._working = 0
         self._closed = False
         self._large: dict[str, LargeBlob] = {}
         self._plan = FetchPlan(lambda key, index: key in self._large and self._large[key].has(index))
@@ -96,8 +86,9 @@ class Fetcher:
         self.failures = Failures(FAILED_FOR_S, clock)  # of small blobs and tree pages
         self._recent = Recent(RECENT_NBYTES)
         self.aside = ThreadPoolExecutor(4, "artfs-aside")
-        self._shrinker = Shrinker(self.aside, lambda: not self._working)
-        self._promoting: set[Future[None]] = set()
+        shrinker = Shrinker(self.aside, lambda: not self.is_busy)
+        self._crew = Crew(self._plan, self._lock, workers, self._carry_out, shrinker.ended)
+        self._promoter = Promoter(cache, self.aside, self.tell, lambda: self._closed)
         self.trees = TreeFetch(self)
         self._transfers = Transfers(self)
         self._process = process
@@ -114,7 +105,7 @@ class Fetcher:
             for blob in self._large.values():
                 told += [waiter.notify for waiter in blob.waiters]
                 blob.waiters.clear()
-            self._work.notify_all()
+            self._crew.close()
         for notify in told:
             notify()
         self.source.close()
@@ -123,9 +114,8 @@ class Fetcher:
         self.aside.shutdown(wait=False, cancel_futures=True)
         self.trees.close()
         until = time.monotonic() + CLOSE_S
-        wait(list(self._promoting), CLOSE_S)
-        for thread in self._threads:
-            thread.join(max(0.0, until - time.monotonic()))
+        self._promoter.join(CLOSE_S)
+        self._crew.join(max(0.0, until - time.monotonic()))
 
     def expect(self) -> None:
         """Somebody looks around: bytes may be wanted soon. If nothing was fetched lately, connections are made ahead. Does not
@@ -201,7 +191,7 @@ class Fetcher:
                 return True
             self._small_waiters.setdefault(digest, []).append(notify)
             self._plan.want_small(digest, size)
-            self._wake()
+            self._crew.wake()
         return False
 
     def prefetch_small(self, blobs: Iterable[tuple[str, int]]) -> None:
@@ -210,7 +200,7 @@ class Fetcher:
             for digest, size in blobs:
                 if digest not in self._recent:
                     self._plan.want_small_ahead(digest, size)
-            self._wake()
+            self._crew.wake()
 
     def raise_small_failure(self, digest: str) -> None:
         """Raises what went wrong lately with the blob, if anything did."""
@@ -280,30 +270,8 @@ class Fetcher:
     def _settle(self, blob: LargeBlob) -> None:
         self.forget_open(blob)
         whole = blob.take_file()
-        if whole is None:
-            return
-        with suppress(RuntimeError):  # the pool was closed
-            future = self.aside.submit(self._promote, whole)
-            self._promoting.add(future)
-            future.add_done_callback(self._promoting.discard)
-            return
-        whole.close()
-
-    def _promote(self, partial: Partial) -> None:
-        try:
-            self.cache.promote(partial, on_bytes=self._go_on)
-        except _Ended:
-            return
-        except ArtfsError as error:
-            self.tell(error, "checking a blob that is all there")
-        except OSError as error:
-            self.tell(StorageError.wrap(error, f"keeping blob {partial.digest}"), "checking a blob that is all there")
-        finally:
-            partial.close()
-
-    def _go_on(self, nbytes: int) -> None:
-        if self._closed:
-            raise _Ended
+        if whole is not None:
+            self._promoter.take(whole)
 
     def need_blocks(self, blob: LargeBlob, first: int, stop: int, notify: Notify) -> bool:
         """See LargeBlob.need."""
@@ -319,7 +287,7 @@ class Fetcher:
                 return True
             blob.waiters.append(Waiter(set(absent), notify))
             self._plan.want(blob.key, absent)
-            self._wake()
+            self._crew.wake()
         return False
 
     def prefetch_blocks(self, blob: LargeBlob, first: int, stop: int) -> None:
@@ -327,7 +295,7 @@ class Fetcher:
         if absent:
             with self._lock:
                 self._plan.want_ahead(blob.key, absent)
-                self._wake()
+                self._crew.wake()
 
     def cancel_prefetch(self, blob: LargeBlob) -> None:
         with self._lock:
@@ -363,42 +331,7 @@ class Fetcher:
         until, kept = self._clock() + FAILED_FOR_S, error.again()
         blob.failed.update((index, (kept, until)) for index in indexes)
 
-    # workers ----------------------------------------------------------------------------------------------------
-    def _wake(self) -> None:
-        if self._idle:
-            self._work.notify()
-        elif len(self._threads) < self._workers and not self._closed:
-            thread = threading.Thread(target=self._run, name=f"artfs-fetch-{len(self._threads)}", daemon=True)
-            self._threads.append(thread)
-            thread.start()
-
-    def _next(self) -> Came | Ranges | Smalls | None:
-        return self._plan.next(may_look_ahead=self._busy_ahead < self._workers - FOR_READERS)
-
-    def _run(self) -> None:
-        while True:
-            with self._lock:
-                while (work := self._next()) is None or self._closed:
-                    if self._closed:
-                        return
-                    self._idle += 1
-                    self._work.wait()
-                    self._idle -= 1
-                self._busy_ahead += work.ahead
-                self._working += 1
-                if self._plan.has_work:
-                    self._wake()
-            try:
-                self._carry_out(work)
-            except Exception as error:
-                # Whoever waited was told; this is a defect, and the thread goes on.
-                log.exception("fetching failed: %r", error)
-            finally:
-                with self._lock:
-                    self._busy_ahead -= work.ahead
-                    self._working -= 1
-                self._shrinker.ended()
-
+    # carrying out -----------------------------------------------------------------------------------------------
     def _carry_out(self, work: Came | Ranges | Smalls) -> None:
         self._used_at = self._clock()
         if isinstance(work, Smalls):
@@ -499,7 +432,7 @@ class Fetcher:
     @property
     def is_busy(self) -> bool:
         """Whether transfers are under way."""
-        return self._working > 0
+        return self._crew.working > 0
 
     # the whole --------------------------------------------------------------------------------------------------
     def under_way(self, patience_s: float = 1.0) -> list[str]:

@@ -23,7 +23,7 @@ from artfs.errors import (
 )
 from artfs.wire.control import MAX_LINE, CommitOptions, Progress, Reply, Request, read_options, read_request
 from artfsd.draftroots import Drafts
-from artfsd.drafts import LiveDraft
+from artfsd.livedraft import LiveDraft
 from artfsd.mountpoint import find_mount
 from artfsd.notify import Notifier, Watcher
 from artfsd.vfs import Vfs

@@ -16,7 +16,7 @@ from artfs.store.linux import try_reflink
 from artfs.store.verify import write_all
 
 if TYPE_CHECKING:
-    from artfsd.drafts import LiveDraft
+    from artfsd.livedraft import LiveDraft
 
 log = logging.getLogger(__name__)
 

@@ -19,9 +19,10 @@ from artfs.transfer.seal import commit_draft
 from artfs.transfer.staged import unhashed_bytes
 from artfs.wire.control import CommitOptions, CommitReply
 from artfsd.collectiondir import CollectionDir
-from artfsd.drafts import DraftDir, LiveDraft
+from artfsd.drafts import DraftDir
 from artfsd.hashing import HashPool
 from artfsd.inodes import Attr, DirHandle, FileHandle, Later, ListHandle, Node, refuse
+from artfsd.livedraft import LiveDraft
 from artfsd.names import ProjectDir
 from artfsd.naming import Invalidation, NamesContext, decode
 from artfsd.sending import DraftSender
