@@ -240,6 +240,8 @@ def _convert(name: str, value: object, source: str) -> object:
 
 def server_url(text: str) -> str:
     """The base URL of a server, in one spelling. Raises ValueError."""
+    if not text.isprintable() or " " in text:
+        raise ValueError("an address has no spaces, and nothing that cannot be shown")
     parts = urlsplit(text if "://" in text else f"https://{text}")
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError("write https://HOST[:PORT], or http://… for a server on this machine")

@@ -336,6 +336,8 @@ class ObjectBucket:
             return False
         if answer.status_code == 400:
             return True
+        if answer.status_code == 429 or answer.status_code >= 500:
+            raise UnavailableError(f"the bucket {self._name} answers {answer.status_code}; it may be too busy just now")
         raise StorageError(
             f"the bucket {self._name} answers {answer.status_code} where a wrong checksum should be refused", errno.EIO
         )

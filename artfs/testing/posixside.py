@@ -105,8 +105,8 @@ class Side:
         size = os.fstat(fd).st_size
         if not size or stat.S_ISDIR(os.fstat(fd).st_mode):
             return 0  # Python refuses the first itself
-        self.mapped.append(os.dup(fd))
         self.maps.append(mmap.mmap(fd, size, prot=mmap.PROT_READ | (mmap.PROT_WRITE if write else 0)))
+        self.mapped.append(os.dup(fd))  # once it is mapped: what may only be read cannot be, for writing
         return size
 
     def unmap(self, slot: int) -> None:

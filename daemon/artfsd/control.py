@@ -32,9 +32,6 @@ log = logging.getLogger(__name__)
 
 FLUSH_S = 5.0
 """How long an answer waits for the kernel to take its invalidations."""
-CLOSING_S = 0.5
-"""How long a commit waits for files that are open for writing, in so many looks."""
-CLOSING_LOOKS = 25
 
 
 class ControlServer:
@@ -161,18 +158,9 @@ class ControlServer:
             raise NotFoundError(f"there is no draft {project}/{name}; `artfs draft list` shows those that there are")
         return drafts, draft
 
-    async def _seal(self, drafts: Drafts, draft: LiveDraft) -> None:
-        """Raises DraftBusyError while a file is open for writing, after a moment: of one that was written through a map the
-        kernel tells that it is closed only once it has let go of the pages, which may be after whoever closed it went on."""
-        for _ in range(CLOSING_LOOKS):
-            if not draft.open_paths() or draft.sealed or draft.dead:
-                break
-            await trio.sleep(CLOSING_S / CLOSING_LOOKS)
-        # From here on nothing waits.
+    def _seal(self, drafts: Drafts, draft: LiveDraft) -> None:
         if draft.sealed:
             raise DraftBusyError(f"the draft {draft.staged.label} is being committed already")
-        if draft.dead:
-            raise NotFoundError(f"the draft {draft.staged.label} was committed or abandoned just now")
         busy = draft.open_paths()
         if busy:
             raise DraftBusyError(
@@ -187,7 +175,7 @@ class ControlServer:
     ) -> dict[str, Any]:
         """Commits, and returns the CommitReply as a dict. `stream`: gets progress lines. Raises ArtfsError; the draft goes on
         then."""
-        await self._seal(drafts, draft)
+        self._seal(drafts, draft)
         send, receive = trio.open_memory_channel[Progress](64)
         token = trio.lowlevel.current_trio_token()
         phase = ""
@@ -232,7 +220,7 @@ class ControlServer:
             return  # a client that left does not stop the commit
 
     async def _abandon(self, drafts: Drafts, draft: LiveDraft) -> dict[str, Any]:
-        await self._seal(drafts, draft)
+        self._seal(drafts, draft)
         try:
             await trio.to_thread.run_sync(draft.staged.abandon)
         except BaseException:

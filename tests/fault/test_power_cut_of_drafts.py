@@ -112,8 +112,8 @@ def fill(draft: Path, disk: RecordingDisk, chance: random.Random) -> dict[str, s
         with (draft / "d" / f"f{number}").open("r+b") as stream:
             stream.write(b"changed")
         content[f"d/f{number}"] = hashlib.sha256((draft / "d" / f"f{number}").read_bytes()).hexdigest()
-    (draft / "d" / "f3").rename(draft / "d" / "renamed")
     disk.mark("touched d/f3")
+    (draft / "d" / "f3").rename(draft / "d" / "renamed")
     content["d/renamed"] = content.pop("d/f3")
     sync(draft / "d")
     disk.mark(f"synced d/renamed {content['d/renamed']}")

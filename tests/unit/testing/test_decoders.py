@@ -40,6 +40,7 @@ FOUND = [
     ("the config file", b"deadline_s = nan"),
     ("the config file", b'home = "a\\u0000b"'),
     ("tokens.json", b"[" * 5000),
+    ("a server's URL", bytes.fromhex("6870952fca098be13a")),  # a tab, which urlsplit takes away
     ("a cursor", b"W" * 100_000),  # "[[[…"
     ("a URI", b"https://[x"),
     ("a file's URI", b"file:///etc/%00"),
