@@ -250,6 +250,8 @@ def _check_runs(record: MountRecord) -> None:
 def dump_text(settings: Settings, record: MountRecord) -> str:
     """Sends SIGUSR1, and waits for what the daemon and its process that fetches write."""
     _check_runs(record)
+    if not record.release:
+        raise NotHadError("it is of an artfs so old that the signal would end it")
     own = settings.run_path / f"{record.id}.dump"
     fetch = own.with_suffix(".fetch.dump")
     before = {path: _stamp(path) for path in (own, fetch)}

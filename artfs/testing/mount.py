@@ -7,6 +7,7 @@ notifies readiness as it would notify systemd (NOTIFY_SOCKET), so nothing here w
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import os
@@ -24,6 +25,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar, Protocol, Self
 
+from artfs.catalog import open_catalog
 from artfs.client.control import DaemonClient
 from artfs.settings import Settings, load_settings
 from artfs.testing.account import ROOT, Account
@@ -41,6 +43,15 @@ _CRASH = re.compile(r"^\s*[+|]?\s*(Exception Group )?Traceback \(most recent cal
 
 class DaemonFailedError(AssertionError):
     """The daemon did not come up, or did not end; the message ends with its log."""
+
+
+@functools.cache
+def empty_catalog() -> bytes:
+    """The file of one. To make it runs all migrations, which takes longer than all else that a daemon does at its start."""
+    with tempfile.TemporaryDirectory(prefix="artfs-template-") as folder:
+        path = Path(folder) / "catalog.db"
+        open_catalog(path).close()
+        return path.read_bytes()
 
 
 class Served(Protocol):
@@ -82,6 +93,10 @@ class Workspace:
         """Starts what is to be the server, if there is to be one."""
         if self.with_server:
             self.server = server_host().serve(self.path / "server" / "server")
+        else:
+            self.catalog_path.write_bytes(empty_catalog())
+            self.account.own(self.catalog_path)
+            self.catalog_path.chmod(0o600)
 
     @property
     def home(self) -> Path:
