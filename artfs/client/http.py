@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import httpx
 import msgspec
 
-from artfs.client.answer import Answer
+from artfs.client.answer import AS_IT_IS, Answer, read_whole
 from artfs.client.connections import CONNECT_S, LOCAL, make_client, make_context, make_direct
 from artfs.errors import (
     ArtfsError,
@@ -73,7 +73,9 @@ class Http:
         self._patience = threading.local()
         self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
         self._sockets_lock = threading.Lock()
-        self._headers = {"Accept": JSON, "User-Agent": "artfs", **({"Authorization": f"Bearer {token}"} if token else {})}
+        self._headers = {"Accept": JSON, **AS_IT_IS, "User-Agent": "artfs"}
+        if token:
+            self._headers["Authorization"] = f"Bearer {token}"
         context = make_context(ca_bundle)
         from_environ = not proxy and (urlsplit(self.base_url).hostname or "") not in LOCAL
         self._client = make_client(context, proxy, from_environ=from_environ)
@@ -232,7 +234,7 @@ class Http:
         try:
             if not _is_ours(route, response):
                 with self._translated():
-                    response.read()
+                    response = self._whole(response, silence_s)
                 failure = self._failure(response)
                 if response.status_code in AGAIN:
                     raise to_be_tried_again(response, f"{self.base_url}: {failure}")
@@ -313,7 +315,18 @@ class Http:
         silence_s = max(left_s / 3, 1.0) if only_reads else left_s
         timeout = httpx.Timeout(left_s, connect=min(CONNECT_S, left_s), read=min(silence_s, left_s))
         with self._translated():
-            return self._client.send(self._request(route, arguments, query, content, headers, timeout))
+            response = self._client.send(self._request(route, arguments, query, content, headers, timeout), stream=True)
+            return self._whole(response, left_s)
+
+    def _whole(self, response: httpx.Response, limit_s: float) -> httpx.Response:
+        """The answer, read. Raises UnavailableError for one that is too long, or has not come to its end by then."""
+        try:
+            return read_whole(response, limit_s)
+        except UnavailableError as error:
+            self.on_contact(False, str(error))
+            raise UnavailableError(f"the server {self.base_url} {error}") from None
+        finally:
+            response.close()
 
     def _request(
         self, route: Route, arguments: Mapping[str, str | int] | None, query: Query | None, content: Any,

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import httpx
 import msgspec
 
+from artfs.client.answer import read_whole
 from artfs.client.http import Http, to_be_tried_again
 from artfs.errors import (
     ArtfsError,
@@ -43,6 +44,8 @@ GIVEN_UP = "sending was given up"
 
 CHUNK = 1024 * 1024
 SILENCE_S = 30.0
+REFUSAL_NBYTES = 1024 * 1024
+"""More than any answer about a part has."""
 FINISH_SILENCE_S = 60.0
 """The server tells how far it is every 5 s while it checks a blob."""
 
@@ -201,8 +204,8 @@ class LargeUpload:
             opened = self._http.own(part.url, method="PUT", headers=headers, content=content, silence_s=SILENCE_S)
         with opened as response:
             try:
-                text = response.read()[:500].decode("utf-8", "replace")
-            except httpx.HTTPError as error:
+                text = read_whole(response, SILENCE_S, max_nbytes=REFUSAL_NBYTES).content[:500].decode("utf-8", "replace")
+            except (httpx.HTTPError, UnavailableError) as error:
                 raise UnavailableError(f"a part of a blob was not taken: {error}") from error
             status = response.status_code
             if not response.is_success:

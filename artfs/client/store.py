@@ -20,7 +20,7 @@ import cachetools
 import httpx
 import msgspec
 
-from artfs.client.answer import Answer
+from artfs.client.answer import AS_IT_IS, Answer
 from artfs.client.connections import CONNECT_S
 from artfs.client.http import Http, to_be_tried_again
 from artfs.client.tries import Tries
@@ -286,7 +286,7 @@ class RemoteStore:
         done = 0
         while done < nbytes:
             came = False
-            headers = {"Range": f"bytes={offset + done}-{offset + nbytes - 1}", "Accept-Encoding": "identity"}
+            headers = {"Range": f"bytes={offset + done}-{offset + nbytes - 1}", **AS_IT_IS}
             try:
                 with self._http.fetch(url, headers=headers, silence_s=backoff.silence_s()) as answer:
                     _check_range(answer, offset + done)

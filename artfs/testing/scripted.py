@@ -24,13 +24,15 @@ class Seen:
 @dataclass
 class Reply:
     """What is sent; `cut`: so many bytes of the body are held back, and the connection closed, or with `hold` kept open.
-    `silent`: nothing is ever sent. `hang_up`: the connection is closed without an answer. `then`: called before the answer."""
+    `drop_s`: seconds after each byte of the body. `silent`: nothing is ever sent. `hang_up`: the connection is closed without an
+    answer. `then`: called before the answer."""
 
     status: int = 200
     body: bytes = b""
     headers: dict[str, str] = field(default_factory=dict)
     cut: int = 0
     hold: bool = False
+    drop_s: float = 0.0
     silent: bool = False
     hang_up: bool = False
     then: Callable[[], None] = lambda: None
@@ -82,11 +84,22 @@ class ScriptedServer:
                     return
                 head = f"HTTP/1.1 {reply.status} Said\r\nContent-Length: {len(reply.body)}\r\n"
                 head += "".join(f"{name}: {value}\r\n" for name, value in reply.headers.items())
-                connection.sendall(head.encode() + b"\r\n" + reply.body[: len(reply.body) - reply.cut])
+                body = reply.body[: len(reply.body) - reply.cut]
+                if reply.drop_s:
+                    self._send_in_drops(connection, head.encode() + b"\r\n", body, reply.drop_s)
+                else:
+                    connection.sendall(head.encode() + b"\r\n" + body)
                 if reply.hold:
                     self._closed.wait()
                 if reply.cut:
                     return
+
+    def _send_in_drops(self, connection: socket.socket, head: bytes, body: bytes, each_s: float) -> None:
+        connection.sendall(head)
+        for number in range(len(body)):
+            if self._closed.wait(each_s):
+                return
+            connection.sendall(body[number : number + 1])
 
     def close(self) -> None:
         self._closed.set()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import socket
 import threading
 import time
@@ -146,6 +147,33 @@ def test_a_silent_server_is_asked_again_and_given_up(client: Any) -> None:
     one.http.timeout_s = 0.3
     with pytest.raises(UnavailableError, match="says nothing for too long"):
         one.catalog.entities()
+
+
+def test_an_answer_in_drops_is_given_up(client: Any) -> None:
+    # Each piece comes in time, and the whole never does.
+    one = client(ENTITIES, timeout_s=0.6)
+    one.server.replies = [Reply(200, b"[" + b" " * 200, ENTITIES.headers, drop_s=0.02)]
+    began = time.monotonic()
+    with pytest.raises(UnavailableError, match="has not come to the end of its answer"):
+        one.catalog.entities()
+    assert time.monotonic() - began < 10
+
+
+@pytest.mark.parametrize("status", [200, 404, 503])
+def test_an_answer_that_is_too_long_is_not_kept(client: Any, status: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("artfs.client.answer.ANSWER_NBYTES", 4 << 20)
+    one = client(Reply(status, b" " * ((4 << 20) + 1), ENTITIES.headers), timeout_s=0.5)
+    with pytest.raises(UnavailableError, match="more than 4 MiB"):
+        one.catalog.entities()
+
+
+def test_a_packed_answer_is_not_unpacked(client: Any) -> None:
+    # A quarter of a megabyte of it may be 256 in memory.
+    packed = gzip.compress(ENTITIES.body)
+    one = client(Reply(200, packed, {**ENTITIES.headers, "Content-Encoding": "gzip"}), timeout_s=0.5)
+    with pytest.raises(UnavailableError, match="gzip"):
+        one.catalog.entities()
+    assert one.server.seen[0].headers["accept-encoding"] == "identity"
 
 
 def test_nobody_there() -> None:
