@@ -357,7 +357,11 @@ class Connection:
         return True
 
     def _fits(self, fault: Fault, pipe: Pipe) -> bool:
-        return fault.kind != "answer" and fault.side == pipe.side and fault.match in self.line
+        # What is stalled is not stalled again, however often the fault acts.
+        return (
+            fault.kind != "answer" and fault.side == pipe.side and fault.match in self.line
+            and not (fault.kind == "stall" and pipe.is_stalled)
+        )
 
     def _pass_body(self, pipe: Pipe, body: Body, slot: Slot | None) -> None:
         data, at = body.data, body.at
