@@ -101,8 +101,10 @@ class DraftFile(Node):
             self._copy_no_more()
         if not self.names and self.inode:
             self.draft.pool.supersede(self.draft.hashes, self.inode)
-            self.draft.by_inode.pop(self.inode, None)
             self.draft.hashes.drop(self.inode)
+            # Hard links that nobody has looked at are the same file as long as it is open: one inode, one set of pages.
+            if not any(handle.fd >= 0 and os.fstat(handle.fd).st_nlink for handle in self.handles):
+                self.draft.by_inode.pop(self.inode, None)
 
     def forgotten(self) -> None:
         self._copy_no_more()
@@ -271,7 +273,9 @@ class DraftFile(Node):
             hashing = self.hashing
             if hashing is not None and not any(other.writing for other in self.handles):
                 self.hashing = None
-                if self.names and (hashing.changed or not self.known_record()):
+                if hashing.unanswered:
+                    hashing.disturbed()
+                if self.names and not self.draft.is_written_late(self) and (hashing.changed or not self.known_record()):
                     self.draft.pool.finish(self.draft.hashes, self.inode, hashing, handle.fd)
                     return
         os.close(handle.fd)
