@@ -199,15 +199,16 @@ class Scratch:
             os.unlink(aside)
             raise
 
-    def place_stand_in(self, target: bytes, path: bytes, time_ns: int, owner: tuple[int, int]) -> None:
-        """Puts a stand-in at `path`, over a file or link there, in one step with its time and owner (uid, gid)."""
+    def place_stand_in(self, target: bytes, path: bytes, times_ns: tuple[int, int], owner: tuple[int, int]) -> None:
+        """Puts a stand-in (or a user's link) at `path`, over a file or link there, in one step with its times (of access, of
+        change) and owner (uid, gid)."""
         aside = self.name()
         os.symlink(target, aside)
         try:
             status = os.lstat(aside)
             if (status.st_uid, status.st_gid) != owner:
                 os.lchown(aside, *owner)
-            os.utime(aside, ns=(time_ns, time_ns), follow_symlinks=False)
+            os.utime(aside, ns=times_ns, follow_symlinks=False)
             os.rename(aside, path)
         except BaseException:
             os.unlink(aside)

@@ -32,8 +32,9 @@ from artfs.store.standins import (
     read_slot,
     tree_target,
 )
-from artfsd.draftfiles import DraftFile, DraftLink, Style
+from artfsd.draftfiles import DraftFile
 from artfsd.draftinfo import info_xattrs, with_xattr
+from artfsd.draftlinks import OWN, DraftLink, Style
 from artfsd.draftmoves import rename
 from artfsd.inodes import (
     DIR_MODE,
@@ -177,7 +178,7 @@ class DraftDir(Node):
         elif slot.entry is not None:
             node = DraftFile(self.draft, self, name, slot.entry, Style.of(slot))
         elif slot.target is not None:
-            node = DraftLink(self.draft, self, name, slot.target, slot.stat.st_mtime_ns)
+            node = DraftLink(self.draft, self, name, slot.target, Style.of(slot))
         elif stat.S_ISDIR(slot.stat.st_mode):
             node = DraftDir(self.draft, self, name, Backing(True, read_base(self.path + b"/" + name)))
         elif stat.S_ISREG(slot.stat.st_mode):
@@ -195,15 +196,15 @@ class DraftDir(Node):
         return node
 
     def _inherited(self, name: bytes, entry: Entry | None) -> DraftDir | DraftFile | DraftLink | None:
-        base_ns = self.draft.base_ns
+        base_ns, trees = self.draft.base_ns, self.draft.trees
+        style = Style(0, trees.uid, trees.gid, base_ns, base_ns, base_ns)
         if isinstance(entry, FileEntry | RefEntry):
-            trees = self.draft.trees
-            return DraftFile(self.draft, self, name, entry, Style(plain_mode(entry), base_ns, trees.uid, trees.gid))
+            return DraftFile(self.draft, self, name, entry, style._replace(mode=plain_mode(entry)))
         if isinstance(entry, DirEntry):
             totals = Totals(0, entry.size, entry.file_count)  # its count stands in its own tree
             return DraftDir(self.draft, self, name, Backing(False, TreeBase(entry.digest, totals)))
         if isinstance(entry, LinkEntry):
-            return DraftLink(self.draft, self, name, entry.target, base_ns)
+            return DraftLink(self.draft, self, name, entry.target, style, placed=False)
         return None
 
     def lookup(self, name: bytes) -> Attr:
@@ -318,7 +319,7 @@ class DraftDir(Node):
         node.inode = status.st_ino
         self.draft.by_inode[status.st_ino] = node
         self.children[name] = node
-        handle = node.opened(fd, flags, fresh=True)
+        handle = node.opened(fd, flags, status.st_mode, fresh=True)
         return handle, node.attr_from(status)
 
     def _only_whiteout(self, name: bytes) -> None:
@@ -349,7 +350,7 @@ class DraftDir(Node):
             refuse(errno.EPERM)
         path = self._prepare(name)
         self.draft.staged.scratch.place_link(target, path)
-        node = DraftLink(self.draft, self, name, target, os.lstat(path).st_mtime_ns)
+        node = DraftLink(self.draft, self, name, target, OWN.shown_by(os.lstat(path)))
         self.children[name] = node
         return node.attr()
 
@@ -372,7 +373,7 @@ class DraftDir(Node):
             os.link(node.path, path)
             node.refresh_record(known)
         elif isinstance(node, DraftLink) and node.draft is self.draft:
-            place(node.target, path)
+            node.place(path)
         else:
             refuse(errno.EXDEV)
         found = self._find_on_disk(name)
@@ -443,10 +444,10 @@ class DraftDir(Node):
         self.draft.check_writable()
         self.materialize()
         path = self.path
+        if "uid" in changes or "gid" in changes:
+            os.chown(path, changes.get("uid", -1), changes.get("gid", -1))  # which may clear bits of the mode
         if "mode" in changes:
             os.chmod(path, stat.S_IMODE(changes["mode"]))
-        if "uid" in changes or "gid" in changes:
-            os.chown(path, changes.get("uid", -1), changes.get("gid", -1))
         if "atime_ns" in changes or "mtime_ns" in changes:
             status = os.lstat(path)
             os.utime(

@@ -11,8 +11,9 @@ from artfs.errors import ArtfsError
 from artfs.store.staging import HashLog, StagedDraft
 from artfs.store.standins import read_base
 from artfs.transfer.journal import is_unsettled, recover
-from artfsd.draftfiles import DraftFile, Style
+from artfsd.draftfiles import DraftFile
 from artfsd.drafthandle import DraftHandle
+from artfsd.draftlinks import Style
 from artfsd.drafts import Backing, DraftDir
 from artfsd.hashing import HashPool
 from artfsd.inodes import Later, refuse
