@@ -91,6 +91,8 @@ class DraftDir(Node):
         super().__init__()
         self.draft = draft
         self.parent = parent
+        if parent is not None:
+            self.above = parent.ino
         self.name = name
         self.backed = where.backed
         self.base = where.base
