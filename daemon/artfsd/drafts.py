@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from artfs.model.entry import DirEntry, Entry, FileEntry, LinkEntry, RefEntry
 from artfs.model.tree import Directory, Totals
-from artfs.store.linux import sync_path
+from artfs.store.linux import PATH_MAX, sync_path
 from artfs.store.standins import (
     BASE_NAME,
     GONE,
@@ -109,9 +109,18 @@ class DraftDir(Node):
     @property
     def path(self) -> bytes:
         if self._path_moves != self.draft.moves:
-            self._path = self.draft.staged.files if self.parent is None else self.parent.path + b"/" + self.name
-            self._path_moves = self.draft.moves
+            self._find_path()
         return self._path
+
+    def _find_path(self) -> None:
+        """Nor does this call itself: folders may be nested thousands deep."""
+        moves, stale, node = self.draft.moves, [self], self.parent
+        while node is not None and node._path_moves != moves:
+            stale.append(node)
+            node = node.parent
+        for node in reversed(stale):
+            node._path = self.draft.staged.files if node.parent is None else node.parent._path + b"/" + node.name
+            node._path_moves = moves
 
     def display_path(self, name: bytes = b"") -> bytes:
         parts = [name] if name else []
@@ -329,6 +338,8 @@ class DraftDir(Node):
 
     def mkdir(self, name: bytes, mode: int) -> Attr:
         path = self._prepare(name, exclusive=True)
+        if len(path) + len(b"/" + BASE_NAME) > PATH_MAX:
+            refuse(errno.ENAMETOOLONG)  # nobody could look into it
         try:
             os.mkdir(path, mode & 0o7777)
         except FileExistsError:
