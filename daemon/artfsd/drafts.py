@@ -318,6 +318,7 @@ class DraftDir(Node):
             self._only_whiteout(name)
             aside = self.draft.staged.scratch.name()
             fd = self.draft.open_backing(aside, how, mode & 0o7777)
+            self._as_made_here(aside)
             os.rename(aside, path)
         status = os.fstat(fd)
         if mode & ~status.st_mode & 0o777:
@@ -330,6 +331,16 @@ class DraftDir(Node):
         self.children[name] = node
         handle = node.opened(fd, flags, status.st_mode, fresh=True)
         return handle, node.attr_from(status)
+
+    def _as_made_here(self, made: bytes) -> None:
+        """What was made aside gets the group that it would have been made with, where this folder gives its own."""
+        status = os.lstat(self.path)
+        if not status.st_mode & stat.S_ISGID:
+            return
+        mode = os.lstat(made).st_mode
+        os.lchown(made, -1, status.st_gid)
+        if not stat.S_ISLNK(mode):
+            os.chmod(made, stat.S_IMODE(mode) | (stat.S_ISGID if stat.S_ISDIR(mode) else 0))
 
     def _only_whiteout(self, name: bytes) -> None:
         slot = self.slot(name)
@@ -346,6 +357,7 @@ class DraftDir(Node):
             self._only_whiteout(name)
             aside = self.draft.staged.scratch.name()
             os.mkdir(aside, mode & 0o7777)
+            self._as_made_here(aside)
             exchange(aside, path)
             os.unlink(aside)
         node = DraftDir(self.draft, self, name, Backing(True, None), complete=True)
@@ -361,6 +373,8 @@ class DraftDir(Node):
             refuse(errno.EPERM)
         path = self._prepare(name)
         self.draft.staged.scratch.place_link(target, path)
+        if self.base is not None:  # only there it may have been made aside, over a whiteout
+            self._as_made_here(path)
         node = DraftLink(self.draft, self, name, target, OWN.shown_by(os.lstat(path)))
         self.children[name] = node
         return node.attr()
