@@ -31,6 +31,7 @@ from pyfuse3 import (
     StatvfsData,
 )
 
+from artfsd.draftfiles import DraftFile
 from artfsd.errnos import errno_of
 from artfsd.inodes import NO_SUCH_NAME, Attr, Later, Told, Wait
 from artfsd.logs import REQUEST
@@ -372,11 +373,13 @@ class Operations(pyfuse3.Operations):
         changes = {"uid": ctx.uid, "gid": ctx.gid}
         if self.vfs.table.get(parent).attr().mode & stat.S_ISGID:
             del changes["gid"]  # it has the folder's
+        if attr.mode & (stat.S_ISUID | stat.S_ISGID):
+            changes["mode"] = attr.mode  # chown takes these bits away, and whoever makes a file may set them
         return node.setattr(changes)
 
     @handler
     def symlink(self, parent: int, name: bytes, target: bytes, ctx: RequestContext) -> EntryAttributes:
-        return self._known(self.vfs.table.get(parent).symlink(name, target))
+        return self._known(self._given(self.vfs.table.get(parent).symlink(name, target), parent, ctx))
 
     @handler
     def link(self, ino: int, new_parent: int, new_name: bytes, ctx: RequestContext) -> EntryAttributes:
@@ -456,7 +459,11 @@ class Operations(pyfuse3.Operations):
     @handler
     def open(self, ino: int, flags: int, ctx: RequestContext) -> FileInfo:
         self.vfs.readers.current = ctx.pid
-        return self._file_info(self.vfs.table.get(ino).open(flags))
+        node = self.vfs.table.get(ino)
+        handle = node.open(flags)
+        if flags & os.O_TRUNC and ctx.uid and not self.vfs.trees.uid and isinstance(node, DraftFile):
+            node.emptied_by_other()
+        return self._file_info(handle)
 
     @handler
     def read(self, fh: int, offset: int, size: int) -> bytes | memoryview:
