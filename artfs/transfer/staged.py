@@ -17,7 +17,7 @@ from artfs.model.ignore import IGNORE_FILE, IgnoreRules
 from artfs.model.manifest import Change, Manifest, diff
 from artfs.model.pages import MAX_DEPTH, BuiltTree, Page, build_tree, decode_page
 from artfs.model.records import Content
-from artfs.model.tree import Directory, PageCache, PageSource
+from artfs.model.tree import Directory, PageCache, PageSource, is_deeper
 from artfs.store.base import LocalStore
 from artfs.store.linux import PATH_MAX, within_reach
 from artfs.store.staging import StagedDraft, record_for
@@ -75,6 +75,7 @@ class StagedScan:
         self.deep: list[str] = []  # folders, and files whose paths are too long to read them
         self.collisions: list[str] = []
         self.pages: dict[str, bytes] = {}
+        self._moved: list[tuple[str, int, Directory]] = []  # inherited folders that are elsewhere than in the base: path, depth
         self.rules = self._rules()
         self.root = self._folder(draft.files, b"", 0)
 
@@ -86,11 +87,12 @@ class StagedScan:
                 "make them relative and inside, or replace them by what they point to",
                 tuple(sorted(self.leaving)),
             )
-        if self.deep:
+        deep = self.deep + [path for path, depth, base in self._moved if is_deeper(self.source, base.digest, MAX_DEPTH - depth)]
+        if deep:
             raise DraftInvalidError(
                 f"the draft {self.draft.label} is over {MAX_DEPTH} folders deep, or its paths are too long: "
-                f"{some_of(path[:80] + '…' for path in self.deep)}; move them up",
-                tuple(sorted(self.deep)),
+                f"{some_of(path[:80] + '…' for path in deep)}; move them up",
+                tuple(sorted(deep)),
             )
 
     def _rules(self) -> IgnoreRules:
@@ -104,9 +106,12 @@ class StagedScan:
             pass
         return IgnoreRules.defaults()
 
-    def _folder(self, path: bytes, relative: bytes, depth: int) -> _Folder:
+    def _folder(self, path: bytes, relative: bytes, depth: int, above: Directory | None = None) -> _Folder:
+        """`above`: what the folder that it is in inherits."""
         base = read_base(path)
         folder = _Folder(relative, Directory(self.source, base.digest) if base is not None else None)
+        if folder.base is not None and depth and not _is_in(folder.base, above, os.path.basename(path)):
+            self._moved.append((os.fsdecode(relative), depth, folder.base))
         shown: list[str] = []
         for entry in os.scandir(path):
             name = entry.name
@@ -123,7 +128,7 @@ class StagedScan:
             if depth + is_dir > MAX_DEPTH or len(entry.path) + is_dir * len(b"/" + BASE_NAME) > PATH_MAX:
                 self.deep.append(text)
             elif is_dir:
-                folder.folders[name] = self._folder(entry.path, below, depth + 1)
+                folder.folders[name] = self._folder(entry.path, below, depth + 1, folder.base)
             elif entry.is_symlink():
                 target = os.readlink(entry.path)
                 if target == GONE:
@@ -206,6 +211,12 @@ class StagedScan:
         if folder.base is None:
             return build_tree(entry for entry in changes.values() if entry is not None)
         return update_directory(folder.base, changes)
+
+
+def _is_in(base: Directory, above: Directory | None, name: bytes) -> bool:
+    """Whether the directory has this name in `above`."""
+    found = above.lookup(name) if above is not None else None
+    return found is not None and isinstance(found[1], DirEntry) and found[1].digest == base.digest
 
 
 def some_of(items: Iterable[str]) -> str:

@@ -234,6 +234,26 @@ def test_folders_that_are_nested_too_deep_are_refused_and_listed(corner: Corner,
     assert (corner.path / "c" / "v0" / "/".join("a" * 256) / "file").read_text() == "deep"
 
 
+@pytest.mark.parametrize("fits", [True, False])
+def test_an_inherited_folder_that_is_moved_too_deep_is_refused(corner: Corner, fits: bool) -> None:
+    """Nothing of it is staged but its name: how deep it is stands in the version that it comes from."""
+    write_in(nest(corner.begin(), "a", 200), "file", "deep")
+    corner.commit()
+    draft = corner.begin("c:latest")
+    os.close(nest(draft, "b", 56 if fits else 57))
+    (draft / "a").rename(draft / "/".join("b" * (56 if fits else 57)) / "a")
+    if fits:
+        corner.commit("c:latest")
+        assert (corner.path / "c" / "v1" / "/".join("b" * 56 + "a" * 200) / "file").read_text() == "deep"
+        return
+    with pytest.raises(DraftInvalidError) as raised:
+        corner.commit("c:latest")
+    assert raised.value.paths == ("/".join("b" * 57 + "a"),)
+    (draft / "/".join("b" * 57) / "a").rename(draft / "c")
+    corner.commit("c:latest")
+    assert (corner.path / "c" / "v1" / "/".join("c" + "a" * 199) / "file").read_text() == "deep"
+
+
 def test_paths_that_are_too_long_hinder_only_their_draft(corner: Corner) -> None:
     """What would get one is ENAMETOOLONG; what a move gave one can be moved back. `artfs gc` reads it all the same."""
     draft = corner.begin()
