@@ -84,6 +84,12 @@ COMMANDS: dict[str, str] = {
     name: summary for section in SECTIONS.values() for name, summary in section.items()
 }
 
+OTHER_WORDS = {
+    "add": "log", "checkout": "get", "clone": "get", "cp": "get", "download": "get", "history": "ls", "list": "ls",
+    "put": "log", "remove": "delete", "rm": "delete", "show": "info", "unmount": "umount", "upload": "log",
+}  # fmt: skip
+"""What other programs call it, and what artfs does."""
+
 
 class Root(click.Group):
     """The group: knows its commands by name and imports `artfs.cli.commands.NAME` when one is wanted."""
@@ -99,6 +105,16 @@ class Root(click.Group):
         loaded = module.command
         assert isinstance(loaded, click.Command)
         return loaded
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if name not in COMMANDS and not name.startswith("-") and not ctx.resilient_parsing:
+            from difflib import get_close_matches  # 5 ms, for mistakes only
+
+            near = [OTHER_WORDS[name]] if name in OTHER_WORDS else get_close_matches(name, COMMANDS)
+            hint = f"; did you mean {' or '.join(f'`artfs {each}`' for each in near)}?" if near else ""
+            raise click.UsageError(f"there is no command {name!r}{hint}", ctx)
+        return super().resolve_command(ctx, args)
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         return [*global_options(hidden=False), *super().get_params(ctx)]

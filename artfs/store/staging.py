@@ -30,7 +30,7 @@ from artfs.model.names import check_collection_name, check_entity_name, check_pr
 from artfs.model.records import Content
 from artfs.model.tree import Totals
 from artfs.model.unreadable import UNREADABLE
-from artfs.store.linux import make_folder, sync_path
+from artfs.store.linux import make_folder, sync_path, within_reach
 from artfs.store.recovery import read_boot_id
 from artfs.store.rows import encode_row, row_nbytes, split_rows
 from artfs.store.standins import (
@@ -253,25 +253,25 @@ class StagedDraft:
         todo = [self.files]
         while todo:
             directory = todo.pop()
-            try:
-                entries = list(os.scandir(directory))
-            except FileNotFoundError:
-                continue
-            for entry in entries:
-                if entry.is_dir(follow_symlinks=False):
-                    todo.append(entry.path)
-                elif entry.is_symlink():
-                    target = os.readlink(entry.path)
-                    if not target.startswith(PREFIX) or target == GONE:
-                        continue
-                    if os.path.basename(entry.path) == BASE_NAME:
-                        yield parse_base(directory, target).digest
-                        continue
-                    stand_in = parse_entry(os.path.basename(entry.path), target)
-                    if isinstance(stand_in, FileEntry):  # otherwise its bytes are elsewhere
-                        yield stand_in.digest
-                        if stand_in.blocks:
-                            yield stand_in.blocks.hex()
+            stand_ins: list[tuple[bytes, bytes]] = []
+            with contextlib.suppress(FileNotFoundError), within_reach(directory) as near:
+                for entry in os.scandir(near):
+                    if entry.is_dir(follow_symlinks=False):
+                        todo.append(directory + b"/" + entry.name)
+                    elif entry.is_symlink():
+                        with contextlib.suppress(FileNotFoundError):
+                            stand_ins.append((entry.name, os.readlink(entry.path)))
+            for name, target in stand_ins:
+                if not target.startswith(PREFIX) or target == GONE:
+                    continue
+                if name == BASE_NAME:
+                    yield parse_base(directory, target).digest
+                    continue
+                stand_in = parse_entry(name, target)
+                if isinstance(stand_in, FileEntry):  # otherwise its bytes are elsewhere
+                    yield stand_in.digest
+                    if stand_in.blocks:
+                        yield stand_in.blocks.hex()
 
 
 def _write_info(path: Path, info: DraftInfo) -> None:

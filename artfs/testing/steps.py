@@ -333,6 +333,24 @@ def owners(root: Path) -> object:
     return shown
 
 
+def folders_that_give_their_group(root: Path) -> object:
+    """Also to what takes the name of something that was there before."""
+    folder = root / "folder"
+    os.chown(folder, -1, 34 if os.geteuid() == 0 else -1)
+    folder.chmod(0o2755)
+    shutil.rmtree(folder / "deep")
+    (folder / "inner").unlink()
+    for number, name in enumerate(("inner", "new")):
+        (folder / name).touch()
+        (folder / f"link {number}").symlink_to(name)
+    (folder / "deep").mkdir()
+    (folder / "newer").mkdir()
+    (folder / "inner").unlink()
+    (folder / "inner").symlink_to("new")
+    shown = [(path.name, path.lstat().st_gid, oct(path.lstat().st_mode)) for path in sorted(folder.iterdir())]
+    return shown, folder.stat().st_gid
+
+
 def times_of_change(root: Path) -> object:
     """What sets the ctime of its object, and what does not."""
 
@@ -504,7 +522,7 @@ STEPS: dict[str, list[Step]] = {
     "modes": [chmod, make_a_program],
     "times": [times, times_while_open, times_of_links_that_move],
     "times of change": [times_of_change],
-    "owners": [owners],
+    "owners": [owners, folders_that_give_their_group],
     "syncing": [sync],
     "maps": [map_and_write, map_and_close],
     "reading": [read_at_offsets, dot_and_dot_dot, scan, lock],

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from artfs.model.entry import DirEntry, Entry, FileEntry, LinkEntry, RefEntry
 from artfs.model.tree import Directory, Totals
-from artfs.store.linux import sync_path
+from artfs.store.linux import PATH_MAX, sync_path
 from artfs.store.standins import (
     BASE_NAME,
     GONE,
@@ -111,9 +111,18 @@ class DraftDir(Node):
     @property
     def path(self) -> bytes:
         if self._path_moves != self.draft.moves:
-            self._path = self.draft.staged.files if self.parent is None else self.parent.path + b"/" + self.name
-            self._path_moves = self.draft.moves
+            self._find_path()
         return self._path
+
+    def _find_path(self) -> None:
+        """Nor does this call itself: folders may be nested thousands deep."""
+        moves, stale, node = self.draft.moves, [self], self.parent
+        while node is not None and node._path_moves != moves:
+            stale.append(node)
+            node = node.parent
+        for node in reversed(stale):
+            node._path = self.draft.staged.files if node.parent is None else node.parent._path + b"/" + node.name
+            node._path_moves = moves
 
     def display_path(self, name: bytes = b"") -> bytes:
         parts = [name] if name else []
@@ -317,6 +326,7 @@ class DraftDir(Node):
             self._only_whiteout(name)
             aside = self.draft.staged.scratch.name()
             fd = self.draft.open_backing(aside, how, mode & 0o7777)
+            self._as_made_here(aside)
             os.rename(aside, path)
         status = os.fstat(fd)
         if mode & ~status.st_mode & 0o777:
@@ -329,6 +339,16 @@ class DraftDir(Node):
         handle = node.opened(fd, flags, status.st_mode, fresh=True)
         return handle, node.attr_from(status)
 
+    def _as_made_here(self, made: bytes) -> None:
+        """What was made aside gets the group that it would have been made with, where this folder gives its own."""
+        status = os.lstat(self.path)
+        if not status.st_mode & stat.S_ISGID:
+            return
+        mode = os.lstat(made).st_mode
+        os.lchown(made, -1, status.st_gid)
+        if not stat.S_ISLNK(mode):
+            os.chmod(made, stat.S_IMODE(mode) | (stat.S_ISGID if stat.S_ISDIR(mode) else 0))
+
     def _only_whiteout(self, name: bytes) -> None:
         slot = self.slot(name)
         if slot is None or not slot.gone:
@@ -336,12 +356,15 @@ class DraftDir(Node):
 
     def mkdir(self, name: bytes, mode: int) -> Attr:
         path = self._prepare(name, exclusive=True)
+        if len(path) + len(b"/" + BASE_NAME) > PATH_MAX:
+            refuse(errno.ENAMETOOLONG)  # nobody could look into it
         try:
             os.mkdir(path, mode & 0o7777)
         except FileExistsError:
             self._only_whiteout(name)
             aside = self.draft.staged.scratch.name()
             os.mkdir(aside, mode & 0o7777)
+            self._as_made_here(aside)
             exchange(aside, path)
             os.unlink(aside)
         node = DraftDir(self.draft, self, name, Backing(True, None), complete=True)
@@ -357,6 +380,8 @@ class DraftDir(Node):
             refuse(errno.EPERM)
         path = self._prepare(name)
         self.draft.staged.scratch.place_link(target, path)
+        if self.base is not None:  # only there it may have been made aside, over a whiteout
+            self._as_made_here(path)
         node = DraftLink(self.draft, self, name, target, OWN)
         node.own(os.lstat(path))
         self.children[name] = node

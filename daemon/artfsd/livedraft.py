@@ -8,6 +8,7 @@ import stat
 from typing import TYPE_CHECKING
 
 from artfs.errors import ArtfsError
+from artfs.store.linux import PATH_MAX
 from artfs.store.staging import HashLog, StagedDraft
 from artfs.store.standins import read_base
 from artfs.transfer.journal import is_unsettled, recover
@@ -106,6 +107,8 @@ class LiveDraft:
         for inode, node in list(self.by_inode.items()):
             if isinstance(node, DraftFile) and node.names:
                 parent, name = node.names[0]
+                if len(parent.path) + 1 + len(name) > PATH_MAX:
+                    continue  # it was moved to where nothing reaches it, nor did the commit
                 slot = parent.slot(name)
                 if slot is not None and slot.entry is not None:
                     node.entry, node.style, node.inode = slot.entry, Style.of(slot), 0

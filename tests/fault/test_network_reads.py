@@ -22,6 +22,7 @@ from artfs.testing.farside import LIMIT_S, FarWorkspace, at_most, check_sound, r
 from artfs.testing.faultproxy import Fault, answer, garbage
 from artfs.testing.mount import Daemon
 from artfs.testing.store_contract import some_bytes
+from artfs.testing.torture import Tally
 from artfs.testing.trees import make
 
 MakeDaemon = Callable[..., Daemon]
@@ -281,6 +282,61 @@ def test_a_silent_server_holds_up_nothing(
     until(lambda: daemon.status()["server"]["online"], "it is back")
     until(lambda: all(readable(two / f"d{at}" / "file") for at in range(40)), "what went wrong is forgotten")
     assert read_all(two).keys() == read_all(one).keys()
+    check_sound(far, project, daemon)
+
+
+def test_names_move_while_pages_are_on_their_way(
+    far: FarWorkspace, start: Callable[..., Daemon], project: str, tmp_path: Path, tally: Tally
+) -> None:
+    """What tells the kernel that a name has moved waits for no read, and no read for it: each reader gets one version to its
+    end, and each look finds the newest."""
+    contents = [BIG, some_bytes(len(BIG), seed=6)]
+    assert far.far.process is not None
+    elsewhere = FarWorkspace(far=far.far, extra={"ARTFS_SERVER": far.far.process.url})
+    corner = Corner(Daemon(elsewhere), project)
+    members = [
+        corner.log(make(tmp_path / str(number), {"big": content, "which": str(number)}), refresh=False)
+        for number, content in enumerate(contents)
+    ]
+    wrong: list[str] = []
+
+    def read(at: int) -> None:
+        # Not mapped: a page fault would hold this process's interpreter lock.
+        with (root / "big").open("rb", buffering=0) as stream:
+            # From the end and from the beginning, so that reads are scattered and in flight at once.
+            for index in range(len(BIG) // BLOCK_SIZE)[:: 1 if at % 2 else -1]:
+                place = index * BLOCK_SIZE + at
+                if os.pread(stream.fileno(), 100, place) not in [content[place : place + 100] for content in contents]:
+                    wrong.append(f"reader {at} at {place}")
+            if stream.readall() not in contents:
+                wrong.append(f"reader {at} got a mixture")
+
+    with corner.session() as session:
+        session.catalog.set_aliases(members[0].id, add=["moving"])
+        daemon = start(**PATIENT)
+        root = daemon.mountpoint / project / "c" / "moving"
+        for number in range(2):
+            assert (root.parent / f"v{number}" / "which").read_text() == str(number)
+        far.far.proxy.add(Fault("stall", after=1_000, match=RANGES, times=None))
+        readers = [threading.Thread(target=read, args=(at,), daemon=True) for at in range(8)]
+        for reader in readers:
+            reader.start()
+        # Those who want the same page are one request.
+        until(lambda: daemon.status()["in_flight"] >= 2, "they wait")
+        moves = 20
+        for move in range(1, moves + 1):
+            session.catalog.set_aliases(members[move % 2].id, add=["moving"])
+            with at_most(1):
+                until(lambda: (root / "which").read_text() == str(move % 2), "the move is seen")  # noqa: B023
+        assert daemon.status()["in_flight"] >= 2
+        far.far.proxy.clear()
+        far.far.proxy.cut_now()
+        for reader in readers:
+            reader.join()
+    elsewhere.remove()
+    assert not wrong
+    daemon.expect_log("cannot be reached|can be reached again")
+    tally("moves of an alias while pages of it are on their way", moves)
     check_sound(far, project, daemon)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 import pytest
 
-from artfs.cli.main import COMMANDS, SECTIONS, cli
+from artfs.cli.main import COMMANDS, OTHER_WORDS, SECTIONS, cli
 from artfs.cli.main import run as run_main
 from artfs.testing.account import ROOT
 
@@ -131,7 +131,9 @@ def test_nothing_said_shows_the_help(artfs: Artfs) -> None:
     [
         ("--entity a/b ls", "bad entity name 'a/b'"),
         ("ls --project drafts", "bad project name 'drafts'"),
-        ("frobnicate", "No such command 'frobnicate'. (see `artfs --help`)"),
+        ("frobnicate", "there is no command 'frobnicate' (see `artfs --help`)"),
+        ("comit p/c", "there is no command 'comit'; did you mean `artfs commit`? (see `artfs --help`)"),
+        ("rm p/c:v0", "there is no command 'rm'; did you mean `artfs delete`? (see `artfs --help`)"),
         ("ls --frobnicate", "No such option '--frobnicate'. (see `artfs ls --help`)"),
         ("diff", "Missing argument 'A'. (see `artfs diff --help`)"),
         (
@@ -260,3 +262,8 @@ def test_run_takes_the_process_arguments(
     monkeypatch.setattr(sys, "argv", ["artfs", "--version"])
     assert run_main() == 0
     assert capsys.readouterr().out.startswith("artfs ")
+
+
+def test_other_words_for_commands_lead_to_commands() -> None:
+    assert set(OTHER_WORDS.values()) <= set(COMMANDS)
+    assert not set(OTHER_WORDS) & set(COMMANDS)

@@ -16,7 +16,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from artfs.testing.faultloop import Link
+from artfs.testing.faultpipe import Link
 from artfs.testing.faultproxy import Fault, FaultProxy, answer, garbage, html_page
 
 PATIENCE_S = 30.0
@@ -255,8 +255,9 @@ def test_a_corrupted_upload(proxy: FaultProxy) -> None:
 
 
 @pytest.mark.parametrize(("side", "after"), [("down", None), ("down", 0), ("down", 1_500_000), ("up", None)])
-def test_what_stalls_says_nothing_and_goes_on_later(proxy: FaultProxy, side: str, after: int | None) -> None:
-    proxy.add(Fault("stall", side=side, after=after))  # type: ignore[arg-type]
+@pytest.mark.parametrize("times", [1, None])
+def test_what_stalls_says_nothing_and_goes_on_later(proxy: FaultProxy, side: str, after: int | None, times: int | None) -> None:
+    proxy.add(Fault("stall", side=side, after=after, times=times, match="/5000000"))  # type: ignore[arg-type]
     with socket.create_connection((proxy.host, proxy.port)) as client:
         client.sendall(b"GET /5000000 HTTP/1.1\r\n\r\n")
         client.settimeout(SILENCE_S)
