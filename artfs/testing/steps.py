@@ -273,6 +273,16 @@ def hard_links(root: Path) -> object:
     return shown, (root / "folder" / "hard").stat().st_nlink, (root / "folder" / "hard").read_text()
 
 
+def hard_links_of_a_link(root: Path) -> object:
+    os.link(root / "link", root / "folder" / "same", follow_symlinks=False)
+    one, other = (root / "link").lstat(), (root / "folder" / "same").lstat()
+    shown = one.st_ino == other.st_ino, one.st_nlink, other.st_nlink, os.readlink(root / "folder" / "same")
+    os.rename(root / "link", root / "folder" / "same")  # one file already: nothing is done
+    names = sorted(os.listdir(root / "folder"))
+    (root / "link").unlink()
+    return shown, names, (root / "folder" / "same").lstat().st_nlink, os.readlink(root / "folder" / "same")
+
+
 def hard_link_over_a_name(root: Path) -> None:
     os.link(root / "file", root / "tool")
 
@@ -361,6 +371,16 @@ def times_of_change(root: Path) -> object:
         changes_it("folder/deep/file", lambda: (root / "folder").rename(root / "folder 2"), "folder 2/deep/file"),
         changes_it("large", lambda: (root / "large").read_bytes()),
     ]
+
+
+def times_of_links_that_move(root: Path) -> object:
+    """Inherited or not, and under other names as well."""
+    (root / "moved").symlink_to("file")
+    for name in ("link", "moved"):
+        os.utime(root / name, ns=(1, 1_400_000_000_000_000_001), follow_symlinks=False)
+        os.rename(root / name, root / "folder" / name)
+    os.link(root / "folder" / "link", root / "other", follow_symlinks=False)
+    return [path.lstat().st_mtime_ns for path in (root / "folder" / "link", root / "folder" / "moved", root / "other")]
 
 
 def times_while_open(root: Path) -> object:
@@ -498,9 +518,9 @@ STEPS: dict[str, list[Step]] = {
     "unlinking and making again": [unlink_and_make_again],
     "removing everything": [remove_everything, make_folders],
     "symbolic links": [symlinks, symlink_over_a_name],
-    "hard links": [hard_link_over_a_name, hard_link_of_a_folder, hard_links],
+    "hard links": [hard_link_over_a_name, hard_link_of_a_folder, hard_links, hard_links_of_a_link],
     "modes": [chmod, make_a_program],
-    "times": [times, times_while_open],
+    "times": [times, times_while_open, times_of_links_that_move],
     "times of change": [times_of_change],
     "owners": [owners, folders_that_give_their_group],
     "syncing": [sync],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import stat
@@ -15,9 +14,10 @@ from artfs.store.staging import HashRecord, record_for
 from artfs.store.standins import entry_target, keeping_times
 from artfsd.copyup import CopyUp
 from artfsd.drafthandle import DraftHandle
+from artfsd.draftleaf import DraftLeaf
 from artfsd.draftlinks import OWN, Style
 from artfsd.hashing import FileHash
-from artfsd.inodes import Attr, FileHandle, Later, Node, refuse
+from artfsd.inodes import Attr, FileHandle, Later, refuse
 from artfsd.reffiles import ref_xattrs
 
 if TYPE_CHECKING:
@@ -25,70 +25,39 @@ if TYPE_CHECKING:
     from artfsd.livedraft import LiveDraft
 
 
-class DraftFile(Node):
+class DraftFile(DraftLeaf):
     """A file of a draft: its own (`entry` None: bytes in the backing file), or a blob of the store or a reference until
     somebody writes to it.
-
-    A file with several names (hard links) is one node; `names` are those that the mount has seen.
     """
 
-    __slots__ = ("copying", "draft", "entry", "handles", "hashing", "inode", "names", "style")
-    has_owner = True
+    __slots__ = ("copying", "entry", "handles", "hashing", "style")
 
     def __init__(
         self, draft: LiveDraft, parent: DraftDir, name: bytes, entry: FileEntry | RefEntry | None = None, style: Style = OWN
     ) -> None:
-        super().__init__()
-        self.draft = draft
+        super().__init__(draft, parent, name)
         self.entry = entry
         self.style = style
-        self.inode = 0
-        self.names: list[tuple[DraftDir, bytes]] = [(parent, name)]
         self.handles: set[DraftHandle] = set()
         self.hashing: FileHash | None = None  # while it is open for writing
         self.copying: CopyUp | None = None
-        draft.trees.table.add(self)
-
-    # where it is
-    @property
-    def path(self) -> bytes:
-        """One of its backing names. ENOENT once all are removed."""
-        if not self.names:
-            refuse(errno.ENOENT)
-        parent, name = self.names[0]
-        return parent.path + b"/" + name
-
-    def display_path(self) -> bytes:
-        if not self.names:
-            return b"(deleted)"
-        parent, name = self.names[0]
-        return parent.display_path(name)
-
-    def add_name(self, parent: DraftDir, name: bytes) -> None:
-        if (parent, name) not in self.names:
-            self.names.append((parent, name))
 
     def renamed(self, parent: DraftDir, name: bytes, new_parent: DraftDir, new_name: bytes) -> None:
-        self.names.remove((parent, name))
-        self.names.append((new_parent, new_name))
+        super().renamed(parent, name, new_parent, new_name)
         self._shown_by_stand_in()
 
     def lost_name(self, parent: DraftDir, name: bytes) -> None:
-        with contextlib.suppress(ValueError):
-            self.names.remove((parent, name))
-        if not self.names:
-            self._copy_no_more()
-        if not self.names and self.inode:
+        super().lost_name(parent, name)
+        if self.names:
+            return
+        self._copy_no_more()
+        if self.inode:
             self.draft.pool.supersede(self.draft.hashes, self.inode)
-            self.draft.by_inode.pop(self.inode, None)
             self.draft.hashes.drop(self.inode)
 
     def forgotten(self) -> None:
         self._copy_no_more()
-        for parent, name in self.names:
-            parent.forget_child(name, self)
-        if self.inode and self.draft.by_inode.get(self.inode) is self:
-            del self.draft.by_inode[self.inode]
+        super().forgotten()
 
     # attributes
     def _status(self) -> os.stat_result:
@@ -331,8 +300,7 @@ class DraftFile(Node):
                 handle.fd = -1  # opens the new file when it is read
         self._copy_no_more()
         self.entry = None
-        self.inode = status.st_ino
-        self.draft.by_inode[self.inode] = self
+        self.own(status)
         if content is not None:
             self.draft.hashes.add(record_for(status, content, ()))
 

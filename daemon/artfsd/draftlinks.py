@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from artfs.model.entry import FileEntry, RefEntry
 from artfs.store.standins import PREFIX, Slot, keeping_times
-from artfsd.inodes import LINK_MODE, Attr, Node, refuse
+from artfsd.draftleaf import DraftLeaf
+from artfsd.inodes import LINK_MODE, Attr, refuse
 
 if TYPE_CHECKING:
     from artfsd.drafts import DraftDir
@@ -60,67 +61,53 @@ OWN = Style(0, 0, 0, 0, 0, 0)
 """Of a file of the draft's own, which has the backing file's."""
 
 
-class DraftLink(Node):
-    """A symbolic link of a draft. `placed`: it lies in the backing directory; otherwise it is inherited and was not touched."""
+class DraftLink(DraftLeaf):
+    """A symbolic link of a draft: its own, in the backing, or one that it inherited, which goes there when its owner or its time
+    is changed, or it is moved or linked. `style`: what it shows, or showed last."""
 
-    __slots__ = ("draft", "name", "parent", "placed", "style", "target")
-    has_owner = True
+    __slots__ = ("style", "target")
 
-    def __init__(
-        self, draft: LiveDraft, parent: DraftDir, name: bytes, target: bytes, style: Style, *, placed: bool = True
-    ) -> None:
-        super().__init__()
-        self.draft = draft
-        self.parent: DraftDir | None = parent
-        self.name = name
+    def __init__(self, draft: LiveDraft, parent: DraftDir, name: bytes, target: bytes, style: Style) -> None:
+        super().__init__(draft, parent, name)
         self.target = target
         self.style = style._replace(mode=stat.S_IMODE(LINK_MODE))
-        self.placed = placed
-        draft.trees.table.add(self)
 
     def attr(self) -> Attr:
-        return self.style.attr(self.ino, stat.S_IFLNK, len(self.target), 1 if self.parent is not None else 0)
+        nlink = 1 if self.names else 0
+        if self.inode and self.names and not self.draft.dead:
+            status = os.lstat(self.path)
+            self.style = self.style.shown_by(status)
+            nlink = status.st_nlink
+        return self.style.attr(self.ino, stat.S_IFLNK, len(self.target), nlink)
 
     def readlink(self) -> bytes:
         return self.target
 
     def place(self, path: bytes) -> None:
-        """Puts such a link at `path`, of this owner and time. EPERM for what would be a stand-in there, as in a made-up tree."""
+        """Puts what is inherited at `path`, with its owner and time. EPERM for what would be a stand-in there, as in a made-up
+        tree."""
         if self.target.startswith(PREFIX):
             refuse(errno.EPERM)
         self.draft.staged.scratch.place_stand_in(self.target, path, self.style.times_ns, self.style.owner)
+        self.own(os.lstat(path))
 
-    def _placed_at(self, path: bytes) -> None:
-        self.placed = True
-        self.style = self.style.shown_by(os.lstat(path))
-
-    def renamed(self, parent: DraftDir, name: bytes, new_parent: DraftDir, new_name: bytes) -> None:
-        self.parent, self.name = new_parent, new_name
-        self._placed_at(new_parent.path + b"/" + new_name)
-
-    def lost_name(self, parent: DraftDir, name: bytes) -> None:
-        self.parent = None
-
-    def forgotten(self) -> None:
-        if self.parent is not None:
-            self.parent.forget_child(self.name, self)
+    def materialize(self) -> None:
+        """Gives it a link of the backing."""
+        if self.inode:
+            return
+        parent, _ = self.names[0]
+        parent.materialize()
+        with keeping_times(parent.path):
+            self.place(self.path)
 
     def setattr(self, changes: dict[str, int]) -> Attr:
         self.draft.check_writable()
         style = self.style.changed(changes, None)
-        if self.parent is None:
-            self.style = style  # it has no name any more, and goes with whoever holds it
-        elif self.placed or style != self.style:
-            self._restyle(self.parent, style)
+        if not self.names:
+            self.style = style  # it goes with whoever holds it
+        elif self.inode or style != self.style:
+            self.materialize()
+            if style.owner != self.style.owner:
+                os.lchown(self.path, *style.owner)
+            os.utime(self.path, ns=style.times_ns, follow_symlinks=False)
         return self.attr()
-
-    def _restyle(self, parent: DraftDir, style: Style) -> None:
-        parent.materialize()
-        path = parent.path + b"/" + self.name
-        if not self.placed:
-            with keeping_times(parent.path):
-                self.place(path)
-        if style.owner != self.style.owner:
-            os.lchown(path, *style.owner)
-        os.utime(path, ns=style.times_ns, follow_symlinks=False)
-        self._placed_at(path)

@@ -65,6 +65,7 @@ def rename(source: DraftDir, name: bytes, target: DraftDir, new_name: bytes, fla
             node.refresh_record(known)
     else:
         node.parent, node.name = target, new_name
+        node.above = target.ino
         node.draft.moves += 1
 
 

@@ -91,6 +91,8 @@ class DraftDir(Node):
         super().__init__()
         self.draft = draft
         self.parent = parent
+        if parent is not None:
+            self.above = parent.ino
         self.name = name
         self.backed = where.backed
         self.base = where.base
@@ -187,17 +189,23 @@ class DraftDir(Node):
         elif slot.entry is not None:
             node = DraftFile(self.draft, self, name, slot.entry, Style.of(slot))
         elif slot.target is not None:
-            node = DraftLink(self.draft, self, name, slot.target, Style.of(slot))
+            known = self.draft.by_inode.get(slot.stat.st_ino)
+            if isinstance(known, DraftLink):
+                node = known
+                node.add_name(self, name)
+            else:
+                node = DraftLink(self.draft, self, name, slot.target, Style.of(slot))
+                node.own(slot.stat)
         elif stat.S_ISDIR(slot.stat.st_mode):
             node = DraftDir(self.draft, self, name, Backing(True, read_base(self.path + b"/" + name)))
         elif stat.S_ISREG(slot.stat.st_mode):
-            node = self.draft.by_inode.get(slot.stat.st_ino)
-            if node is None:
-                node = DraftFile(self.draft, self, name)
-                self.draft.by_inode[slot.stat.st_ino] = node
-                node.inode = slot.stat.st_ino
-            else:
+            known = self.draft.by_inode.get(slot.stat.st_ino)
+            if isinstance(known, DraftFile):
+                node = known
                 node.add_name(self, name)
+            else:
+                node = DraftFile(self.draft, self, name)
+                node.own(slot.stat)
         else:
             return None  # nothing that the mount makes
         if node is not None:
@@ -213,7 +221,7 @@ class DraftDir(Node):
             totals = Totals(0, entry.size, entry.file_count)  # its count stands in its own tree
             return DraftDir(self.draft, self, name, Backing(False, TreeBase(entry.digest, totals)))
         if isinstance(entry, LinkEntry):
-            return DraftLink(self.draft, self, name, entry.target, style, placed=False)
+            return DraftLink(self.draft, self, name, entry.target, style)
         return None
 
     def lookup(self, name: bytes) -> Attr:
@@ -326,8 +334,7 @@ class DraftDir(Node):
             os.fchmod(fd, status.st_mode & 0o7000 | mode & 0o777)
             status = os.fstat(fd)
         node = DraftFile(self.draft, self, name)
-        node.inode = status.st_ino
-        self.draft.by_inode[status.st_ino] = node
+        node.own(status)
         self.children[name] = node
         handle = node.opened(fd, flags, status.st_mode, fresh=True)
         return handle, node.attr_from(status)
@@ -375,7 +382,8 @@ class DraftDir(Node):
         self.draft.staged.scratch.place_link(target, path)
         if self.base is not None:  # only there it may have been made aside, over a whiteout
             self._as_made_here(path)
-        node = DraftLink(self.draft, self, name, target, OWN.shown_by(os.lstat(path)))
+        node = DraftLink(self.draft, self, name, target, OWN)
+        node.own(os.lstat(path))
         self.children[name] = node
         return node.attr()
 
@@ -392,18 +400,26 @@ class DraftDir(Node):
                 place(entry_target(entry), path)
         elif isinstance(node, DraftFile) and node.draft is self.draft:
             node.copy_up()  # two stand-ins would be two files
-            if (slot := self.slot(name)) is not None and slot.gone:
-                os.unlink(path)
             known = node.known_record()
-            os.link(node.path, path)
+            self._link_backing(node.path, path)
             node.refresh_record(known)
         elif isinstance(node, DraftLink) and node.draft is self.draft:
-            node.place(path)
+            node.materialize()
+            self._link_backing(node.path, path)
         else:
             refuse(errno.EXDEV)
         found = self._find_on_disk(name)
         assert found is not None
         return found.attr()
+
+    def _link_backing(self, old: bytes, path: bytes) -> None:
+        """Over a whiteout, if there is one, in one step."""
+        try:
+            os.link(old, path, follow_symlinks=False)
+        except FileExistsError:
+            aside = self.draft.staged.scratch.name()
+            os.link(old, aside, follow_symlinks=False)
+            os.rename(aside, path)
 
     def unlink(self, name: bytes) -> None:
         self.draft.check_writable()

@@ -14,6 +14,7 @@ from artfs.store.standins import read_base
 from artfs.transfer.journal import is_unsettled, recover
 from artfsd.draftfiles import DraftFile
 from artfsd.drafthandle import DraftHandle
+from artfsd.draftleaf import DraftLeaf
 from artfsd.draftlinks import Style
 from artfsd.drafts import Backing, DraftDir
 from artfsd.hashing import HashPool
@@ -43,7 +44,7 @@ class LiveDraft:
         self.congested_until = 0.0  # see drafthandle.CONGESTED_S
         self.unsettled = is_unsettled(staged)
         self.moves = 0  # of directories, so far: a path that was put together before the last one may be wrong
-        self.by_inode: dict[int, DraftFile] = {}
+        self.by_inode: dict[int, DraftLeaf] = {}
         self.writers: dict[int, DraftHandle] = {}
         self.root = DraftDir(self, None, b"", Backing(True, read_base(staged.files)))
 
@@ -104,7 +105,7 @@ class LiveDraft:
         """After a commit that failed: files that it had taken over have become stand-ins."""
         self.unsettled = is_unsettled(self.staged)
         for inode, node in list(self.by_inode.items()):
-            if node.names:
+            if isinstance(node, DraftFile) and node.names:
                 parent, name = node.names[0]
                 if len(parent.path) + 1 + len(name) > PATH_MAX:
                     continue  # it was moved to where nothing reaches it, nor did the commit

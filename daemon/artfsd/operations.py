@@ -317,15 +317,31 @@ class Operations(pyfuse3.Operations):
 
     @handler
     def opendir(self, ino: int, ctx: RequestContext) -> int:
-        return self.vfs.add_handle(self.vfs.table.get(ino).open_dir())
+        node = self.vfs.table.get(ino)
+        handle = node.open_dir()
+        handle.node = node
+        return self.vfs.add_handle(handle)
 
     @handler
     def readdir(self, fh: int, offset: int, token: ReaddirToken) -> None:
         entry, fill, reply = self._entry, self._fill, pyfuse3.readdir_reply
+        handle = self.vfs.dir_handle(fh)
         last: Attr | None = None
+        dots = 2 - min(offset, 2)
+
+        def emit_dots() -> None:
+            # The kernel takes only number and kind from them, and counts no reference: it knows both directories.
+            nonlocal dots
+            entry.st_mode = stat.S_IFDIR
+            for name, ino in ((b".", handle.node.ino), (b"..", handle.node.above))[2 - dots :]:
+                entry.st_ino = ino
+                reply(token, name, entry, len(name))
+            dots = 0
 
         def emit(name: bytes, attr: Attr, following: int) -> bool:
             nonlocal last
+            if dots:
+                emit_dots()  # not before there is an entry: what raises Later is asked again from its beginning
             if attr is last:
                 # The same value as before, with what differs between the files of one listing.
                 entry.st_ino = attr.ino
@@ -336,9 +352,11 @@ class Operations(pyfuse3.Operations):
             else:
                 fill(attr, entry)
                 last = attr
-            return bool(reply(token, name, entry, following))
+            return bool(reply(token, name, entry, following + 2))
 
-        self.vfs.dir_handle(fh).read(offset, emit)
+        handle.read(max(offset - 2, 0), emit)
+        if dots:
+            emit_dots()
 
     @handler
     def releasedir(self, fh: int) -> None:
