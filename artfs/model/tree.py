@@ -55,6 +55,7 @@ __all__ = [
     "Totals",
     "build_tree",
     "decode_page",
+    "is_deeper",
 ]
 
 _name_of = attrgetter("name")
@@ -262,3 +263,19 @@ class Directory:
 
     def _damaged(self, why: str) -> BadObjectError:
         return BadObjectError(f"the tree {self.digest} is damaged: {why}", self.digest)
+
+
+def is_deeper(source: PageSource, digest: Digest, limit: int) -> bool:
+    """Whether more than `limit` directories are nested in each other below this one. Reads all of them, one again for each depth
+    at which it is. Raises what `source` raises."""
+    level = {digest}
+    for _ in range(limit + 1):
+        level = {
+            entry.digest
+            for each in level
+            for _, entry in Directory(source, each).entries()
+            if isinstance(entry, DirEntry)
+        }
+        if not level:
+            return False
+    return True

@@ -1,12 +1,14 @@
-"""The Linux calls that Python does not wrap: syncfs, sync_file_range and FICLONE."""
+"""The Linux calls that Python does not wrap: syncfs, sync_file_range and FICLONE; and paths that are too long for any call."""
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import fcntl
 import mmap
 import os
+from collections.abc import Iterator
 
 _FICLONE = 0x40049409  # linux/fs.h: _IOW(0x94, 9, int)
 _SYNC_FILE_RANGE_WRITE = 2  # linux/fs.h: start writing dirty pages, wait for nothing
@@ -19,6 +21,34 @@ _libc.sync_file_range.argtypes = [ctypes.c_int, ctypes.c_int64, ctypes.c_int64, 
 
 CANNOT_REFLINK = frozenset({errno.EOPNOTSUPP, errno.ENOTTY, errno.EXDEV, errno.EINVAL, errno.ENOSYS})
 """What FICLONE answers where a copy is the way: other file systems, or one that has no reflinks."""
+
+
+PATH_MAX = 4095
+"""Longest path that a system call takes, in bytes. Trees may hold longer ones: a folder may be moved into a deep one."""
+
+NAME_MAX = 255
+
+
+@contextlib.contextmanager
+def within_reach(folder: bytes) -> Iterator[bytes]:
+    """A path of `folder` by which what is in it can be reached, however long `folder` is. Good inside of the block only. Raises
+    OSError when there is no such folder."""
+    if len(folder) + 1 + NAME_MAX <= PATH_MAX:
+        yield folder
+        return
+    at, rest = None, folder
+    try:
+        while rest:
+            # As many components as a call takes, and at least one.
+            cut = len(rest) if len(rest) <= PATH_MAX else rest.rindex(b"/", 0, PATH_MAX)
+            inner = os.open(rest[:cut], os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=at)
+            if at is not None:
+                os.close(at)
+            at, rest = inner, rest[cut + 1 :]
+        yield b"/proc/self/fd/%d" % (at if at is not None else -1)
+    finally:
+        if at is not None:
+            os.close(at)
 
 
 def syncfs(fd: int) -> None:

@@ -33,7 +33,7 @@ from artfs.model.names import check_collection_name, check_entity_name, check_pr
 from artfs.model.records import Content
 from artfs.model.tree import Totals
 from artfs.model.unreadable import UNREADABLE
-from artfs.store.linux import make_folder, sync_path
+from artfs.store.linux import make_folder, sync_path, within_reach
 from artfs.store.recovery import read_boot_id
 from artfs.store.rows import encode_row, row_nbytes, split_rows
 from artfs.store.standins import (
@@ -270,21 +270,25 @@ class StagedDraft:
             todo = [self.files]
             while todo:
                 directory = todo.pop()
+                found: list[str] = []
                 try:
-                    status = os.stat(directory, follow_symlinks=False)
-                    listed = known.get(status.st_ino)
-                    if listed is None or listed.ctime_ns != status.st_ctime_ns:
-                        has_changed = True
-                        lately = time.time_ns() - status.st_ctime_ns < _CLOCK_TICK_NS
-                        entries = list(os.scandir(directory))
-                        names = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
-                        listed = known[status.st_ino] = _Listed(-1 if lately else status.st_ctime_ns, names)
-                        for entry in entries:
-                            if entry.is_symlink():
-                                yield from _digests_of(directory, entry.name)
+                    with within_reach(directory) as near:
+                        status = os.stat(near)
+                        inode, ctime_ns = status.st_ino, status.st_ctime_ns
+                        listed = known.get(inode)
+                        if listed is None or listed.ctime_ns != ctime_ns:
+                            has_changed = True
+                            lately = time.time_ns() - ctime_ns < _CLOCK_TICK_NS
+                            entries = list(os.scandir(near))
+                            names = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+                            listed = known[inode] = _Listed(-1 if lately else ctime_ns, names)
+                            for entry in entries:
+                                if entry.is_symlink():
+                                    found += _digests_of(entry.path, entry.name)
                 except (FileNotFoundError, NotADirectoryError):
                     has_changed = True
                     continue
+                yield from found
                 todo += [directory + b"/" + name for name in listed.names]
             if not has_changed:
                 return
@@ -297,15 +301,15 @@ class _Listed(NamedTuple):
     names: list[bytes]
 
 
-def _digests_of(directory: bytes, name: bytes) -> Iterator[str]:
+def _digests_of(path: bytes, name: bytes) -> Iterator[str]:
     try:
-        target = os.readlink(directory + b"/" + name)
+        target = os.readlink(path)
     except OSError:
         return  # moved away, or replaced
     if not target.startswith(PREFIX) or target == GONE:
         return
     if name == BASE_NAME:
-        yield parse_base(directory, target).digest
+        yield parse_base(os.path.dirname(path), target).digest
         return
     stand_in = parse_entry(name, target)
     if isinstance(stand_in, FileEntry):  # otherwise its bytes are elsewhere

@@ -24,8 +24,9 @@ import errno
 import itertools
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 import msgspec
 
@@ -34,10 +35,13 @@ from artfs.model.digests import MAX_SIZE, check_digest, from_raw, to_raw
 from artfs.model.entry import MAX_TARGET, FileEntry, RefEntry, wrong_entry
 from artfs.model.tree import Totals
 from artfs.model.unreadable import UNREADABLE
+from artfs.store.linux import within_reach
 
 BASE_NAME = b".artfs-base"
 PREFIX = b"/.artfs/"
 GONE = PREFIX + b"gone"
+
+T = TypeVar("T")
 
 _RENAME_EXCHANGE = 2
 _AT_FDCWD = -100
@@ -199,15 +203,16 @@ class Scratch:
             os.unlink(aside)
             raise
 
-    def place_stand_in(self, target: bytes, path: bytes, time_ns: int, owner: tuple[int, int]) -> None:
-        """Puts a stand-in at `path`, over a file or link there, in one step with its time and owner (uid, gid)."""
+    def place_stand_in(self, target: bytes, path: bytes, times_ns: tuple[int, int], owner: tuple[int, int]) -> None:
+        """Puts a stand-in (or a user's link) at `path`, over a file or link there, in one step with its times (of access, of
+        change) and owner (uid, gid)."""
         aside = self.name()
         os.symlink(target, aside)
         try:
             status = os.lstat(aside)
             if (status.st_uid, status.st_gid) != owner:
                 os.lchown(aside, *owner)
-            os.utime(aside, ns=(time_ns, time_ns), follow_symlinks=False)
+            os.utime(aside, ns=times_ns, follow_symlinks=False)
             os.rename(aside, path)
         except BaseException:
             os.unlink(aside)
@@ -230,25 +235,32 @@ class Scratch:
 
 
 def remove_tree(path: bytes) -> None:
-    """Removes a directory and all below it; links are not followed; not there is fine."""
+    """Removes a directory and all below it; links are not followed; not there is fine. However deep it is: nothing here calls
+    itself."""
+    folders = [path]
+    for folder in folders:  # grows
+        with within_reach(folder) as near:
+            for entry in _entries(near):
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(folder + b"/" + entry.name)
+                else:
+                    _allowed(os.unlink, entry.path, near)
+    for folder in reversed(folders):
+        parent, name = os.path.split(folder)
+        with within_reach(parent) as near, contextlib.suppress(FileNotFoundError):
+            _allowed(os.rmdir, near + b"/" + name, near)
+
+
+def _entries(folder: bytes) -> list[os.DirEntry[bytes]]:
+    with contextlib.suppress(FileNotFoundError):
+        return _allowed(lambda path: list(os.scandir(path)), folder, folder)
+    return []
+
+
+def _allowed(call: Callable[[bytes], T], path: bytes, folder: bytes) -> T:
+    """`call(path)`, with `folder` made a private one when its mode, which was its user's, forbids it."""
     try:
-        entries = list(os.scandir(path))
-    except FileNotFoundError:
-        return
+        return call(path)
     except PermissionError:
-        os.chmod(path, 0o700)
-        entries = list(os.scandir(path))
-    for entry in entries:
-        if entry.is_dir(follow_symlinks=False):
-            remove_tree(entry.path)
-        else:
-            try:
-                os.unlink(entry.path)
-            except PermissionError:
-                os.chmod(path, 0o700)
-                os.unlink(entry.path)
-    try:
-        os.rmdir(path)
-    except OSError as error:
-        if error.errno != errno.ENOENT:
-            raise
+        os.chmod(folder, 0o700)
+        return call(path)

@@ -11,7 +11,8 @@ works for HTTP/1.1 without TLS; in anything else all bytes of a connection are o
         …                              # a client that was given proxy.url
         assert proxy.counts().faults == 1
 
-The process is artfs/testing/faultloop.py. It ends with this object, and with the process that made it, however that ends.
+The process is artfs/testing/faultloop.py, with faultconnection.py and faultpipe.py. It ends with this object, and with the
+process that made it, however that ends.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """One side of a comparison of two file systems: system calls below a root, with answers that can be compared.
 
-What is compared is what a program can rely on: errno values, bytes, sizes, kinds, permission bits, link counts of files, whether
-two names are one file, times that were set. Inode numbers, block counts, and link counts and sizes of directories are each file
-system's own.
+What is compared is what a program can rely on: errno values, bytes, sizes, kinds, permission bits, owners, link counts of files,
+whether two names are one file, times that were set. Inode numbers, block counts, and link counts and sizes of directories are
+each file system's own.
 """
 
 from __future__ import annotations
@@ -148,10 +148,8 @@ class Side:
         renameat2(Path(self.at(old)), Path(self.at(new)), 1)
 
     def link(self, old: str, new: str) -> Any:
-        """Not of a symbolic link, which becomes two in a draft."""
-        if os.path.islink(self.at(old)):
-            return "a symbolic link"
-        os.link(self.at(old), self.at(new))
+        """Of a symbolic link itself, too."""
+        os.link(self.at(old), self.at(new), follow_symlinks=False)
         return self.lstat(old), self.lstat(new)
 
     def symlink(self, target: str, path: str) -> Any:
@@ -175,9 +173,10 @@ class Side:
     def shown(self, status: os.stat_result) -> Any:
         kind, mode = stat.S_IFMT(status.st_mode), stat.S_IMODE(status.st_mode)
         time_ns = status.st_mtime_ns if status.st_mtime_ns < RECENT_NS else "recent"
+        owner = status.st_uid, status.st_gid
         if stat.S_ISDIR(status.st_mode):
-            return kind, mode, time_ns, status.st_nlink > 0
-        return kind, mode, time_ns, status.st_size, status.st_nlink
+            return kind, mode, time_ns, owner, status.st_nlink > 0
+        return kind, mode, time_ns, owner, status.st_size, status.st_nlink
 
     def lstat(self, path: str) -> Any:
         return self.shown(os.lstat(self.at(path)))
@@ -191,6 +190,10 @@ class Side:
     def chmod(self, path: str, mode: int) -> Any:
         os.chmod(self.at(path), mode)
         return self.stat(path)
+
+    def chown(self, path: str, uid: int, gid: int, follow: bool) -> Any:
+        os.chown(self.at(path), uid, gid, follow_symlinks=follow)
+        return self.stat(path) if follow else self.lstat(path)
 
     def utime(self, path: str, seconds: int, follow: bool) -> Any:
         os.utime(self.at(path), ns=(seconds * 10**9, seconds * 10**9 + 5), follow_symlinks=follow)

@@ -10,6 +10,8 @@ import os
 import shutil
 import stat
 import subprocess
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 from artfs.testing.trees import Link, Plan, Step, outcome
@@ -271,6 +273,16 @@ def hard_links(root: Path) -> object:
     return shown, (root / "folder" / "hard").stat().st_nlink, (root / "folder" / "hard").read_text()
 
 
+def hard_links_of_a_link(root: Path) -> object:
+    os.link(root / "link", root / "folder" / "same", follow_symlinks=False)
+    one, other = (root / "link").lstat(), (root / "folder" / "same").lstat()
+    shown = one.st_ino == other.st_ino, one.st_nlink, other.st_nlink, os.readlink(root / "folder" / "same")
+    os.rename(root / "link", root / "folder" / "same")  # one file already: nothing is done
+    names = sorted(os.listdir(root / "folder"))
+    (root / "link").unlink()
+    return shown, names, (root / "folder" / "same").lstat().st_nlink, os.readlink(root / "folder" / "same")
+
+
 def hard_link_over_a_name(root: Path) -> None:
     os.link(root / "file", root / "tool")
 
@@ -299,9 +311,76 @@ def times(root: Path) -> object:
     for name in ("file", "large", "folder", "empty"):
         os.utime(root / name, ns=(1_600_000_000_123_456_789, 1_500_000_000_987_654_321))
         status = (root / name).stat()
-        shown.append((name, status.st_mtime_ns))
+        shown.append((name, status.st_atime_ns, status.st_mtime_ns))
     os.utime(root / "link", ns=(1, 1_400_000_000_000_000_001), follow_symlinks=False)
-    return shown, (root / "link").lstat().st_mtime_ns
+    status = (root / "link").lstat()
+    return shown, status.st_atime_ns, status.st_mtime_ns
+
+
+def owners(root: Path) -> object:
+    """Root may give everything away; others may not, but for what is theirs already."""
+    shown = []
+    for name in ("file", "tool", "folder", "empty", "link", "dangling"):
+        path = root / name
+        if name == "tool":
+            path.chmod(0o6755)
+        try:
+            os.lchown(path, 12, 34)
+        except PermissionError:
+            os.lchown(path, os.geteuid(), os.getegid())
+        status = path.lstat()
+        shown.append((name, status.st_uid, status.st_gid, oct(status.st_mode)))
+    return shown
+
+
+def folders_that_give_their_group(root: Path) -> object:
+    """Also to what takes the name of something that was there before."""
+    folder = root / "folder"
+    os.chown(folder, -1, 34 if os.geteuid() == 0 else -1)
+    folder.chmod(0o2755)
+    shutil.rmtree(folder / "deep")
+    (folder / "inner").unlink()
+    for number, name in enumerate(("inner", "new")):
+        (folder / name).touch()
+        (folder / f"link {number}").symlink_to(name)
+    (folder / "deep").mkdir()
+    (folder / "newer").mkdir()
+    (folder / "inner").unlink()
+    (folder / "inner").symlink_to("new")
+    shown = [(path.name, path.lstat().st_gid, oct(path.lstat().st_mode)) for path in sorted(folder.iterdir())]
+    return shown, folder.stat().st_gid
+
+
+def times_of_change(root: Path) -> object:
+    """What sets the ctime of its object, and what does not."""
+
+    def changes_it(name: str, call: Callable[[], object], shown_by: str = "") -> bool:
+        before = (root / name).lstat().st_ctime_ns
+        time.sleep(0.02)  # a tmpfs tells times in ticks of its kernel
+        call()
+        return (root / (shown_by or name)).lstat().st_ctime_ns > before
+
+    return [
+        changes_it("file", lambda: (root / "file").chmod(0o600)),
+        changes_it("large", lambda: os.utime(root / "large", ns=(1, 1))),
+        changes_it("tool", lambda: (root / "tool").rename(root / "folder" / "tool"), "folder/tool"),
+        changes_it("link", lambda: (root / "link").rename(root / "link 2"), "link 2"),
+        changes_it("dangling", lambda: os.utime(root / "dangling", ns=(1, 1), follow_symlinks=False)),
+        changes_it("folder/inner", lambda: os.link(root / "folder" / "inner", root / "inner")),
+        changes_it("folder/inner", lambda: (root / "inner").unlink()),
+        changes_it("folder/deep/file", lambda: (root / "folder").rename(root / "folder 2"), "folder 2/deep/file"),
+        changes_it("large", lambda: (root / "large").read_bytes()),
+    ]
+
+
+def times_of_links_that_move(root: Path) -> object:
+    """Inherited or not, and under other names as well."""
+    (root / "moved").symlink_to("file")
+    for name in ("link", "moved"):
+        os.utime(root / name, ns=(1, 1_400_000_000_000_000_001), follow_symlinks=False)
+        os.rename(root / name, root / "folder" / name)
+    os.link(root / "folder" / "link", root / "other", follow_symlinks=False)
+    return [path.lstat().st_mtime_ns for path in (root / "folder" / "link", root / "folder" / "moved", root / "other")]
 
 
 def times_while_open(root: Path) -> object:
@@ -439,9 +518,11 @@ STEPS: dict[str, list[Step]] = {
     "unlinking and making again": [unlink_and_make_again],
     "removing everything": [remove_everything, make_folders],
     "symbolic links": [symlinks, symlink_over_a_name],
-    "hard links": [hard_link_over_a_name, hard_link_of_a_folder, hard_links],
+    "hard links": [hard_link_over_a_name, hard_link_of_a_folder, hard_links, hard_links_of_a_link],
     "modes": [chmod, make_a_program],
-    "times": [times, times_while_open],
+    "times": [times, times_while_open, times_of_links_that_move],
+    "times of change": [times_of_change],
+    "owners": [owners, folders_that_give_their_group],
     "syncing": [sync],
     "maps": [map_and_write, map_and_close],
     "reading": [read_at_offsets, dot_and_dot_dot, scan, lock],

@@ -182,8 +182,9 @@ def _take_back(store: LocalStore, draft: StagedDraft, row: Row, *, may_link: boo
         name = row.path.rsplit(b"/", 1)[-1]
         raw_blocks = to_raw(row.blocks) if row.blocks else b""
         entry = FileEntry(name, row.size, to_raw(row.digest), raw_blocks, row.executable)
+        times_ns, owner = (mine.st_atime_ns, mine.st_mtime_ns), (mine.st_uid, mine.st_gid)
         with keeping_times(os.path.dirname(staged)):
-            draft.scratch.place_stand_in(entry_target(entry, row.mode), staged, mine.st_mtime_ns, (mine.st_uid, mine.st_gid))
+            draft.scratch.place_stand_in(entry_target(entry, row.mode), staged, times_ns, owner)
     elif stat.S_ISREG(mine.st_mode) and stat.S_IMODE(mine.st_mode) == 0o444:
         # Made read-only for the store, which had the blob already or never got it.
         plain = 0o755 if row.executable else 0o644

@@ -115,6 +115,7 @@ def _commit(
         )
     try:
         scan = StagedScan(draft, page_source(store), on_progress)
+        scan.check()
         scan.hash_files(workers)
         built = scan.build()
     except BlobMissingError as error:

@@ -15,10 +15,11 @@ from artfs.model.edit import update_directory
 from artfs.model.entry import DirEntry, Entry, FileEntry, LinkEntry, link_stays_inside
 from artfs.model.ignore import IGNORE_FILE, IgnoreRules
 from artfs.model.manifest import Change, Manifest, diff
-from artfs.model.pages import BuiltTree, Page, build_tree, decode_page
+from artfs.model.pages import MAX_DEPTH, BuiltTree, Page, build_tree, decode_page
 from artfs.model.records import Content
-from artfs.model.tree import Directory, PageCache, PageSource
+from artfs.model.tree import Directory, PageCache, PageSource, is_deeper
 from artfs.store.base import LocalStore
+from artfs.store.linux import PATH_MAX, within_reach
 from artfs.store.staging import StagedDraft, record_for
 from artfs.store.standins import BASE_NAME, GONE, PREFIX, parse_entry, read_base
 from artfs.store.verify import hash_file
@@ -70,16 +71,28 @@ class StagedScan:
         self.on_progress = on_progress
         self.files: list[OwnFile] = []
         self.ignored: list[str] = []
-        self.invalid: list[str] = []
+        self.leaving: list[str] = []  # links
+        self.deep: list[str] = []  # folders, and files whose paths are too long to read them
         self.collisions: list[str] = []
         self.pages: dict[str, bytes] = {}
+        self._moved: list[tuple[str, int, Directory]] = []  # inherited folders that are elsewhere than in the base: path, depth
         self.rules = self._rules()
         self.root = self._folder(draft.files, b"", 0)
-        if self.invalid:
+
+    def check(self) -> None:
+        """Raises DraftInvalidError for what no version can hold."""
+        if self.leaving:
             raise DraftInvalidError(
-                f"the draft {draft.label} holds links that leave it: {some_of(self.invalid)}; make them relative and inside, "
-                "or replace them by what they point to",
-                tuple(sorted(self.invalid)),
+                f"the draft {self.draft.label} holds links that leave it: {some_of(self.leaving)}; "
+                "make them relative and inside, or replace them by what they point to",
+                tuple(sorted(self.leaving)),
+            )
+        deep = self.deep + [path for path, depth, base in self._moved if is_deeper(self.source, base.digest, MAX_DEPTH - depth)]
+        if deep:
+            raise DraftInvalidError(
+                f"the draft {self.draft.label} is over {MAX_DEPTH} folders deep, or its paths are too long: "
+                f"{some_of(path[:80] + '…' for path in deep)}; move them up",
+                tuple(sorted(deep)),
             )
 
     def _rules(self) -> IgnoreRules:
@@ -93,9 +106,12 @@ class StagedScan:
             pass
         return IgnoreRules.defaults()
 
-    def _folder(self, path: bytes, relative: bytes, depth: int) -> _Folder:
+    def _folder(self, path: bytes, relative: bytes, depth: int, above: Directory | None = None) -> _Folder:
+        """`above`: what the folder that it is in inherits."""
         base = read_base(path)
         folder = _Folder(relative, Directory(self.source, base.digest) if base is not None else None)
+        if folder.base is not None and depth and not _is_in(folder.base, above, os.path.basename(path)):
+            self._moved.append((os.fsdecode(relative), depth, folder.base))
         shown: list[str] = []
         for entry in os.scandir(path):
             name = entry.name
@@ -109,8 +125,10 @@ class StagedScan:
                 if folder.base is not None:
                     folder.changes[name] = None
                 continue
-            if is_dir:
-                folder.folders[name] = self._folder(entry.path, below, depth + 1)
+            if depth + is_dir > MAX_DEPTH or len(entry.path) + is_dir * len(b"/" + BASE_NAME) > PATH_MAX:
+                self.deep.append(text)
+            elif is_dir:
+                folder.folders[name] = self._folder(entry.path, below, depth + 1, folder.base)
             elif entry.is_symlink():
                 target = os.readlink(entry.path)
                 if target == GONE:
@@ -121,7 +139,7 @@ class StagedScan:
                 elif link_stays_inside(tuple(relative.split(b"/")) if relative else (), target):
                     folder.changes[name] = LinkEntry(name, target)
                 else:
-                    self.invalid.append(text)
+                    self.leaving.append(text)
             else:
                 own = OwnFile(entry.path, entry.stat(follow_symlinks=False), None, ())
                 folder.own[name] = own
@@ -202,6 +220,12 @@ class StagedScan:
         return update_directory(folder.base, changes)
 
 
+def _is_in(base: Directory, above: Directory | None, name: bytes) -> bool:
+    """Whether the directory has this name in `above`."""
+    found = above.lookup(name) if above is not None else None
+    return found is not None and isinstance(found[1], DirEntry) and found[1].digest == base.digest
+
+
 def some_of(items: Iterable[str]) -> str:
     """Names for a message: the first few, and how many more."""
     items = sorted(items)
@@ -217,6 +241,7 @@ def draft_changes(store: LocalStore, draft: StagedDraft, *, workers: int = 2) ->
     """What a commit would change against the version that the draft began from (an empty one: everything is added)."""
     source = page_source(store)
     scan = StagedScan(draft, source, None)
+    scan.check()
     scan.hash_files(workers)
     built = scan.build()
     empty = build_tree(())
@@ -245,13 +270,15 @@ def unhashed_bytes(draft: StagedDraft) -> int:
     total = 0
     todo = [draft.files]
     while todo:
-        for entry in os.scandir(todo.pop()):
-            if entry.is_dir(follow_symlinks=False):
-                todo.append(entry.path)
-            elif entry.is_file(follow_symlinks=False):
-                status = entry.stat(follow_symlinks=False)
-                if draft.hashes.try_get(status) is None:
-                    total += status.st_size
+        folder = todo.pop()
+        with within_reach(folder) as near:
+            for entry in os.scandir(near):
+                if entry.is_dir(follow_symlinks=False):
+                    todo.append(folder + b"/" + entry.name)
+                elif entry.is_file(follow_symlinks=False):
+                    status = entry.stat(follow_symlinks=False)
+                    if draft.hashes.try_get(status) is None:
+                        total += status.st_size
     return total
 
 

@@ -28,6 +28,7 @@ class CollectionDir(MovingDir):
     def __init__(self, ctx: NamesContext, parent: ProjectDir, name: str) -> None:
         super().__init__(ctx)
         self.parent = parent
+        self.above = parent.ino
         self.name = name
         self.children: dict[bytes, VersionDir | AliasLink] = {}
         self.view: dict[bytes, Member] | None = None
@@ -101,6 +102,7 @@ class CollectionDir(MovingDir):
                     None,
                     lambda gone: self.drop(name, gone),
                 )
+                node.above = self.ino
             self.children[name] = node
         return node
 

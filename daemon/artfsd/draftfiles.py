@@ -1,22 +1,23 @@
-"""Files and symbolic links of drafts."""
+"""Files of drafts."""
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import stat
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from artfs.model.entry import FileEntry, RefEntry
 from artfs.model.records import Content
 from artfs.store.staging import HashRecord, record_for
-from artfs.store.standins import Slot, entry_target, keeping_times
+from artfs.store.standins import entry_target, keeping_times
 from artfsd.copyup import CopyUp
 from artfsd.drafthandle import DraftHandle
+from artfsd.draftleaf import DraftLeaf
+from artfsd.draftlinks import OWN, Style
 from artfsd.hashing import FileHash
-from artfsd.inodes import LINK_MODE, Attr, FileHandle, Later, Node, refuse
+from artfsd.inodes import Attr, FileHandle, Later, refuse
 from artfsd.reffiles import ref_xattrs
 
 if TYPE_CHECKING:
@@ -24,94 +25,42 @@ if TYPE_CHECKING:
     from artfsd.livedraft import LiveDraft
 
 
-class Style(NamedTuple):
-    """What a stand-in shows beside its content: permission bits, time, owner."""
-
-    mode: int
-    time_ns: int
-    uid: int
-    gid: int
-
-    @classmethod
-    def of(cls, slot: Slot) -> Style:
-        status = slot.stat
-        return cls(slot.mode, status.st_mtime_ns, status.st_uid, status.st_gid)
-
-    def changed(self, entry: FileEntry | RefEntry, changes: dict[str, int]) -> Style:
-        """After a SETATTR. A reference keeps its mode: its entry has no place for one."""
-        mode = self.mode if isinstance(entry, RefEntry) else stat.S_IMODE(changes.get("mode", self.mode))
-        return Style(mode, changes.get("mtime_ns", self.time_ns), changes.get("uid", self.uid), changes.get("gid", self.gid))
-
-
-OWN = Style(0, 0, 0, 0)
-"""Of a file of the draft's own, which has the backing file's."""
-
-
-class DraftFile(Node):
+class DraftFile(DraftLeaf):
     """A file of a draft: its own (`entry` None: bytes in the backing file), or a blob of the store or a reference until
     somebody writes to it.
-
-    A file with several names (hard links) is one node; `names` are those that the mount has seen.
     """
 
-    __slots__ = ("copying", "draft", "entry", "handles", "hashing", "inode", "names", "style")
-    has_owner = True
+    __slots__ = ("copying", "entry", "handles", "hashing", "style")
 
     def __init__(
         self, draft: LiveDraft, parent: DraftDir, name: bytes, entry: FileEntry | RefEntry | None = None, style: Style = OWN
     ) -> None:
-        super().__init__()
-        self.draft = draft
+        super().__init__(draft, parent, name)
         self.entry = entry
         self.style = style
-        self.inode = 0
-        self.names: list[tuple[DraftDir, bytes]] = [(parent, name)]
         self.handles: set[DraftHandle] = set()
         self.hashing: FileHash | None = None  # while it is open for writing
         self.copying: CopyUp | None = None
-        draft.trees.table.add(self)
-
-    # where it is
-    @property
-    def path(self) -> bytes:
-        """One of its backing names. ENOENT once all are removed."""
-        if not self.names:
-            refuse(errno.ENOENT)
-        parent, name = self.names[0]
-        return parent.path + b"/" + name
-
-    def display_path(self) -> bytes:
-        if not self.names:
-            return b"(deleted)"
-        parent, name = self.names[0]
-        return parent.display_path(name)
-
-    def add_name(self, parent: DraftDir, name: bytes) -> None:
-        if (parent, name) not in self.names:
-            self.names.append((parent, name))
 
     def renamed(self, parent: DraftDir, name: bytes, new_parent: DraftDir, new_name: bytes) -> None:
-        self.names.remove((parent, name))
-        self.names.append((new_parent, new_name))
+        super().renamed(parent, name, new_parent, new_name)
+        self._shown_by_stand_in()
 
     def lost_name(self, parent: DraftDir, name: bytes) -> None:
-        with contextlib.suppress(ValueError):
-            self.names.remove((parent, name))
-        if not self.names:
-            self._copy_no_more()
-        if not self.names and self.inode:
+        super().lost_name(parent, name)
+        if self.names:
+            return
+        self._copy_no_more()
+        if self.inode:
             self.draft.pool.supersede(self.draft.hashes, self.inode)
             self.draft.hashes.drop(self.inode)
-            # Hard links that nobody has looked at are the same file as long as it is open: one inode, one set of pages.
-            if not any(handle.fd >= 0 and os.fstat(handle.fd).st_nlink for handle in self.handles):
-                self.draft.by_inode.pop(self.inode, None)
+
+    def has_other_names(self) -> bool:
+        return any(handle.fd >= 0 and os.fstat(handle.fd).st_nlink for handle in self.handles)
 
     def forgotten(self) -> None:
         self._copy_no_more()
-        for parent, name in self.names:
-            parent.forget_child(name, self)
-        if self.inode and self.draft.by_inode.get(self.inode) is self:
-            del self.draft.by_inode[self.inode]
+        super().forgotten()
 
     # attributes
     def _status(self) -> os.stat_result:
@@ -123,9 +72,7 @@ class DraftFile(Node):
     def attr(self) -> Attr:
         entry = self.entry
         if entry is not None:
-            mode, time_ns, uid, gid = self.style
-            nlink = 1 if self.names else 0
-            return Attr(self.ino, stat.S_IFREG | mode, entry.size or 0, time_ns, uid, gid, nlink=nlink)
+            return self.style.attr(self.ino, stat.S_IFREG, entry.size or 0, 1 if self.names else 0)
         return self.attr_from(self._status())
 
     def attr_from(self, status: os.stat_result) -> Attr:
@@ -165,10 +112,10 @@ class DraftFile(Node):
             else:
                 self.draft.pool.supersede(self.draft.hashes, self.inode)
                 self.draft.hashes.drop(self.inode)
+        if "uid" in changes or "gid" in changes:
+            os.chown(target, changes.get("uid", -1), changes.get("gid", -1))  # which may clear bits of the mode
         if "mode" in changes:
             os.chmod(target, stat.S_IMODE(changes["mode"]))
-        if "uid" in changes or "gid" in changes:
-            os.chown(target, changes.get("uid", -1), changes.get("gid", -1))
         if "atime_ns" in changes or "mtime_ns" in changes:
             status = os.stat(target)
             times = (changes.get("atime_ns", status.st_atime_ns), changes.get("mtime_ns", status.st_mtime_ns))
@@ -180,7 +127,7 @@ class DraftFile(Node):
         """A new mode, owner or time of content that is still the store's: only the stand-in changes."""
         entry = self.entry
         assert entry is not None
-        style = self.style.changed(entry, changes)
+        style = self.style.changed(changes, entry)
         if style == self.style:
             return
         self.style = style
@@ -190,12 +137,17 @@ class DraftFile(Node):
             parent.materialize()
             with keeping_times(parent.path):
                 self.place_stand_in(parent.path + b"/" + name)
+        self._shown_by_stand_in()
+
+    def _shown_by_stand_in(self) -> None:
+        if self.entry is not None and self.names:
+            self.style = self.style.shown_by(os.lstat(self.path))
 
     def place_stand_in(self, path: bytes) -> None:
         """Puts the stand-in for content that is still the store's at `path`."""
         assert self.entry is not None
-        mode, time_ns, uid, gid = self.style
-        self.draft.staged.scratch.place_stand_in(entry_target(self.entry, mode), path, time_ns, (uid, gid))
+        style = self.style
+        self.draft.staged.scratch.place_stand_in(entry_target(self.entry, style.mode), path, style.times_ns, style.owner)
 
     # digests
     def known_record(self) -> HashRecord | None:
@@ -217,7 +169,7 @@ class DraftFile(Node):
         if not writing:
             if self.entry is not None:
                 return self._open_entry(self.entry)
-            return self.opened(self.draft.open_backing(self.path, os.O_RDONLY), flags)
+            return self.opened(self.draft.open_backing(self.path, os.O_RDONLY), flags, 0)
         self.draft.check_settled()
         truncate = bool(flags & os.O_TRUNC)
         if self.entry is not None:
@@ -228,7 +180,16 @@ class DraftFile(Node):
         fd = self.draft.open_backing(self.path, os.O_RDWR | (os.O_TRUNC if truncate else 0))
         if truncate and self.hashing is not None:
             self.hashing.disturbed()
-        return self.opened(fd, flags, fresh=truncate)
+        mode = os.fstat(fd).st_mode if flags & os.O_ACCMODE == os.O_WRONLY else 0
+        return self.opened(fd, flags, mode, fresh=truncate)
+
+    def emptied_by_other(self) -> None:
+        """After an open with O_TRUNC by somebody whom a write costs these bits. The kernel takes them away for write(2) and
+        truncate(2), but leaves such an open to us."""
+        mode = self.attr().mode
+        kept = mode & ~stat.S_ISUID & ~(stat.S_ISGID if mode & stat.S_IXGRP else 0)
+        if kept != mode:
+            self.setattr({"mode": kept})
 
     def label(self) -> str:
         return f"drafts/{self.draft.staged.label}/{os.fsdecode(self.display_path())}"
@@ -245,15 +206,16 @@ class DraftFile(Node):
         self.handles.add(handle)
         return handle
 
-    def opened(self, fd: int, flags: int, *, fresh: bool = False) -> DraftHandle:
-        """A handle over `fd`. `flags`: what it was opened with. `fresh`: the file is empty now, so that its digest can be
-        followed from the start."""
+    def opened(self, fd: int, flags: int, mode: int, *, fresh: bool = False) -> DraftHandle:
+        """A handle over `fd`. `flags`: what it was opened with. `mode`: of the file; needed for O_WRONLY only. `fresh`: the file
+        is empty now, so that its digest can be followed from the start."""
         access = flags & os.O_ACCMODE
         writing = access != os.O_RDONLY or bool(flags & os.O_TRUNC)
         handle = DraftHandle(self, fd, writing)
         # Whoever only writes gets no page cache: each write costs one request less (docs/decisions/0005-direct-writes.md).
         # Whoever reads too may map the file, which needs it.
-        handle.direct = access == os.O_WRONLY
+        # So does a write that may cost set-user-ID: the kernel has that taken away before one into the page cache only.
+        handle.direct = access == os.O_WRONLY and not mode & (stat.S_ISUID | stat.S_ISGID)
         self.handles.add(handle)
         if writing:
             self.draft.pool.supersede(self.draft.hashes, self.inode)
@@ -321,12 +283,12 @@ class DraftFile(Node):
     def _take_over(self, aside: bytes, content: Content | None) -> None:
         parent, _ = self.names[0]
         parent.materialize()
-        mode, time_ns, uid, gid = self.style
+        style = self.style
         status = os.lstat(aside)
-        if (status.st_uid, status.st_gid) != (uid, gid):
-            os.chown(aside, uid, gid)
-        os.chmod(aside, mode)
-        os.utime(aside, ns=(time_ns, time_ns))
+        if (status.st_uid, status.st_gid) != style.owner:
+            os.chown(aside, *style.owner)
+        os.chmod(aside, style.mode)
+        os.utime(aside, ns=style.times_ns)
         with keeping_times(parent.path):
             os.rename(aside, self.path)
         # After a commit that failed it may have other names, whose stand-ins would stay what the file was.
@@ -343,8 +305,7 @@ class DraftFile(Node):
                 handle.fd = -1  # opens the new file when it is read
         self._copy_no_more()
         self.entry = None
-        self.inode = status.st_ino
-        self.draft.by_inode[self.inode] = self
+        self.own(status)
         if content is not None:
             self.draft.hashes.add(record_for(status, content, ()))
 
@@ -361,46 +322,3 @@ class DraftFile(Node):
 
     def removexattr(self, name: bytes) -> None:
         refuse(errno.ENODATA)
-
-
-class DraftLink(Node):
-    """A symbolic link of a draft."""
-
-    __slots__ = ("draft", "name", "parent", "target", "time_ns")
-
-    def __init__(self, draft: LiveDraft, parent: DraftDir, name: bytes, target: bytes, time_ns: int) -> None:
-        super().__init__()
-        self.draft = draft
-        self.parent: DraftDir | None = parent
-        self.name = name
-        self.target = target
-        self.time_ns = time_ns
-        draft.trees.table.add(self)
-
-    def attr(self) -> Attr:
-        trees = self.draft.trees
-        nlink = 1 if self.parent is not None else 0
-        return Attr(self.ino, LINK_MODE, len(self.target), self.time_ns, trees.uid, trees.gid, nlink=nlink)
-
-    def readlink(self) -> bytes:
-        return self.target
-
-    def renamed(self, parent: DraftDir, name: bytes, new_parent: DraftDir, new_name: bytes) -> None:
-        self.parent, self.name = new_parent, new_name
-
-    def lost_name(self, parent: DraftDir, name: bytes) -> None:
-        self.parent = None
-
-    def forgotten(self) -> None:
-        if self.parent is not None:
-            self.parent.forget_child(self.name, self)
-
-    def setattr(self, changes: dict[str, int]) -> Attr:
-        self.draft.check_writable()
-        if "mtime_ns" in changes:
-            self.time_ns = changes["mtime_ns"]
-            if self.parent is not None and self.parent.backed:
-                with contextlib.suppress(FileNotFoundError):
-                    path = self.parent.path + b"/" + self.name
-                    os.utime(path, ns=(self.time_ns, self.time_ns), follow_symlinks=False)
-        return self.attr()

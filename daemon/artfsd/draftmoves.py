@@ -7,7 +7,8 @@ import os
 from typing import TYPE_CHECKING
 
 from artfs.store.standins import BASE_NAME, GONE
-from artfsd.draftfiles import DraftFile, DraftLink
+from artfsd.draftfiles import DraftFile
+from artfsd.draftlinks import DraftLink
 from artfsd.inodes import NAME_MAX, refuse
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ def rename(source: DraftDir, name: bytes, target: DraftDir, new_name: bytes, fla
             node.refresh_record(known)
     else:
         node.parent, node.name = target, new_name
+        node.above = target.ino
         node.draft.moves += 1
 
 
@@ -76,7 +78,7 @@ def _move_file(source: DraftDir, node: DraftFile | DraftLink, name: bytes, targe
         assert node.entry is not None
         node.place_stand_in(dest)
     else:
-        place(node.target, dest)
+        node.place(dest)
     if hide:
         place(GONE, old)
 

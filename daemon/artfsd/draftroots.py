@@ -264,6 +264,7 @@ class DraftProjectDir(Node):
     def __init__(self, drafts: Drafts, name: str) -> None:
         super().__init__()
         self.drafts = drafts
+        self.above = drafts.root.ino
         self.name = name
         drafts.ctx.table.add(self)
 
@@ -275,6 +276,7 @@ class DraftProjectDir(Node):
             del self.drafts.root.children[self.name.encode()]
 
     def _root_attr(self, draft: LiveDraft) -> Attr:
+        draft.root.above = self.ino
         attr = draft.root.attr()
         attr.entry_timeout = min(SHORT_S, self.drafts.ctx.timeout_s) if draft.dead else self.drafts.ctx.timeout_s
         return attr

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from artfs.model.entry import DirEntry, Entry, FileEntry, LinkEntry, RefEntry
 from artfs.model.tree import Directory, Totals
-from artfs.store.linux import sync_path
+from artfs.store.linux import PATH_MAX, sync_path
 from artfs.store.standins import (
     BASE_NAME,
     GONE,
@@ -32,8 +32,9 @@ from artfs.store.standins import (
     read_slot,
     tree_target,
 )
-from artfsd.draftfiles import DraftFile, DraftLink, Style
+from artfsd.draftfiles import DraftFile
 from artfsd.draftinfo import info_xattrs, with_xattr
+from artfsd.draftlinks import OWN, DraftLink, Style
 from artfsd.draftmoves import rename
 from artfsd.inodes import (
     DIR_MODE,
@@ -90,6 +91,8 @@ class DraftDir(Node):
         super().__init__()
         self.draft = draft
         self.parent = parent
+        if parent is not None:
+            self.above = parent.ino
         self.name = name
         self.backed = where.backed
         self.base = where.base
@@ -108,9 +111,18 @@ class DraftDir(Node):
     @property
     def path(self) -> bytes:
         if self._path_moves != self.draft.moves:
-            self._path = self.draft.staged.files if self.parent is None else self.parent.path + b"/" + self.name
-            self._path_moves = self.draft.moves
+            self._find_path()
         return self._path
+
+    def _find_path(self) -> None:
+        """Nor does this call itself: folders may be nested thousands deep."""
+        moves, stale, node = self.draft.moves, [self], self.parent
+        while node is not None and node._path_moves != moves:
+            stale.append(node)
+            node = node.parent
+        for node in reversed(stale):
+            node._path = self.draft.staged.files if node.parent is None else node.parent._path + b"/" + node.name
+            node._path_moves = moves
 
     def display_path(self, name: bytes = b"") -> bytes:
         parts = [name] if name else []
@@ -177,17 +189,23 @@ class DraftDir(Node):
         elif slot.entry is not None:
             node = DraftFile(self.draft, self, name, slot.entry, Style.of(slot))
         elif slot.target is not None:
-            node = DraftLink(self.draft, self, name, slot.target, slot.stat.st_mtime_ns)
+            known = self.draft.by_inode.get(slot.stat.st_ino)
+            if isinstance(known, DraftLink):
+                node = known
+                node.add_name(self, name)
+            else:
+                node = DraftLink(self.draft, self, name, slot.target, Style.of(slot))
+                node.own(slot.stat)
         elif stat.S_ISDIR(slot.stat.st_mode):
             node = DraftDir(self.draft, self, name, Backing(True, read_base(self.path + b"/" + name)))
         elif stat.S_ISREG(slot.stat.st_mode):
-            node = self.draft.by_inode.get(slot.stat.st_ino)
-            if node is None:
-                node = DraftFile(self.draft, self, name)
-                self.draft.by_inode[slot.stat.st_ino] = node
-                node.inode = slot.stat.st_ino
-            else:
+            known = self.draft.by_inode.get(slot.stat.st_ino)
+            if isinstance(known, DraftFile):
+                node = known
                 node.add_name(self, name)
+            else:
+                node = DraftFile(self.draft, self, name)
+                node.own(slot.stat)
         else:
             return None  # nothing that the mount makes
         if node is not None:
@@ -195,15 +213,15 @@ class DraftDir(Node):
         return node
 
     def _inherited(self, name: bytes, entry: Entry | None) -> DraftDir | DraftFile | DraftLink | None:
-        base_ns = self.draft.base_ns
+        base_ns, trees = self.draft.base_ns, self.draft.trees
+        style = Style(0, trees.uid, trees.gid, base_ns, base_ns, base_ns)
         if isinstance(entry, FileEntry | RefEntry):
-            trees = self.draft.trees
-            return DraftFile(self.draft, self, name, entry, Style(plain_mode(entry), base_ns, trees.uid, trees.gid))
+            return DraftFile(self.draft, self, name, entry, style._replace(mode=plain_mode(entry)))
         if isinstance(entry, DirEntry):
             totals = Totals(0, entry.size, entry.file_count)  # its count stands in its own tree
             return DraftDir(self.draft, self, name, Backing(False, TreeBase(entry.digest, totals)))
         if isinstance(entry, LinkEntry):
-            return DraftLink(self.draft, self, name, entry.target, base_ns)
+            return DraftLink(self.draft, self, name, entry.target, style)
         return None
 
     def lookup(self, name: bytes) -> Attr:
@@ -309,6 +327,7 @@ class DraftDir(Node):
             self._only_whiteout(name)
             aside = self.draft.staged.scratch.name()
             fd = self.draft.open_backing(aside, how, mode & 0o7777)
+            self._as_made_here(aside)
             os.rename(aside, path)
         status = os.fstat(fd)
         if mode & ~status.st_mode & 0o777:
@@ -316,11 +335,20 @@ class DraftDir(Node):
             os.fchmod(fd, status.st_mode & 0o7000 | mode & 0o777)
             status = os.fstat(fd)
         node = DraftFile(self.draft, self, name)
-        node.inode = status.st_ino
-        self.draft.by_inode[status.st_ino] = node
+        node.own(status)
         self.children[name] = node
-        handle = node.opened(fd, flags, fresh=True)
+        handle = node.opened(fd, flags, status.st_mode, fresh=True)
         return handle, node.attr_from(status)
+
+    def _as_made_here(self, made: bytes) -> None:
+        """What was made aside gets the group that it would have been made with, where this folder gives its own."""
+        status = os.lstat(self.path)
+        if not status.st_mode & stat.S_ISGID:
+            return
+        mode = os.lstat(made).st_mode
+        os.lchown(made, -1, status.st_gid)
+        if not stat.S_ISLNK(mode):
+            os.chmod(made, stat.S_IMODE(mode) | (stat.S_ISGID if stat.S_ISDIR(mode) else 0))
 
     def _only_whiteout(self, name: bytes) -> None:
         slot = self.slot(name)
@@ -329,12 +357,15 @@ class DraftDir(Node):
 
     def mkdir(self, name: bytes, mode: int) -> Attr:
         path = self._prepare(name, exclusive=True)
+        if len(path) + len(b"/" + BASE_NAME) > PATH_MAX:
+            refuse(errno.ENAMETOOLONG)  # nobody could look into it
         try:
             os.mkdir(path, mode & 0o7777)
         except FileExistsError:
             self._only_whiteout(name)
             aside = self.draft.staged.scratch.name()
             os.mkdir(aside, mode & 0o7777)
+            self._as_made_here(aside)
             exchange(aside, path)
             os.unlink(aside)
         node = DraftDir(self.draft, self, name, Backing(True, None), complete=True)
@@ -350,7 +381,10 @@ class DraftDir(Node):
             refuse(errno.EPERM)
         path = self._prepare(name)
         self.draft.staged.scratch.place_link(target, path)
-        node = DraftLink(self.draft, self, name, target, os.lstat(path).st_mtime_ns)
+        if self.base is not None:  # only there it may have been made aside, over a whiteout
+            self._as_made_here(path)
+        node = DraftLink(self.draft, self, name, target, OWN)
+        node.own(os.lstat(path))
         self.children[name] = node
         return node.attr()
 
@@ -367,18 +401,26 @@ class DraftDir(Node):
                 place(entry_target(entry), path)
         elif isinstance(node, DraftFile) and node.draft is self.draft:
             node.copy_up()  # two stand-ins would be two files
-            if (slot := self.slot(name)) is not None and slot.gone:
-                os.unlink(path)
             known = node.known_record()
-            os.link(node.path, path)
+            self._link_backing(node.path, path)
             node.refresh_record(known)
         elif isinstance(node, DraftLink) and node.draft is self.draft:
-            place(node.target, path)
+            node.materialize()
+            self._link_backing(node.path, path)
         else:
             refuse(errno.EXDEV)
         found = self._find_on_disk(name)
         assert found is not None
         return found.attr()
+
+    def _link_backing(self, old: bytes, path: bytes) -> None:
+        """Over a whiteout, if there is one, in one step."""
+        try:
+            os.link(old, path, follow_symlinks=False)
+        except FileExistsError:
+            aside = self.draft.staged.scratch.name()
+            os.link(old, aside, follow_symlinks=False)
+            os.rename(aside, path)
 
     def unlink(self, name: bytes) -> None:
         self.draft.check_writable()
@@ -444,10 +486,10 @@ class DraftDir(Node):
         self.draft.check_writable()
         self.materialize()
         path = self.path
+        if "uid" in changes or "gid" in changes:
+            os.chown(path, changes.get("uid", -1), changes.get("gid", -1))  # which may clear bits of the mode
         if "mode" in changes:
             os.chmod(path, stat.S_IMODE(changes["mode"]))
-        if "uid" in changes or "gid" in changes:
-            os.chown(path, changes.get("uid", -1), changes.get("gid", -1))
         if "atime_ns" in changes or "mtime_ns" in changes:
             status = os.lstat(path)
             os.utime(

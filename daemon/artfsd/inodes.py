@@ -131,10 +131,11 @@ NO_SUCH_NAME = negative(FOREVER_S)
 class Node:
     """One inode. The defaults refuse everything as a read-only file system does; kinds override what they can.
 
-    `lookups` is the kernel's count. `parent` and `name` are the one path of a directory; files of drafts may move.
+    `lookups` is the kernel's count. `parent` and `name` are the one path of a directory; files of drafts may move. `above`: of a
+    directory, the inode that `..` in it is, as far as a listing tells.
     """
 
-    __slots__ = ("ino", "lookups", "reply")
+    __slots__ = ("above", "ino", "lookups", "reply")
     is_dir = False
     frozen = False
     """Whether it is of a version, which nothing changes."""
@@ -151,6 +152,7 @@ class Node:
     def __init__(self) -> None:
         self.ino = 0
         self.lookups = 0
+        self.above = ROOT_INODE
         self.reply: Any = None
 
     def attr(self) -> Attr:
@@ -246,12 +248,14 @@ class FileHandle:
 
 
 class DirHandle:
-    """An open directory."""
+    """An open directory, of `node`."""
 
-    __slots__ = ()
+    __slots__ = ("node",)
+    node: Node
 
     def read(self, offset: int, emit: Emit) -> None:
-        """Emits entries from `offset` on (0: the first) until `emit` says that the reply is full."""
+        """Emits entries from `offset` on (0: the first) until `emit` says that the reply is full. `.` and `..` are not among
+        them."""
         raise NotImplementedError
 
     def fsync(self) -> None:

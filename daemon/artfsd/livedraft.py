@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING
 from weakref import WeakSet
 
 from artfs.errors import ArtfsError
+from artfs.store.linux import PATH_MAX
 from artfs.store.staging import HashLog, StagedDraft
 from artfs.store.standins import read_base
 from artfs.transfer.journal import is_unsettled, recover
-from artfsd.draftfiles import DraftFile, Style
+from artfsd.draftfiles import DraftFile
 from artfsd.drafthandle import DraftHandle, ThreadedWrite
+from artfsd.draftleaf import DraftLeaf
+from artfsd.draftlinks import Style
 from artfsd.drafts import Backing, DraftDir
 from artfsd.hashing import HashPool
 from artfsd.inodes import Later, refuse
@@ -42,7 +45,7 @@ class LiveDraft:
         self.congested_until = 0.0  # see drafthandle.CONGESTED_S
         self.unsettled = is_unsettled(staged)
         self.moves = 0  # of directories, so far: a path that was put together before the last one may be wrong
-        self.by_inode: dict[int, DraftFile] = {}
+        self.by_inode: dict[int, DraftLeaf] = {}
         self.writers: dict[int, DraftHandle] = {}
         self.late: WeakSet[ThreadedWrite] = WeakSet()  # writes in threads, also those whose requests were given up
         self.root = DraftDir(self, None, b"", Backing(True, read_base(staged.files)))
@@ -104,8 +107,10 @@ class LiveDraft:
         """After a commit that failed: files that it had taken over have become stand-ins."""
         self.unsettled = is_unsettled(self.staged)
         for inode, node in list(self.by_inode.items()):
-            if node.names:
+            if isinstance(node, DraftFile) and node.names:
                 parent, name = node.names[0]
+                if len(parent.path) + 1 + len(name) > PATH_MAX:
+                    continue  # it was moved to where nothing reaches it, nor did the commit
                 slot = parent.slot(name)
                 if slot is not None and slot.entry is not None:
                     node.entry, node.style, node.inode = slot.entry, Style.of(slot), 0

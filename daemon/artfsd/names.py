@@ -167,6 +167,7 @@ class ProjectDir(MovingDir):
     def __init__(self, ctx: NamesContext, parent: EntityDir, name: str) -> None:
         super().__init__(ctx)
         self.parent = parent
+        self.above = parent.ino
         self.name = name
         self.children: dict[bytes, CollectionDir] = {}
         self.names: list[str] | None = None

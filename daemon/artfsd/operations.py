@@ -31,6 +31,7 @@ from pyfuse3 import (
     StatvfsData,
 )
 
+from artfsd.draftfiles import DraftFile
 from artfsd.errnos import errno_of
 from artfsd.inodes import NO_SUCH_NAME, Attr, Later, Told, Wait
 from artfsd.logs import REQUEST
@@ -316,15 +317,31 @@ class Operations(pyfuse3.Operations):
 
     @handler
     def opendir(self, ino: int, ctx: RequestContext) -> int:
-        return self.vfs.add_handle(self.vfs.table.get(ino).open_dir())
+        node = self.vfs.table.get(ino)
+        handle = node.open_dir()
+        handle.node = node
+        return self.vfs.add_handle(handle)
 
     @handler
     def readdir(self, fh: int, offset: int, token: ReaddirToken) -> None:
         entry, fill, reply = self._entry, self._fill, pyfuse3.readdir_reply
+        handle = self.vfs.dir_handle(fh)
         last: Attr | None = None
+        dots = 2 - min(offset, 2)
+
+        def emit_dots() -> None:
+            # The kernel takes only number and kind from them, and counts no reference: it knows both directories.
+            nonlocal dots
+            entry.st_mode = stat.S_IFDIR
+            for name, ino in ((b".", handle.node.ino), (b"..", handle.node.above))[2 - dots :]:
+                entry.st_ino = ino
+                reply(token, name, entry, len(name))
+            dots = 0
 
         def emit(name: bytes, attr: Attr, following: int) -> bool:
             nonlocal last
+            if dots:
+                emit_dots()  # not before there is an entry: what raises Later is asked again from its beginning
             if attr is last:
                 # The same value as before, with what differs between the files of one listing.
                 entry.st_ino = attr.ino
@@ -335,9 +352,11 @@ class Operations(pyfuse3.Operations):
             else:
                 fill(attr, entry)
                 last = attr
-            return bool(reply(token, name, entry, following))
+            return bool(reply(token, name, entry, following + 2))
 
-        self.vfs.dir_handle(fh).read(offset, emit)
+        handle.read(max(offset - 2, 0), emit)
+        if dots:
+            emit_dots()
 
     @handler
     def releasedir(self, fh: int) -> None:
@@ -372,11 +391,13 @@ class Operations(pyfuse3.Operations):
         changes = {"uid": ctx.uid, "gid": ctx.gid}
         if self.vfs.table.get(parent).attr().mode & stat.S_ISGID:
             del changes["gid"]  # it has the folder's
+        if attr.mode & (stat.S_ISUID | stat.S_ISGID):
+            changes["mode"] = attr.mode  # chown takes these bits away, and whoever makes a file may set them
         return node.setattr(changes)
 
     @handler
     def symlink(self, parent: int, name: bytes, target: bytes, ctx: RequestContext) -> EntryAttributes:
-        return self._known(self.vfs.table.get(parent).symlink(name, target))
+        return self._known(self._given(self.vfs.table.get(parent).symlink(name, target), parent, ctx))
 
     @handler
     def link(self, ino: int, new_parent: int, new_name: bytes, ctx: RequestContext) -> EntryAttributes:
@@ -456,7 +477,11 @@ class Operations(pyfuse3.Operations):
     @handler
     def open(self, ino: int, flags: int, ctx: RequestContext) -> FileInfo:
         self.vfs.readers.current = ctx.pid
-        return self._file_info(self.vfs.table.get(ino).open(flags))
+        node = self.vfs.table.get(ino)
+        handle = node.open(flags)
+        if flags & os.O_TRUNC and ctx.uid and not self.vfs.trees.uid and isinstance(node, DraftFile):
+            node.emptied_by_other()
+        return self._file_info(handle)
 
     @handler
     def read(self, fh: int, offset: int, size: int) -> bytes | memoryview:

@@ -262,6 +262,8 @@ class VersionDir(Node):
         self.digest = digest
         self.expect = expect  # (size, file_count), as the parent says
         self.parent = parent
+        if parent is not None:
+            self.above = parent.ino
         self._on_forget = on_forget
         self._children: dict[bytes, VersionDir] = {}
         self.listing: Listing | None = None

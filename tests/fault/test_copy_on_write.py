@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from artfs.testing.contents import sha256_of
 from artfs.testing.corner import Corner
 from artfs.testing.mount import Daemon, Workspace
 from artfs.testing.torture import Tally
@@ -30,11 +31,6 @@ def sparse(path: Path, size: int) -> None:
             stream.seek(at)
             stream.write(dice.randbytes(4096))
         stream.truncate(size)
-
-
-def sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def test_one_byte_of_a_large_file(daemon: Daemon, tally: Tally, scale: Callable[[int, int], int], tmp_path: Path) -> None:
@@ -63,7 +59,7 @@ def test_one_byte_of_a_large_file(daemon: Daemon, tally: Tally, scale: Callable[
     with (source / "large").open("r+b") as stream:
         stream.seek(at)
         stream.write(b"!")
-    changed = Item("file", sha256(source / "large"))
+    changed = Item("file", sha256_of(source / "large"))
     wanted = {
         "kept": before["kept"],
         "again": Item("file", hashlib.sha256(b"new").hexdigest()),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import itertools
 import json
 import os
@@ -16,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from artfs.testing.account import open_fuse_device
+from artfs.testing.contents import sha256_of
 from artfs.testing.corner import Corner
 from artfs.testing.mount import Daemon, Workspace
 from artfs.testing.torture import Tally
@@ -68,10 +68,6 @@ def run(*command: str | Path) -> str:
     return done.stdout
 
 
-def sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
 # fsx ------------------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_fsx_finds_a_file_of_a_draft_right(corner: Corner, tally: Tally, scale: Scale, tmp_path: Path, seed: int) -> None:
@@ -81,7 +77,7 @@ def test_fsx_finds_a_file_of_a_draft_right(corner: Corner, tally: Tally, scale: 
     tally("fsx: random operations on a file of a draft", operations)
     assert report["refused"] == {f"fallocate {mode}": "ENOTSUP" for mode in (0, 3, 16)}
     corner.commit()
-    assert sha256(corner.path / "c" / "latest" / "file") == sha256(tmp_path / "model")
+    assert sha256_of(corner.path / "c" / "latest" / "file") == sha256_of(tmp_path / "model")
 
 
 def test_two_fsx_in_one_draft_do_not_meet(corner: Corner, tally: Tally, scale: Scale, tmp_path: Path) -> None:
@@ -99,8 +95,8 @@ def test_two_fsx_in_one_draft_do_not_meet(corner: Corner, tally: Tally, scale: S
     tally("fsx: random operations on two files of a draft at once", 2 * operations)
     corner.commit(draft.name)
     for name in names:
-        assert sha256(corner.path / "c" / "latest" / name) == sha256(tmp_path / name)
-        assert sha256(corner.path / "c" / "v0" / name) == sha256(tmp_path / "base" / name)
+        assert sha256_of(corner.path / "c" / "latest" / name) == sha256_of(tmp_path / name)
+        assert sha256_of(corner.path / "c" / "v0" / name) == sha256_of(tmp_path / "base" / name)
 
 
 def test_fsx_sees_a_wrong_byte(tmp_path: Path) -> None:
@@ -141,10 +137,10 @@ def test_fio_reads_what_it_wrote(corner: Corner, tally: Tally, scale: Scale, tmp
             os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
     run("fio", f"--directory={draft}", *JOBS[job], *options, "--verify_only=1")
     tally("fio: MiB written and verified in a draft", size)
-    wanted = {path.name: sha256(path) for path in draft.iterdir()}
+    wanted = {path.name: sha256_of(path) for path in draft.iterdir()}
     corner.commit()
     assert wanted
-    assert {path.name: sha256(path) for path in (corner.path / "c" / "latest").iterdir()} == wanted
+    assert {path.name: sha256_of(path) for path in (corner.path / "c" / "latest").iterdir()} == wanted
 
 
 # stress-ng ------------------------------------------------------------------------------------------------------------

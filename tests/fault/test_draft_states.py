@@ -71,6 +71,7 @@ OFFSETS = st.sampled_from((0, 1, 5, 4095, 4096, 5000, 70_000, 1_300_000))
 SIZES = st.sampled_from((0, 1, 7, 4096, 4097, 70_000, 1_280_000))
 DATA = st.tuples(st.binary(min_size=1, max_size=6), st.sampled_from((1, 1, 900, 30_000))).map(lambda pair: pair[0] * pair[1])
 TIMES = st.integers(1_000_000_000, 1_600_000_000)
+OWNERS = st.sampled_from((-1, 0, 7, 2**32 - 2))
 SLOTS = st.integers(0, 9)
 
 Refused = Callable[[Path], object]
@@ -279,6 +280,10 @@ class Beside(RuleBasedStateMachine):
     @rule(path=PATHS, mode=MODES)
     def chmod(self, path: str, mode: int) -> None:
         self.both("chmod", path, mode)
+
+    @rule(path=PATHS, uid=OWNERS, gid=OWNERS, follow=st.booleans())
+    def chown(self, path: str, uid: int, gid: int, follow: bool) -> None:
+        self.both("chown", path, uid, gid, follow)
 
     @rule(path=PATHS, seconds=TIMES, follow=st.booleans())
     def utime(self, path: str, seconds: int, follow: bool) -> None:

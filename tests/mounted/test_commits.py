@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
 import subprocess
@@ -185,6 +186,95 @@ def test_links_that_leave_the_draft_are_refused_and_listed(corner: Corner) -> No
     (draft / "d" / "outside").unlink()
     corner.commit()
     assert (corner.path / "c" / "v0" / "d" / "inside").read_text() == "x"
+
+
+def test_a_draft_that_cannot_be_committed_can_be_listed_and_abandoned(corner: Corner) -> None:
+    (corner.begin() / "absolute").symlink_to("/etc/passwd")
+    make(corner.begin("other"), {"file": "x"})
+    listed = json.loads(corner.artfs("draft", "list", "--json").stdout)
+    assert {draft["draft"]: draft["own_files"] for draft in listed if draft["project"] == corner.name} == {"c": 0, "other": 1}
+    corner.artfs("draft", "abandon", "--yes", f"{corner.name}/c")
+    assert os.listdir(corner.drafts) == ["other"]
+
+
+def nest(folder: Path, name: str, times: int) -> int:
+    """Makes folders in each other and returns a descriptor of the last one; by descriptors, as their path may be too long."""
+    at = os.open(folder, os.O_RDONLY)
+    for _ in range(times):
+        os.mkdir(name, dir_fd=at)
+        inner = os.open(name, os.O_RDONLY, dir_fd=at)
+        os.close(at)
+        at = inner
+    return at
+
+
+def write_in(folder: int, name: str, text: str) -> None:
+    with open(os.open(name, os.O_WRONLY | os.O_CREAT, dir_fd=folder), "w") as stream:
+        stream.write(text)
+    os.close(folder)
+
+
+@pytest.mark.parametrize("levels", [257, 1500])
+def test_folders_that_are_nested_too_deep_are_refused_and_listed(corner: Corner, levels: int) -> None:
+    """A version has at most 256 in each other, and nobody could read what is in more."""
+    draft = corner.begin()
+    write_in(nest(draft, "a", levels), "file", "deep")
+    with pytest.raises(DraftInvalidError) as raised:
+        corner.commit()
+    assert raised.value.paths == ("/".join("a" * 257),)
+    (draft / "a").rename(draft / "b")  # all that is below has another path now
+    at = os.open(draft / "b" / "/".join("a" * (levels - 1)) / "file", os.O_RDONLY)
+    assert os.read(at, 10) == b"deep"
+    os.close(at)
+    corner.artfs("gc")
+    corner.artfs("draft", "list")
+    corner.artfs("draft", "abandon", "--yes", f"{corner.name}/c")
+    write_in(nest(corner.begin(), "a", 256), "file", "deep")
+    corner.commit()
+    assert (corner.path / "c" / "v0" / "/".join("a" * 256) / "file").read_text() == "deep"
+
+
+@pytest.mark.parametrize("fits", [True, False])
+def test_an_inherited_folder_that_is_moved_too_deep_is_refused(corner: Corner, fits: bool) -> None:
+    """Nothing of it is staged but its name: how deep it is stands in the version that it comes from."""
+    write_in(nest(corner.begin(), "a", 200), "file", "deep")
+    corner.commit()
+    draft = corner.begin("c:latest")
+    os.close(nest(draft, "b", 56 if fits else 57))
+    (draft / "a").rename(draft / "/".join("b" * (56 if fits else 57)) / "a")
+    if fits:
+        corner.commit("c:latest")
+        assert (corner.path / "c" / "v1" / "/".join("b" * 56 + "a" * 200) / "file").read_text() == "deep"
+        return
+    with pytest.raises(DraftInvalidError) as raised:
+        corner.commit("c:latest")
+    assert raised.value.paths == ("/".join("b" * 57 + "a"),)
+    (draft / "/".join("b" * 57) / "a").rename(draft / "c")
+    corner.commit("c:latest")
+    assert (corner.path / "c" / "v1" / "/".join("c" + "a" * 199) / "file").read_text() == "deep"
+
+
+def test_paths_that_are_too_long_hinder_only_their_draft(corner: Corner) -> None:
+    """What would get one is ENAMETOOLONG; what a move gave one can be moved back. `artfs gc` reads it all the same."""
+    draft = corner.begin()
+    (draft / "one").mkdir()
+    write_in(nest(draft / "one", "b" * 250, 10), "file", "long")
+    (draft / "two").mkdir()
+    at, root = nest(draft / "two", "c" * 250, 14), os.open(draft, os.O_RDONLY)
+    os.rename("one", "moved", src_dir_fd=root, dst_dir_fd=at)
+    with pytest.raises(OSError, match="File name too long"):
+        os.close(nest(Path(f"/proc/self/fd/{at}"), "d" * 250, 10))
+    with pytest.raises(DraftInvalidError) as raised:
+        corner.commit()
+    assert all(path.startswith("two/ccc") for path in raised.value.paths)
+    corner.artfs("gc")
+    corner.artfs("draft", "list")
+    os.rename("moved", "one", src_dir_fd=at, dst_dir_fd=root)
+    shutil.rmtree(f"/proc/self/fd/{at}/{'d' * 250}")
+    os.close(at)
+    os.close(root)
+    corner.commit()
+    assert (corner.path / "c" / "v0" / "one" / "/".join(["b" * 250] * 10) / "file").read_text() == "long"
 
 
 def test_a_type_that_does_not_fit_keeps_the_draft(corner: Corner, tmp_path: Path) -> None:

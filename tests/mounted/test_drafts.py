@@ -15,7 +15,7 @@ import pytest
 from artfs.testing.corner import Corner
 from artfs.testing.mount import Daemon, Workspace
 from artfs.testing.steps import PLAN, STEPS, append, unlink_and_make_again
-from artfs.testing.trees import alike, make, picture
+from artfs.testing.trees import Link, alike, make, picture
 
 
 def committed_alike(corner: Corner, draft: Path, folder: Path) -> None:
@@ -66,3 +66,31 @@ def test_a_draft_after_a_restart_is_an_ordinary_folder(
     for kind, steps in STEPS.items():
         alike([step for step in steps if step is not unlink_and_make_again], draft / kind, folder / kind)
     committed_alike(corner, draft, folder)
+
+
+def test_links_are_what_they_were_after_a_restart(
+    workspace: Workspace, make_daemon: Callable[..., Daemon], tmp_path: Path
+) -> None:
+    """Their owners, times and other names: of those that the draft made, and of those that it inherited, of which nothing is on
+    disk before."""
+    corner = Corner(make_daemon(workspace).start(), "p")
+    corner.log(make(tmp_path / "folder", {"kept/link": Link("inner"), "kept/other": Link("x"), "moved/link": Link("y")}))
+    draft = corner.begin("c:latest")
+    (draft / "own").symlink_to("kept")
+    untouched = (draft / "kept" / "other").lstat()
+    links = [draft / "kept" / "link", draft / "own", draft / "moved" / "link"]
+    owner = (7, 8) if os.geteuid() == 0 else (os.getuid(), os.getgid())
+    for number, link in enumerate(links):
+        os.chown(link, *owner, follow_symlinks=False)
+        os.utime(link, ns=(10**18 + 1, 10**18 + 2), follow_symlinks=False)
+        os.link(link, draft / f"other {number}", follow_symlinks=False)
+    links[2] = links[2].rename(draft / "kept" / "here")
+    corner.daemon.terminate()
+    corner.daemon.start()
+    for number, link in enumerate(links):
+        status = link.lstat()
+        assert (status.st_uid, status.st_gid, status.st_mtime_ns, status.st_nlink) == (*owner, 10**18 + 2, 2), link
+        assert (draft / f"other {number}").lstat().st_ino == status.st_ino
+    assert [os.readlink(link) for link in links] == ["inner", "kept", "y"]
+    status = (draft / "kept" / "other").lstat()
+    assert (status.st_uid, status.st_mtime_ns) == (untouched.st_uid, untouched.st_mtime_ns)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import platform
 import shutil
 import stat
+import struct
 import subprocess
 import tarfile
 from collections.abc import Callable, Iterator
@@ -15,6 +18,9 @@ import pytest
 from artfs.testing.corner import Corner
 from artfs.testing.mount import Daemon, Workspace
 from artfs.testing.trees import Link, make, picture, random_tree
+
+GETDENTS64 = {"x86_64": 217, "aarch64": 61}[platform.machine()]
+"""The system call's number."""
 
 
 @pytest.fixture(scope="module")
@@ -157,3 +163,39 @@ def test_an_ordinary_users_copy_is_theirs(
         )
         done = workspace.account.run(["sh", "-c", script, str(alias) + "/"], cwd=workspace.home)
         assert (done.returncode, done.stderr) == (0, "")
+
+
+def entries_of(folder: Path, nbytes: int) -> list[tuple[str, int]]:
+    """(name, inode) of everything that getdents64(2) gives into a buffer of `nbytes`, which Python would hide a part of."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    buffer = ctypes.create_string_buffer(nbytes)
+    found = []
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        while got := libc.syscall(GETDENTS64, fd, buffer, nbytes):
+            assert got > 0, os.strerror(ctypes.get_errno())
+            at = 0
+            while at < got:
+                ino, _, length, _ = struct.unpack_from("=QqHB", buffer.raw, at)
+                found.append((buffer.raw[at + 19 : at + length].split(b"\0")[0].decode(), ino))
+                at += length
+    finally:
+        os.close(fd)
+    return found
+
+
+@pytest.mark.parametrize("nbytes", [32, 64, 32768])
+def test_every_directory_lists_itself_and_its_parent(corner: Corner, tmp_path: Path, nbytes: int) -> None:
+    """As on a disk, with their inodes and once each, however little a reader takes at a time."""
+    corner.log(make(tmp_path / "folder", {"a/b/c": "x", "a/empty": None, "link": Link("a"), **{f"f{n}": "" for n in range(30)}}))
+    draft = corner.begin("c:latest")
+    (draft / "own" / "deep").mkdir(parents=True)
+    (draft / "own" / "moved").mkdir()
+    (draft / "own" / "moved").rename(draft / "a" / "moved")
+    roots = [corner.path, corner.path / "c", *(corner.path / "c").iterdir(), corner.drafts.parent, corner.drafts, draft]
+    inner = [path / below for path in (*roots[2:4], draft) for below in ("a", "a/b", "a/empty")]
+    for folder in [*roots, *inner, draft / "own", draft / "own" / "deep", draft / "a" / "moved"]:
+        found = entries_of(folder, nbytes)
+        assert found[:2] == [(".", folder.stat().st_ino), ("..", folder.parent.stat().st_ino)], folder
+        assert sorted(name for name, _ in found[2:]) == sorted(os.listdir(folder))
+        assert dict(found[2:]) == {path.name: path.lstat().st_ino for path in folder.iterdir()}

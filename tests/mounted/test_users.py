@@ -155,6 +155,47 @@ def test_others_have_what_modes_give_them_in_drafts(mount: Corner, second: Perso
     tally("what other users may do in drafts", len(first) + len(made) + 2)
 
 
+def test_links_belong_to_who_made_them(mount: Corner, second: Person, third: Person, tally: Tally) -> None:
+    """So that they may remove them where a folder is open to all, but each may remove only what is theirs."""
+    shared = mount.drafts / "d" / "theirs"
+    shared.chmod(0o1777)
+    link = f"{str(shared / 'link')!r}"
+    assert second.does({"make": f"os.symlink('to', {link})", "owner": f"os.lstat({link}).st_uid == os.getuid()"}) == {
+        "make": None,
+        "owner": True,
+    }
+    takes = {"rename": f"os.rename({link}, {link} + '2')", "remove": f"os.unlink({link})"}
+    assert third.does(takes) == {"rename": "EPERM", "remove": "EPERM"}
+    assert second.does({**takes, "remove": f"os.unlink({link} + '2')"}) == {"rename": None, "remove": None}
+    tally("what other users may do in drafts", 6)
+
+
+@pytest.mark.parametrize("how", ["os.O_WRONLY", "os.O_RDWR", "os.O_WRONLY | os.O_APPEND"])
+def test_a_write_takes_set_user_id_away_as_anywhere(mount: Corner, second: Person, how: str, tally: Tally) -> None:
+    """By those who have no privileges; opening with O_TRUNC and truncate(2) count as writing."""
+    shared = mount.drafts / "d" / "theirs"
+    tells = "oct(os.stat(PATH).st_mode & 0o7777)"
+    calls = {
+        "write": f"(os.write(os.open(PATH, {how}), b'x'), {tells})[1]",
+        "empty": f"(os.open(PATH, {how} | os.O_TRUNC), {tells})[1]",
+        "truncate": f"(os.truncate(PATH, 1), {tells})[1]",
+    }
+    for bits in (0o4777, 0o2777, 0o6777):
+        for name, code in calls.items():
+            path = shared / f"{name}{bits:o}"
+            path.write_text("something")
+            path.chmod(bits)
+            assert second.does({name: code.replace("PATH", repr(str(path)))}) == {name: "0o777"}
+            # Root keeps them.
+            path.chmod(bits)
+            path.write_text("else")
+            assert stat.S_IMODE(path.stat().st_mode) == bits
+    new = repr(str(shared / "new"))
+    made = second.does({"make": f"(os.umask(0), os.open({new}, os.O_CREAT | {how}, 0o6755), oct(os.stat({new}).st_mode))[2]"})
+    assert made == {"make": "0o106755"}
+    tally("what other users may do in drafts", 10)
+
+
 def test_others_learn_nothing_from_the_control_folder(mount: Corner, second: Person, tally: Tally) -> None:
     control = mount.mount / ".artfs"
     found = second.does({

@@ -16,7 +16,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from artfs.testing.faultloop import Link
+from artfs.testing.faultpipe import Link
 from artfs.testing.faultproxy import Fault, FaultProxy, answer, garbage, html_page
 
 PATIENCE_S = 30.0
