@@ -154,8 +154,8 @@ def _check_target(target: Path) -> None:
 
 
 def _end_log(catalog: Path) -> None:
-    """Somebody may have used the earlier backup as a state folder, and been killed: SQLite would read what is in the log beside it
-    as changes of the catalog that takes its place, and show an old one. Raises ConflictError while somebody uses it."""
+    """Somebody may have used the earlier backup as a state folder, and been killed: SQLite would read what is in the log beside
+    it as changes of the catalog that takes its place, and show an old one. Raises ConflictError while somebody uses it."""
     log = catalog.with_name(f"{catalog.name}-wal")
     if log.exists():
         open_catalog(catalog).close()  # the last one that closes it takes the log in

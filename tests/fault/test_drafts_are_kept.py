@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -18,7 +19,7 @@ from artfs.store import staging
 from artfs.store.staging import DraftArea
 from artfs.testing.corner import Corner
 from artfs.testing.mount import Daemon, Workspace
-from artfs.testing.trees import make
+from artfs.testing.trees import make, picture
 
 SLOW = Path(__file__).parent / "slow_daemon.py"
 MIB = 1024 * 1024
@@ -240,3 +241,40 @@ def test_a_hard_link_that_nobody_looked_at_is_the_same_file(daemon: Daemon, tmp_
     corner.commit()
     assert (corner.path / "c" / "latest" / "two").read_bytes() == b"b" * 10 + b"a" * 4990 + b"c" + b"a" * 3191
     corner.verify_store()
+
+
+def test_what_cannot_be_moved_on_a_full_disk_stays_where_it_is(workspace: Workspace, make_daemon: Callable[..., Daemon]) -> None:
+    """With all that is in it. (Here the disk has no inodes left, which is what hiding what was inherited takes.)"""
+    drafts = workspace.settings.drafts_path
+    drafts.mkdir(mode=0o700)
+    options = "size=64m,nr_inodes=200,mode=700"
+    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "artfs-test", str(drafts)], check=True)
+    try:
+        daemon = make_daemon(workspace, environ={"ARTFS_FREE_FLOOR": "0"})
+        daemon.expect_log("No space left on device")
+        with daemon:
+            corner = Corner(daemon, "p")
+            corner.log(make(workspace.path / "source", {"mine": "inherited", "theirs": "theirs", "one/x": "1", "two/y": "2"}))
+            draft = corner.begin("c:latest")
+            (draft / "mine").write_text("mine")
+            (draft / "one" / "x").write_text("changed")
+            (draft / "sub").mkdir()
+            before = picture(draft)
+            fill = [drafts / f"fill-{number}" for number in range(200)]
+            with pytest.raises(OSError, match="No space left"):
+                for path in fill:
+                    path.touch()
+            for name in ("mine", "theirs", "one", "two"):
+                with pytest.raises(OSError, match="No space left"):
+                    os.rename(draft / name, draft / "sub" / name)
+            assert picture(draft) == before
+            for path in fill:
+                path.unlink(missing_ok=True)
+            assert picture(draft) == before
+            for name in ("mine", "theirs", "one", "two"):
+                os.rename(draft / name, draft / "sub" / name)
+            corner.commit("c:latest")
+            after = {name.removeprefix("sub/"): item for name, item in picture(corner.path / "c" / "latest").items()}
+            assert after == before
+    finally:
+        subprocess.run(["umount", "--lazy", str(drafts)], check=True)
