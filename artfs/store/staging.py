@@ -15,10 +15,13 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import itertools
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
@@ -47,6 +50,12 @@ from artfs.store.standins import (
 )
 
 TRASH = ".trash"
+
+_PASSES = 8
+_CLOCK_TICK_NS = 100_000_000
+"""Times of directories may be as coarse as that, with room to spare: what changed so lately may have changed again unseen."""
+
+_serial = itertools.count()
 
 
 class HashRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -249,29 +258,64 @@ class StagedDraft:
 
     def object_digests(self) -> Iterator[str]:
         """Digests that the draft refers to and that a sweep must keep: blobs of its stand-ins and their block lists,
-        and the trees (with all below them) that its directories start as."""
-        todo = [self.files]
-        while todo:
-            directory = todo.pop()
-            stand_ins: list[tuple[bytes, bytes]] = []
-            with contextlib.suppress(FileNotFoundError), within_reach(directory) as near:
-                for entry in os.scandir(near):
-                    if entry.is_dir(follow_symlinks=False):
-                        todo.append(directory + b"/" + entry.name)
-                    elif entry.is_symlink():
-                        with contextlib.suppress(FileNotFoundError):
-                            stand_ins.append((entry.name, os.readlink(entry.path)))
-            for name, target in stand_ins:
-                if not target.startswith(PREFIX) or target == GONE:
+        and the trees (with all below them) that its directories start as. Some come more than once.
+
+        Somebody may move what is in it meanwhile, out of a directory that was not read yet into one that was. So directories that
+        have changed since they were read are read again, until none has. (Where something changes all the time that is given up
+        after a while: a stand-in would have to be moved as often as that to be missed.)
+        """
+        known: dict[int, _Listed] = {}
+        for _ in range(_PASSES):
+            has_changed = False
+            todo = [self.files]
+            while todo:
+                directory = todo.pop()
+                found: list[str] = []
+                try:
+                    with within_reach(directory) as near:
+                        status = os.stat(near)
+                        inode, ctime_ns = status.st_ino, status.st_ctime_ns
+                        listed = known.get(inode)
+                        if listed is None or listed.ctime_ns != ctime_ns:
+                            has_changed = True
+                            lately = time.time_ns() - ctime_ns < _CLOCK_TICK_NS
+                            entries = list(os.scandir(near))
+                            names = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+                            listed = known[inode] = _Listed(-1 if lately else ctime_ns, names)
+                            for entry in entries:
+                                if entry.is_symlink():
+                                    found += _digests_of(entry.path, entry.name)
+                except (FileNotFoundError, NotADirectoryError):
+                    has_changed = True
                     continue
-                if name == BASE_NAME:
-                    yield parse_base(directory, target).digest
-                    continue
-                stand_in = parse_entry(name, target)
-                if isinstance(stand_in, FileEntry):  # otherwise its bytes are elsewhere
-                    yield stand_in.digest
-                    if stand_in.blocks:
-                        yield stand_in.blocks.hex()
+                yield from found
+                todo += [directory + b"/" + name for name in listed.names]
+            if not has_changed:
+                return
+
+
+class _Listed(NamedTuple):
+    """A directory that was read: its time of change then (-1: too lately to count on it), and the names of those in it."""
+
+    ctime_ns: int
+    names: list[bytes]
+
+
+def _digests_of(path: bytes, name: bytes) -> Iterator[str]:
+    try:
+        target = os.readlink(path)
+    except OSError:
+        return  # moved away, or replaced
+    if not target.startswith(PREFIX) or target == GONE:
+        return
+    if name == BASE_NAME:
+        yield parse_base(os.path.dirname(path), target).digest
+        return
+    stand_in = parse_entry(name, target)
+    if isinstance(stand_in, FileEntry):  # otherwise its bytes are elsewhere
+        yield stand_in.digest
+        if stand_in.blocks:
+            yield stand_in.blocks.hex()
 
 
 def _write_info(path: Path, info: DraftInfo) -> None:
@@ -412,7 +456,8 @@ class DraftArea:
         path = self.root / info.entity / info.project / info.name
         if path.exists():
             raise ConflictError(f"the draft {info.project}/{info.name} exists already; commit or abandon it first")
-        aside = self.root / TRASH / f"new-{os.getpid()}-{info.name}"
+        # Another thread may begin one of the same name, in another project.
+        aside = self.root / TRASH / f"new-{os.getpid()}-{next(_serial)}"
         try:
             remove_tree(os.fsencode(aside))
             (aside / "files").mkdir(mode=0o755, parents=True)

@@ -22,6 +22,7 @@ from pathlib import Path
 
 import msgspec
 
+from artfs.catalog import open_catalog
 from artfs.catalog.base import Catalog
 from artfs.errors import ConflictError, NotFoundError, SourceChangedError, StorageError
 from artfs.model.records import Content
@@ -68,11 +69,12 @@ def backup(
     """Makes or renews a backup in the folder `target` (made when missing, 0700), durably. Others may go on working.
 
     A damaged blob is left out and told in the result; the backup is complete otherwise.
-    `on_progress`: phase "backup". Raises ConflictError when `target` holds anything that is no backup, StorageError (an
-    earlier backup there stays as it was), CatalogError.
+    `on_progress`: phase "backup". Raises ConflictError when `target` holds anything that is no backup, or is in use as a state
+    folder, StorageError (an earlier backup there stays as it was), CatalogError.
     """
     home = Settings(home=Path(target).absolute())
     _check_target(home.home)
+    _end_log(home.catalog_path)
     with _disk(f"making the backup {home.home}"):
         make_folder(str(home.home))
     new_catalog = home.home / "catalog.db.new"
@@ -85,6 +87,7 @@ def backup(
         done = _copy_blobs(store, copy, on_progress, "backup", workers)
     with _disk(f"finishing the backup {home.home}"):
         sync_path(str(new_catalog))
+        _end_log(home.catalog_path)
         new_catalog.rename(home.catalog_path)
         marker = Marker(_FORMAT, time.time(), done.blobs, done.nbytes)
         _write(home.home / MARKER, msgspec.json.encode(marker))
@@ -148,6 +151,16 @@ def _check_target(target: Path) -> None:
         names = {path.name for path in target.iterdir()}
     if MARKER not in names and not names <= allowed:
         raise ConflictError(f"{target} is neither empty nor a backup of artfs; give another folder")
+
+
+def _end_log(catalog: Path) -> None:
+    """Somebody may have used the earlier backup as a state folder, and been killed: SQLite would read what is in the log beside
+    it as changes of the catalog that takes its place, and show an old one. Raises ConflictError while somebody uses it."""
+    log = catalog.with_name(f"{catalog.name}-wal")
+    if log.exists():
+        open_catalog(catalog).close()  # the last one that closes it takes the log in
+        if log.exists():
+            raise ConflictError(f"the backup {catalog.parent} is in use as a state folder: end what uses it, and back up again")
 
 
 def _copy_blobs(

@@ -28,7 +28,6 @@ from artfs.errors import (
     DraftInvalidError,
     LatestMovedError,
     NotFoundError,
-    SourceChangedError,
     StorageError,
 )
 from artfs.model.records import Committed, NewVersion
@@ -226,12 +225,10 @@ def _take_files(
     for own in scan.files:
         content = own.content
         assert content is not None
-        if content.blocks and not own.block_objects:
-            # It was copied up from a blob and not changed since: the store has the blob and its block list.
-            if store.try_size(content.digest) != content.size:
-                own.content, own.block_objects = None, ()
-                raise SourceChangedError(f"blob {content.digest} went while the draft was changed; commit again")
-        else:
+        # One that was copied up from a blob and not changed since has no block list; mostly the store has it still.
+        if content.blocks and not own.block_objects and store.try_size(content.digest) != content.size:
+            scan.hash_again(own)
+        if own.block_objects or not content.blocks:
             batch.adopt_file(os.fsdecode(own.path), content, own.block_objects)
         meter.advance(1, content.size)
 

@@ -167,6 +167,13 @@ class StagedScan:
                 meter.advance(1, own.status.st_size)
         self.draft.hashes.flush()
 
+    def hash_again(self, own: OwnFile) -> None:
+        """Reads a file whose content is known, for its block list. Raises SourceChangedError, StorageError."""
+        known = own.content
+        self._hash(own)
+        if own.content != known:
+            raise SourceChangedError(f"{os.fsdecode(own.path)} has not the digest that was remembered of it; commit again")
+
     def _hash(self, own: OwnFile) -> OwnFile:
         try:
             fd = os.open(own.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)

@@ -55,6 +55,9 @@ class DraftFile(DraftLeaf):
             self.draft.pool.supersede(self.draft.hashes, self.inode)
             self.draft.hashes.drop(self.inode)
 
+    def has_other_names(self) -> bool:
+        return any(handle.fd >= 0 and os.fstat(handle.fd).st_nlink for handle in self.handles)
+
     def forgotten(self) -> None:
         self._copy_no_more()
         super().forgotten()
@@ -232,7 +235,9 @@ class DraftFile(DraftLeaf):
             hashing = self.hashing
             if hashing is not None and not any(other.writing for other in self.handles):
                 self.hashing = None
-                if self.names and (hashing.changed or not self.known_record()):
+                if hashing.unanswered:
+                    hashing.disturbed()
+                if self.names and not self.draft.is_written_late(self) and (hashing.changed or not self.known_record()):
                     self.draft.pool.finish(self.draft.hashes, self.inode, hashing, handle.fd)
                     return
         os.close(handle.fd)

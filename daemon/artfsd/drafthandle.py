@@ -22,6 +22,31 @@ for CONGESTED_S after it, writes of at least LARGE_WRITE bytes go to a thread, s
 wait with them."""
 
 
+class ThreadedWrite:
+    """A write that goes to a thread. When its request is given up at the deadline, the thread goes on all the same, and the
+    handle may be closed: so it has a descriptor of its own. Nobody but the thread keeps it then (one that never came to a thread
+    is gone at once), which is how a draft knows what is still being written (`LiveDraft.late`)."""
+
+    __slots__ = ("__weakref__", "_data", "_fd", "_offset", "is_done", "node")
+
+    def __init__(self, node: DraftFile, fd: int, offset: int, data: bytes) -> None:
+        """`fd`: it takes over."""
+        self.node = node
+        self.is_done = False
+        self._fd = fd
+        self._offset = offset
+        self._data = data
+
+    def __del__(self) -> None:
+        os.close(self._fd)
+
+    def run(self) -> None:
+        try:
+            write_all(self._fd, self._data, self._offset)
+        finally:
+            self.is_done = True
+
+
 class DraftHandle(FileHandle):
     """`fd` -1: its content was still the store's when it was opened (`blob`)."""
 
@@ -66,14 +91,41 @@ class DraftHandle(FileHandle):
         # What lies inside of the file has its room already (holes are not worth a question each time).
         if draft.floor.lacks(len(data)) and offset + len(data) > os.fstat(self.fd).st_size:
             raise draft.floor.error()
+        hashing = self.node.hashing
+        if hashing is not None and not hashing.changed:
+            hashing.changed = True
+            draft.hashes.drop(self.node.inode)  # or a rename while a thread writes would hand the old digest on
         begun = time.monotonic()
         if len(data) >= LARGE_WRITE and begun < draft.congested_until:
-            raise Later(lambda: write_all(self.fd, data, offset), lambda _: self._wrote(offset, data))
-        write_all(self.fd, data, offset)
+            self._write_in_thread(offset, data)
+        try:
+            write_all(self.fd, data, offset)
+        except OSError:
+            if hashing is not None:
+                hashing.disturbed()  # a part of it may have been written over what was hashed
+            raise
         now = time.monotonic()
         if now - begun > SLOW_WRITE_S:
             draft.congested_until = now + CONGESTED_S
         return self._wrote(offset, data)
+
+    def _write_in_thread(self, offset: int, data: bytes) -> None:
+        """Raises Later; returns when no thread can have it, as there are no descriptors left."""
+        try:
+            work = ThreadedWrite(self.node, os.dup(self.fd), offset, data)
+        except OSError:
+            return
+        hashing = self.node.hashing
+        if hashing is not None:
+            hashing.unanswered += 1
+        self.node.draft.late.add(work)
+
+        def wrote(_: None) -> int:
+            if hashing is not None:
+                hashing.unanswered -= 1
+            return self._wrote(offset, data)
+
+        raise Later(work.run, wrote)
 
     def _wrote(self, offset: int, data: bytes) -> int:
         hashing = self.node.hashing

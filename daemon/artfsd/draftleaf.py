@@ -60,8 +60,13 @@ class DraftLeaf(Node):
     def lost_name(self, parent: DraftDir, name: bytes) -> None:
         with contextlib.suppress(ValueError):
             self.names.remove((parent, name))
-        if not self.names:
+        if not self.names and not self.has_other_names():
             self._number_is_free()
+
+    def has_other_names(self) -> bool:
+        """Whether it is open, and has hard links that nobody has looked at: to the kernel they are to be the same inode, with the
+        same pages."""
+        return False
 
     def forgotten(self) -> None:
         for parent, name in self.names:

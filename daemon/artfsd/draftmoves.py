@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from artfs.store.standins import BASE_NAME, GONE
@@ -13,6 +15,7 @@ from artfsd.inodes import NAME_MAX, refuse
 
 if TYPE_CHECKING:
     from artfsd.drafts import DraftDir
+    from artfsd.livedraft import LiveDraft
 
 RENAME_NOREPLACE = 1
 FILES = (DraftFile, DraftLink)
@@ -71,16 +74,31 @@ def rename(source: DraftDir, name: bytes, target: DraftDir, new_name: bytes, fla
 
 def _move_file(source: DraftDir, node: DraftFile | DraftLink, name: bytes, target: DraftDir, new_name: bytes, hide: bool) -> None:
     old, dest = source.path + b"/" + name, target.path + b"/" + new_name
-    place = source.draft.staged.scratch.place_link
-    if os.path.lexists(old):
-        os.rename(old, dest)
-    elif isinstance(node, DraftFile):
-        assert node.entry is not None
-        node.place_stand_in(dest)
-    else:
-        node.place(dest)
-    if hide:
-        place(GONE, old)
+    with _hiding(source.draft, old, hide):
+        if os.path.lexists(old):
+            os.rename(old, dest)
+        elif isinstance(node, DraftFile):
+            assert node.entry is not None
+            node.place_stand_in(dest)
+        else:
+            node.place(dest)
+
+
+@contextlib.contextmanager
+def _hiding(draft: LiveDraft, old: bytes, hide: bool) -> Iterator[None]:
+    """Hides what the base has at `old` after it was moved. What does that is made before, so that a full disk is met while
+    nothing has been moved: otherwise the base's entry would be there again, and what was moved nowhere that anybody knows of."""
+    if not hide:
+        yield
+        return
+    aside = draft.staged.scratch.name()
+    os.symlink(GONE, aside)
+    try:
+        yield
+    except BaseException:
+        os.unlink(aside)
+        raise
+    os.rename(aside, old)
 
 
 def _move_directory(
@@ -88,15 +106,11 @@ def _move_directory(
 ) -> None:
     old, dest = node.path, target.path + b"/" + new_name
     scratch = target.draft.staged.scratch
-    if over is not None and not isinstance(over, FILES) and over.backed:
-        scratch.replace_directory(dest, None)
-    elif (slot := target.slot(new_name)) is not None and slot.gone:
-        os.unlink(dest)
-    if node.backed:
-        os.rename(old, dest)
-        if hide:
-            scratch.place_link(GONE, old)
-    else:
-        os.rename(node.make_aside(), dest)
-        node.backed = True
-        scratch.place_link(GONE, old)
+    moved = old if node.backed else node.make_aside()
+    with _hiding(target.draft, old, hide or not node.backed):
+        if over is not None and not isinstance(over, FILES) and over.backed:
+            scratch.replace_directory(dest, None)
+        elif (slot := target.slot(new_name)) is not None and slot.gone:
+            os.unlink(dest)
+        os.rename(moved, dest)
+    node.backed = True

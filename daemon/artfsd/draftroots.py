@@ -349,8 +349,9 @@ class DraftProjectDir(Node):
         if draft is None:
             refuse(errno.ENOENT)
         alias = self._alias(draft, target, decode(new_name))
-        if draft.writers:
-            log.info("mv of draft %s: open for writing: %s", draft.staged.label, ", ".join(draft.open_paths()))
+        busy = draft.open_paths()
+        if busy:
+            log.info("mv of draft %s: open for writing: %s", draft.staged.label, ", ".join(busy))
             refuse(errno.EBUSY)
         self.drafts.seal(draft)
 

@@ -306,8 +306,9 @@ class DraftDir(Node):
     # changing ----------------------------------------------------------------------------------------------------
     def _prepare(self, name: bytes, *, exclusive: bool = False) -> bytes:
         """Where `name` is to be made. Refuses names that cannot be, and those that are there; `exclusive`: the system call that
-        makes it refuses what lies in the backing directory itself."""
-        self.draft.check_writable()
+        makes it refuses what lies in the backing directory itself. Of a draft whose commit may have ended nothing is made before
+        that was taken back: otherwise it would go with the draft when the commit is found to have ended."""
+        self.draft.check_settled()
         if len(name) > NAME_MAX:
             refuse(errno.ENAMETOOLONG)
         if name == BASE_NAME:
@@ -505,12 +506,12 @@ class DraftDir(Node):
     def setxattr(self, name: bytes, value: bytes) -> None:
         if self.parent is not None:
             refuse(errno.EOPNOTSUPP)
-        self.draft.check_writable()
+        self.draft.check_settled()
         self.draft.staged.save_info(with_xattr(self.draft.staged.info, name, value))
 
     def removexattr(self, name: bytes) -> None:
         if self.parent is not None:
             refuse(errno.ENODATA)
-        self.draft.check_writable()
+        self.draft.check_settled()
         self.draft.staged.save_info(with_xattr(self.draft.staged.info, name, None))
 

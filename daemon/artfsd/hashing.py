@@ -62,6 +62,7 @@ class FileHash:
         "inline",
         "parts",
         "superseded",
+        "unanswered",
     )
 
     def __init__(self, fresh: bool) -> None:
@@ -74,6 +75,7 @@ class FileHash:
         self.following = False
         self.changed = False
         self.superseded = False
+        self.unanswered = 0  # writes in threads that were not told to have succeeded
         self._ahead: dict[int, int] = {}
 
     def wrote(self, offset: int, data: bytes) -> None:

@@ -6,6 +6,7 @@ import errno
 import os
 import stat
 from typing import TYPE_CHECKING
+from weakref import WeakSet
 
 from artfs.errors import ArtfsError
 from artfs.store.linux import PATH_MAX
@@ -13,7 +14,7 @@ from artfs.store.staging import HashLog, StagedDraft
 from artfs.store.standins import read_base
 from artfs.transfer.journal import is_unsettled, recover
 from artfsd.draftfiles import DraftFile
-from artfsd.drafthandle import DraftHandle
+from artfsd.drafthandle import DraftHandle, ThreadedWrite
 from artfsd.draftleaf import DraftLeaf
 from artfsd.draftlinks import Style
 from artfsd.drafts import Backing, DraftDir
@@ -46,6 +47,7 @@ class LiveDraft:
         self.moves = 0  # of directories, so far: a path that was put together before the last one may be wrong
         self.by_inode: dict[int, DraftLeaf] = {}
         self.writers: dict[int, DraftHandle] = {}
+        self.late: WeakSet[ThreadedWrite] = WeakSet()  # writes in threads, also those whose requests were given up
         self.root = DraftDir(self, None, b"", Backing(True, read_base(staged.files)))
 
     @property
@@ -115,5 +117,11 @@ class LiveDraft:
                     del self.by_inode[inode]
 
     def open_paths(self) -> tuple[str, ...]:
-        """Files that are open for writing, relative to the draft's root."""
-        return tuple(sorted({os.fsdecode(handle.node.display_path()) for handle in self.writers.values()}))
+        """Files that are open for writing, or written to by a thread whose request was given up, relative to the draft's root."""
+        nodes = [handle.node for handle in self.writers.values()]
+        nodes += [work.node for work in list(self.late) if not work.is_done]
+        return tuple(sorted({os.fsdecode(node.display_path()) for node in nodes}))
+
+    def is_written_late(self, node: DraftFile) -> bool:
+        """Whether a thread still writes to a file, whoever has closed it: then it has no digest yet."""
+        return any(work.node is node and not work.is_done for work in list(self.late))

@@ -188,3 +188,27 @@ def test_only_a_complete_backup_is_restored(
         restore(target, tmp_path / "home")
     assert not (tmp_path / "home").exists()
     shutil.rmtree(target)
+
+
+def test_what_a_killed_user_of_a_backup_left_does_not_hide_the_next_one(
+    store: FolderStore, catalog: Catalog, log: Callable[[], Pushed], folder: Path, tmp_path: Path
+) -> None:
+    """SQLite's log of the earlier catalog, which belongs to no other; while somebody uses the backup there is no next one."""
+    roots = [log().root]
+    target = tmp_path / "backup"
+    backup(catalog, store, target)
+    left = tmp_path / "left"
+    with open_catalog(target / "catalog.db") as used:
+        for number in range(20):
+            used.create_project("local", f"p{number}")
+        shutil.copy(target / "catalog.db-wal", left)
+        with pytest.raises(ConflictError, match="in use"):
+            backup(catalog, store, target)
+    shutil.copy(left, target / "catalog.db-wal")
+    for number in range(20):
+        (folder / "a.txt").write_text(f"changed {number}")
+        roots.append(log().root)
+    backup(catalog, store, target)
+    check_home(target, roots)
+    restore(target, tmp_path / "new")
+    check_home(tmp_path / "new", roots)
