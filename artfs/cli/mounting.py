@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO, TYPE_CHECKING, Literal
 
 from artfs.cli.procs import (
     Holder,
@@ -29,6 +29,7 @@ from artfs.client.control import DaemonClient, running_mounts
 from artfs.errors import (
     AlreadyMountedError,
     ConflictError,
+    DraftBusyError,
     MountpointError,
     NotFoundError,
     UnavailableError,
@@ -36,6 +37,9 @@ from artfs.errors import (
 )
 from artfs.settings import Settings
 from artfs.wire.control import MountRecord
+
+if TYPE_CHECKING:
+    from artfs.store.staging import StagedDraft
 
 START_TIMEOUT_S = 60.0
 """The first start on a new state folder makes the catalog; on a slow disk that takes seconds."""
@@ -371,3 +375,11 @@ def try_serving(settings: Settings, entity: str) -> MountRecord | None:
         ):
             return record
     return None
+
+
+def check_not_served(settings: Settings, draft: StagedDraft) -> None:
+    """Whoever is to end a draft without a daemon calls it with the draft's lock, as one may have been started since nobody was
+    found. Raises DraftBusyError then: files may be open in it."""
+    serving = try_serving(settings, draft.info.entity)
+    if serving is not None:
+        raise DraftBusyError(f"the draft {draft.label} is served at {serving.mountpoint} since a moment ago; say it again")

@@ -248,9 +248,11 @@ class StagedDraft:
         sync_path(str(trash))
         remove_tree(os.fsencode(aside))
 
-    def abandon(self) -> None:
-        """Throws the draft away. Raises DraftBusyError, StorageError."""
+    def abandon(self, check: Callable[[], None] = lambda: None) -> None:
+        """Throws the draft away. `check`: called once nobody can begin to serve it any more; raises when somebody does already.
+        Raises DraftBusyError, StorageError."""
         with self.locked():
+            check()
             try:
                 self.remove()
             except OSError as error:

@@ -20,6 +20,7 @@ import contextlib
 import logging
 import os
 import stat
+from collections.abc import Callable
 
 from artfs.catalog.base import Catalog
 from artfs.errors import (
@@ -52,6 +53,7 @@ def commit_draft(
     on_progress: OnProgress | None = None,
     workers: int = 2,
     run_id: str | None = None,
+    check: Callable[[], None] = lambda: None,
 ) -> CommitReply:
     """Makes the draft the next version of its collection, durable when this returns; the draft is gone then.
 
@@ -60,6 +62,7 @@ def commit_draft(
         busy: files that are open for writing (a daemon knows); not empty: DraftBusyError.
         on_progress: called with phases "hashing", "moving", "trees", "syncing", "catalog".
         run_id: the run that logs it.
+        check: called once nobody can begin to serve the draft any more; raises when somebody does already.
     What the draft inherited and a server has swept since is sent again from this machine's cache.
     Raises DraftBusyError, DraftInvalidError (also for inherited files that are nowhere any more), LatestMovedError,
     TypeConflictError, InvalidNameError, StorageError, CatalogError, and SourceChangedError; then the draft is there, whole, and
@@ -72,6 +75,7 @@ def commit_draft(
     with draft.locked():
         if not draft.path.exists():
             raise DraftBusyError(f"the draft {draft.label} was just committed or abandoned")
+        check()
         if recover(store, draft, catalog):
             raise NotFoundError(f"the draft {draft.label} had been committed already; there is nothing to commit")
         with store.begin((draft.info.entity, draft.info.project)) as batch:

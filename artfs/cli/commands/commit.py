@@ -9,7 +9,7 @@ import msgspec
 
 from artfs.cli.common import App, artfs_command, json_option, pass_app, protected_option
 from artfs.cli.completion import complete_draft
-from artfs.cli.mounting import barrier, try_serving
+from artfs.cli.mounting import barrier, check_not_served, try_serving
 from artfs.cli.output import emit_json, escape, human_size, plural, say
 from artfs.cli.targets import find_draft
 from artfs.cli.version_options import read_version_options, version_options
@@ -99,7 +99,10 @@ def _commit(app: App, draft: StagedDraft, options: CommitOptions, when_online: b
             # Here and not above: the daemon's answer needs no catalog.
             from artfs.transfer.seal import commit_draft
 
-            return commit_draft(app.session.catalog, app.session.store, draft, options, on_progress=progress)
+            return commit_draft(
+                app.session.catalog, app.session.store, draft, options, on_progress=progress,
+                check=lambda: check_not_served(app.settings, draft),
+            )
         # A file's RELEASE may come after its close() but comes before any later request, so that the daemon
         # counts no file as open that its writer has closed (design.md, "Commit").
         barrier(serving, app.settings.deadline_s)

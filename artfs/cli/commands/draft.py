@@ -19,7 +19,7 @@ from artfs.cli.common import (
 )
 from artfs.cli.completion import complete_draft, complete_name
 from artfs.cli.exits import NO
-from artfs.cli.mounting import try_serving
+from artfs.cli.mounting import check_not_served, try_serving
 from artfs.cli.output import emit_json, escape, human_size, local_time, plural, say, table
 from artfs.cli.targets import find_draft, parse_whole
 from artfs.client.control import DaemonClient
@@ -183,7 +183,7 @@ def abandon(app: App, ctx: click.Context, draft: str, yes: bool) -> None:
             "abandon", {"project": staged.info.project, "draft": staged.info.name}
         )
     else:
-        staged.abandon()
+        staged.abandon(lambda: check_not_served(app.settings, staged))
     if app.json:
         emit_json({"draft": _label(staged.info, app), "abandoned": True})
     else:

@@ -9,6 +9,9 @@ from typing import Any
 
 import pytest
 
+from artfs.cli import exits
+from artfs.wire.control import MountRecord
+
 from .conftest import Artfs
 
 Refused = Callable[..., str]
@@ -166,3 +169,18 @@ def test_commit_gives_protected_aliases_when_allowed(artfs: Artfs, draft: Path) 
     assert "prod" in artfs("commit", "vega/cars", "-a", "prod", code=4).err
     found = artfs("commit", "vega/cars", "-a", "prod", "--allow-protected", "--json").json
     assert found["aliases"] == ["latest", "prod"]
+
+
+@pytest.mark.parametrize("command", [("commit", "vega/cars"), ("draft", "abandon", "--yes", "vega/cars")])
+def test_a_daemon_that_was_just_started_keeps_the_draft(
+    artfs: Artfs, draft: Path, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+) -> None:
+    """None was found; once the draft is ours there is one, in which files may be open."""
+    record = MountRecord("0" * 16, 1, "/mnt/artfs", "/run/socket", "local", "", 1)
+    with monkeypatch.context() as started:
+        started.setattr("artfs.cli.mounting.try_serving", lambda settings, entity: record)
+        refused = artfs(*command, code=exits.BUSY)
+    assert "is served at /mnt/artfs since a moment ago" in refused.err
+    assert (draft / "draft.txt").read_text() == "hello\n"
+    artfs(*command)
+    assert not draft.exists()
