@@ -187,6 +187,7 @@ class StagedDraft:
         self.files = os.fsencode(path / "files")
         self.scratch = Scratch(os.fsencode(path / "tmp"))
         self.hashes = HashLog(path / "hashes")
+        self._changing = threading.Lock()
 
     @property
     def key(self) -> tuple[str, str, str]:
@@ -196,15 +197,18 @@ class StagedDraft:
     def label(self) -> str:
         return f"{self.info.project}/{self.info.name}"
 
-    def save_info(self, info: DraftInfo) -> None:
-        """Writes draft.json (aside, then renamed). Raises StorageError."""
-        aside = self.path / "draft.json.new"
-        try:
-            _write_info(aside, info)
-            aside.rename(self.path / "draft.json")
-        except OSError as error:
-            raise StorageError.wrap(error, f"saving what the draft {self.label} is") from error
-        self.info = info
+    def change_info(self, change: Callable[[DraftInfo], DraftInfo]) -> None:
+        """Has `change` make of `info` what it is from now on, in draft.json too (aside, then renamed). From any thread: one
+        change is made after the other. Raises StorageError, and what `change` raises; then nothing was changed."""
+        with self._changing:
+            info = change(self.info)
+            aside = self.path / "draft.json.new"
+            try:
+                _write_info(aside, info)
+                aside.rename(self.path / "draft.json")
+            except OSError as error:
+                raise StorageError.wrap(error, f"saving what the draft {self.label} is") from error
+            self.info = info
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:

@@ -142,7 +142,7 @@ class ControlServer:
                 ) from error
             pending = msgspec.to_builtins(options)
             await trio.to_thread.run_sync(
-                draft.staged.save_info, msgspec.structs.replace(draft.staged.info, pending=pending, problem=None)
+                draft.staged.change_info, lambda info: msgspec.structs.replace(info, pending=pending, problem=None)
             )
             return {"pending": str(error)}
 

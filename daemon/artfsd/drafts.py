@@ -507,11 +507,11 @@ class DraftDir(Node):
         if self.parent is not None:
             refuse(errno.EOPNOTSUPP)
         self.draft.check_settled()
-        self.draft.staged.save_info(with_xattr(self.draft.staged.info, name, value))
+        self.draft.staged.change_info(lambda info: with_xattr(info, name, value))
 
     def removexattr(self, name: bytes) -> None:
         if self.parent is not None:
             refuse(errno.ENODATA)
         self.draft.check_settled()
-        self.draft.staged.save_info(with_xattr(self.draft.staged.info, name, None))
+        self.draft.staged.change_info(lambda info: with_xattr(info, name, None))
 

@@ -67,6 +67,9 @@ class WaitingCommits:
         except ArtfsError as error:
             log.error("the commit of the draft %s, which waited for the server, was given up: %s", staged.label, error)
             # It stays as a draft, with a note, and whoever looks decides.
-            given_up = msgspec.structs.replace(staged.info, pending=None, problem=str(error))
+            why = str(error)
             live = self._drafts.find(staged.info.project, staged.info.name)
-            await trio.to_thread.run_sync((live.staged if live is not None else staged).save_info, given_up)
+            await trio.to_thread.run_sync(
+                (live.staged if live is not None else staged).change_info,
+                lambda info: msgspec.structs.replace(info, pending=None, problem=why),
+            )
