@@ -96,7 +96,7 @@ class Uploads:
         if any(number >= upload.part_count for number in numbers):
             raise UsageError(f"this upload has {upload.part_count} parts, from 0 on")
         if upload.is_done:
-            return Upload(upload.id, upload.part_size, done=list(range(upload.part_count)))
+            return _all_done(upload)
         if said.parts:
             self._ledger.add_parts(upload.id, {part.number: part.sha256 for part in said.parts})
             self._notify(upload.id)
@@ -106,11 +106,12 @@ class Uploads:
                 if not self._ledger.promise_part(upload.id, number, sha256):
                     # Another sender, or the same file as it was before, had other bytes there: one of both is wrong, and the
                     # URL for the first is still good.
-                    self._ledger.restart_upload(upload.id, self._new_key(upload.digest))
-                    self._drop_objects(upload)
+                    if self._ledger.restart_upload(upload, self._new_key(upload.digest)):
+                        self._drop_objects(upload)
                     wanted = {}
                     break
-        return self._told(self.upload(upload.id), wanted)
+        now = self.upload(upload.id)
+        return _all_done(now) if now.is_done else self._told(now, wanted)
 
     def part_writer(self, upload: UploadRow, number: int, length: int | None) -> AbstractContextManager[ObjectWriter]:
         """For a part that comes through this server. After its `commit` call `part_came`. Raises UsageError."""
@@ -340,7 +341,7 @@ class _Check:
         try:
             service.store_blobs(upload.project.id, objects)
             new = NewObject(upload.digest, upload.size, self._key, upload.part_size, blocks)
-            useless = service.ledger.add(upload.project.id, None, [new], upload_id=upload.id)
+            useless = service.ledger.add(upload.project.id, None, [new], upload=upload)
         except (QuotaError, NotFoundError):
             # Only then: after any other error nobody knows whether the row is there.
             self._drop_copies()
@@ -360,6 +361,10 @@ class _Check:
 def must_copy(bucket: Bucket) -> bool:
     """Whether who put a part may change it afterwards."""
     return not bucket.signs or not (bucket.trusts_senders or bucket.keeps_what_was_put())
+
+
+def _all_done(upload: UploadRow) -> Upload:
+    return Upload(upload.id, upload.part_size, done=list(range(upload.part_count)))
 
 
 def _keys(upload: UploadRow, key: str) -> list[str]:

@@ -130,10 +130,10 @@ class SqlBlobLedger:
         return found
 
     def add(
-        self, project_id: int, pack: NewPack | None = None, objects: Sequence[NewObject] = (), *, upload_id: str = ""
+        self, project_id: int, pack: NewPack | None = None, objects: Sequence[NewObject] = (), *, upload: Upload | None = None
     ) -> list[NewObject]:
         with self._db.write() as tx:
-            return blobs.add(tx, project_id, pack, objects, upload_id)
+            return blobs.add(tx, project_id, pack, objects, upload)
 
     def check_quota(self, project_id: int, nbytes: int) -> None:
         with self._db.ask() as conn:
@@ -173,9 +173,9 @@ class SqlBlobLedger:
         with self._db.write() as tx:
             uploads.drop_parts(tx, upload_id, numbers)
 
-    def restart_upload(self, upload_id: str, key: str) -> None:
+    def restart_upload(self, upload: Upload, key: str) -> bool:
         with self._db.write() as tx:
-            uploads.restart(tx, upload_id, key)
+            return uploads.restart(tx, upload.id, key, [upload.key])
 
     def drop_upload(self, upload_id: str) -> Upload | None:
         with self._db.write() as tx:
