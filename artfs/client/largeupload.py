@@ -133,6 +133,10 @@ class LargeUpload:
                 want = [PartDone(number, self._digest_of(part, upload)) for number, part in todo.items()]
                 asked: Upload = self._http.call(PARTS_DONE, {"upload_id": upload.id}, body=PartsDone([], want))
                 todo = {part.number: part for part in asked.parts if part.number in todo}
+                if not todo:
+                    # Somebody else has sent them meanwhile. What is told is the news.
+                    upload = asked
+                    continue
             flying = {
                 self._pool.submit(self._send_part, part, upload, checked): part.number
                 for part in todo.values()
@@ -157,6 +161,9 @@ class LargeUpload:
         tried = 0
         while True:
             tried += 1
+            if not part.url:
+                # Others had promised other bytes of a part, and now the upload begins anew.
+                raise _SendAgain(UnavailableError(f"others send {self._large.path} as well, and not the same bytes of it"))
             passed = Tally()
             try:
                 pieces = _read_part(self._large.fd, offset, part.size, self._go_on(checked))
