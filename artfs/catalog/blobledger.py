@@ -17,7 +17,7 @@ import secrets
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
-from artfs.model.access import Token
+from artfs.model.access import SERVER, Actor, Token
 from artfs.model.records import Project
 
 BATCH = 10_000
@@ -210,7 +210,9 @@ class BlobLedger(Protocol):
         """All of them, deleted ones too, by id."""
         ...
 
-    def set_quota(self, project_id: int, quota: int | None) -> None: ...
+    def set_quota(self, project_id: int, quota: int | None, *, by: Actor = SERVER) -> None:
+        """And writes down in the audit log who did it."""
+        ...
 
     def usage(self, project_id: int) -> Usage: ...
 

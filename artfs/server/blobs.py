@@ -238,10 +238,7 @@ class Blobs:
         if project is None:
             raise NotFoundError(f"there is no project {'/'.join(place)}")
         asked: QuotaBody = call.body
-        self._service.ledger.set_quota(project.id, asked.nbytes)
-        self._ledger.record(
-            call.caller.actor, "set_quota", entity=project.entity, project=project.name, detail={"nbytes": asked.nbytes}
-        )
+        self._service.ledger.set_quota(project.id, asked.nbytes, by=call.caller.actor)
 
     async def collect_garbage(self, call: Call, request: Request) -> Response:
         asked = await _read_json(request, CollectRequest, call.route.max_body)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from artfs.catalog.sql.ledger import audit
 from artfs.errors import UnavailableError
 from artfs.model.digests import digest_bytes
 from artfs.model.pages import build_tree
@@ -314,6 +315,9 @@ def test_a_link_opens_a_version_to_others(blobs: BlobWorld, server: BlobServer) 
     answer = server.ask("POST", f"/v1/versions/{member.version.id}/links", secret, body)
     assert answer.status == 200, answer.body
     assert [digest for digest, _ in read(server, other, *asked)] == asked
+    # It made the project, too.
+    made = [(row.actor.name, row.project) for row in blobs.names.audit() if row.action == "create_project"]
+    assert ("t0", "q") in made
 
 
 # upkeep -------------------------------------------------------------------------------------------------------------------
@@ -346,6 +350,22 @@ def test_quotas_are_set_by_administrators_of_the_server(blobs: BlobWorld, server
     assert [(row.action, row.detail) for row in blobs.names.audit() if row.action == "set_quota"] == [
         ("set_quota", {"nbytes": None}), ("set_quota", {"nbytes": 5}),
     ]
+
+
+def test_no_quota_is_set_that_is_not_written_down(
+    blobs: BlobWorld, server: BlobServer, monkeypatch: pytest.MonkeyPatch, expect_log: Callable[..., None]
+) -> None:
+    expect_log("the audit log is full")
+    root = blobs.token_and_secret(admin=True)[1]
+    project = blobs.project()
+
+    def fail(*given: Any, **more: Any) -> None:
+        raise UnavailableError("the audit log is full")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(audit, "add", fail)
+        assert server.ask("PUT", "/v1/projects/e/p/quota", root, {"nbytes": 5}).status == 503
+    assert blobs.ledger.usage(project.id).quota is None
 
 
 def test_garbage_is_collected_by_a_call(blobs: BlobWorld, server: BlobServer) -> None:

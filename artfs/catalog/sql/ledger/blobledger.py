@@ -25,9 +25,9 @@ from artfs.catalog.blobledger import (
 )
 from artfs.catalog.sql import names, queries, rows
 from artfs.catalog.sql.engine import Database
-from artfs.catalog.sql.ledger import blobs, garbage, uploads
+from artfs.catalog.sql.ledger import audit, blobs, garbage, uploads
 from artfs.catalog.sql.ledger.schema import server_identity
-from artfs.model.access import Token
+from artfs.model.access import SERVER, Actor, Token
 from artfs.model.records import Project
 
 TOUCH_EVERY_US = 10 * 60 * 1_000_000
@@ -87,9 +87,10 @@ class SqlBlobLedger:
             found = conn.execute(query).all()
         return [Project(row.id, row.entity, row.name, queries.to_time(row.created_at)) for row in found]
 
-    def set_quota(self, project_id: int, quota: int | None) -> None:
+    def set_quota(self, project_id: int, quota: int | None, *, by: Actor = SERVER) -> None:
         with self._db.write() as tx:
-            blobs.set_quota(tx, project_id, quota)
+            entity, name = blobs.set_quota(tx, project_id, quota)
+            audit.add(tx, by, "set_quota", entity=entity, project=name, detail={"nbytes": quota})
 
     def usage(self, project_id: int) -> Usage:
         with self._db.ask() as conn:

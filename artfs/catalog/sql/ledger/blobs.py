@@ -264,7 +264,11 @@ def share(tx: Writing, source_id: int, target_id: int, digests: Collection[str])
     return set(wanted) - set(shared)
 
 
-def set_quota(tx: Writing, project_id: int, quota: int | None) -> None:
-    if not tx.conn.execute(update(_p).where(_p.c.id == project_id).values(quota=quota)).rowcount:
+def set_quota(tx: Writing, project_id: int, quota: int | None) -> tuple[str, str]:
+    """Returns the project's entity and name."""
+    query = update(_p).where(_p.c.id == project_id).values(quota=quota).returning(_p.c.entity, _p.c.name)
+    row = tx.conn.execute(query).first()
+    if row is None:
         raise NotFoundError(f"there is no project with the id {project_id}")
+    return row.entity, row.name
 
