@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import nullcontext
 from functools import partial
 from typing import Any, TypeVar
 
@@ -23,6 +22,7 @@ from artfs.model.records import Project
 from artfs.model.unreadable import read_number
 from artfs.server.auth import forbidden
 from artfs.server.blobservice import BlobService, ObjectRange
+from artfs.server.budget import Budget
 from artfs.server.calls import Call, Caller, Endpoint
 from artfs.server.closure import Closure
 from artfs.server.collecting import collection
@@ -53,8 +53,8 @@ from artfs.wire.routes import JSON
 THREADS = 32
 """Reads and writes of the bucket that run at once in a process, for all callers."""
 
-STORES_AT_ONCE = 6
-"""Bodies of frames (32 MiB) and parts that a bucket keeps in memory until they are whole (64 MiB), at once."""
+BODIES_NBYTES = 384 * 1024 * 1024
+"""Of bodies of frames, and of parts that a bucket keeps in memory until they are whole, at once: six of the longest."""
 
 CHECKS_AT_ONCE = 2
 """Trees that a process looks through for `check_tree` at once; others wait."""
@@ -75,8 +75,8 @@ class Blobs:
         self._service = service
         self._uploads = Uploads(service, part_size=part_size)
         self._ledger = ledger
-        # Both are bound to the event loop when they are first used.
-        self._bodies = asyncio.Semaphore(STORES_AT_ONCE)
+        self._bodies = Budget(BODIES_NBYTES)
+        # Bound to the event loop when it is first used.
         self._limiter: anyio.CapacityLimiter | None = None
         self._collection: LongCall[CollectLine] | None = None
         self._closure = Closure(service)
@@ -169,7 +169,8 @@ class Blobs:
 
     async def store_blobs(self, call: Call, request: Request) -> Response:
         _check_media(request, MEDIA_TYPE)
-        async with self._bodies:
+        length = read_number(request.headers.get("content-length", ""))
+        async with self._bodies.take(call.route.max_body if length is None else length):
             body = await _read_body(request, call.route.max_body)
             project = await self._thread(self._need_project, call)
             stored = await self._thread(self._service.store, project.id, body)
@@ -186,7 +187,7 @@ class Blobs:
         upload = await self._thread(self._upload, call.caller, call.arguments["upload_id"])
         number: int = call.arguments["number"]
         length = request.headers.get("content-length")
-        async with nullcontext() if self._service.bucket.is_near else self._bodies:
+        async with self._bodies.take(0 if self._service.bucket.is_near else upload.part_nbytes(number)):
             opened = self._uploads.part_writer(upload, number, read_number(length or ""))
             writer = await self._thread(opened.__enter__)
             try:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -12,6 +14,7 @@ from artfs.catalog.sql.ledger import audit
 from artfs.errors import UnavailableError
 from artfs.model.digests import digest_bytes
 from artfs.model.pages import build_tree
+from artfs.server import blobs as calls
 from artfs.testing.blobworld import BlobServer, BlobWorld, file_entry, frames, some_data, unframed
 from artfs.wire.blobroutes import NDJSON
 from artfs.wire.frames import MEDIA_TYPE
@@ -197,6 +200,39 @@ def test_an_object_that_was_deleted_is_not_found(blobs: BlobWorld, place: tuple[
     blobs.bucket.delete(blobs.keys("blobs/"))
     answer = server.ask("GET", path, writer, b"", range="bytes=0-9")
     assert (answer.status, answer.json["kind"]) == (404, "not-found")
+
+
+def test_who_sends_slowly_holds_up_nobody(
+    blobs: BlobWorld, server: BlobServer, writer: str, monkeypatch: pytest.MonkeyPatch, expect_log: Callable[..., None]
+) -> None:
+    expect_log("the body did not come")
+    blobs.project()
+    monkeypatch.setattr(calls, "BODY_SILENCE_S", 4.0)
+    begun = threading.Semaphore(0)
+    read_body = calls._read_body
+
+    async def reading(request: Any, limit: int) -> bytes:
+        begun.release()
+        return await read_body(request, limit)
+
+    monkeypatch.setattr(calls, "_read_body", reading)
+
+    def send_slowly() -> None:
+        path = "/v1/projects/e/p/blobs"
+        server.asgi.request(
+            "POST", path, token=writer, body=[], headers=[("content-type", MEDIA_TYPE), ("content-length", str(512 * 1024))]
+        )
+
+    slow = [threading.Thread(target=send_slowly) for _ in range(6)]
+    for thread in slow:
+        thread.start()
+    for _ in slow:
+        assert begun.acquire(timeout=10)
+    began = time.monotonic()
+    assert server.send_frames(writer, "e/p", frames(b"quick")).status == 200
+    assert time.monotonic() - began < 2
+    for thread in slow:
+        thread.join(30)
 
 
 # trees, commits, links ------------------------------------------------------------------------------------------------------
