@@ -16,7 +16,14 @@ from starlette.responses import Response, StreamingResponse
 
 from artfs.catalog.blobledger import Upload as UploadRow
 from artfs.catalog.ledger import Ledger
-from artfs.errors import BlobMissingError, ConflictError, NotFoundError, UnavailableError, UsageError
+from artfs.errors import (
+    BlobMissingError,
+    ConflictError,
+    NotFoundError,
+    RateLimitedError,
+    UnavailableError,
+    UsageError,
+)
 from artfs.model.access import Token, is_enough
 from artfs.model.records import Project
 from artfs.model.unreadable import read_number
@@ -59,6 +66,11 @@ BODIES_NBYTES = 384 * 1024 * 1024
 CHECKS_AT_ONCE = 2
 """Trees that a process looks through for `check_tree` at once; others wait."""
 
+CHECKS_WAITING = 64
+"""How many there are at the most, with those that wait: each has a thread, and goes on when its caller is cut off."""
+
+CHECK_AGAIN_S = 5.0
+
 PIECE_NBYTES = 1024 * 1024
 BODY_SILENCE_S = 30.0
 """How long a caller may send nothing of a body."""
@@ -81,6 +93,8 @@ class Blobs:
         self._collection: LongCall[CollectLine] | None = None
         self._closure = Closure(service)
         self._checks = threading.BoundedSemaphore(CHECKS_AT_ONCE)
+        # By project and root: who was cut off and asks again listens to what he began.
+        self._checking: dict[tuple[int | None, str], LongCall[CheckLine]] = {}
 
     def endpoints(self) -> list[Endpoint]:
         return [
@@ -222,7 +236,15 @@ class Blobs:
                 self._closure.check(project.id, asked.root, on_files=count)
             return CheckLine(files, done=True)
 
-        return _lines(LongCall("artfs-check", CheckLine(0), work, lambda error: CheckLine(0, error=error)).lines())
+        which = (None if project is None else project.id, asked.root)
+        self._checking = {key: running for key, running in self._checking.items() if not running.is_over}
+        running = self._checking.get(which)
+        if running is None:
+            if len(self._checking) >= CHECKS_WAITING:
+                raise RateLimitedError("this server is looking through too many trees already", CHECK_AGAIN_S)
+            running = LongCall("artfs-check", CheckLine(0), work, lambda error: CheckLine(0, error=error))
+            self._checking[which] = running
+        return _lines(running.lines())
 
     # upkeep -----------------------------------------------------------------------------------------------------
     def usage(self, call: Call) -> ProjectUsage:

@@ -15,6 +15,7 @@ from artfs.errors import UnavailableError
 from artfs.model.digests import digest_bytes
 from artfs.model.pages import build_tree
 from artfs.server import blobs as calls
+from artfs.server.closure import Closure
 from artfs.testing.blobworld import BlobServer, BlobWorld, file_entry, frames, some_data, unframed
 from artfs.wire.blobroutes import NDJSON
 from artfs.wire.frames import MEDIA_TYPE
@@ -285,6 +286,41 @@ def test_a_tree_is_looked_through_before_its_commit(blobs: BlobWorld, server: Bl
     assert all(each.shape is not None for each in blobs.ledger.hold(project.id, dict(built.objects)).values())
     reader = blobs.token_and_secret("e/p reader")[1]
     assert server.ask("POST", "/v1/projects/e/p/check", reader, {"root": built.root}).status == 403
+
+
+def test_who_asks_again_and_again_has_a_tree_looked_through_once(
+    blobs: BlobWorld, server: BlobServer, writer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blobs.project()
+    monkeypatch.setattr(calls, "CHECKS_WAITING", 3)
+    go_on = threading.Event()
+    seen: list[str] = []
+
+    def slow(self: Closure, project_id: int, root: str, **more: Any) -> None:
+        seen.append(root)
+        assert go_on.wait(20)
+
+    monkeypatch.setattr(Closure, "check", slow)
+    roots = [digest_bytes(b"%d" % number) for number in range(4)]
+    found: list[Any] = []
+
+    def ask(root: str) -> None:
+        found.append(server.ask("POST", "/v1/projects/e/p/check", writer, {"root": root}))
+
+    asking = [threading.Thread(target=ask, args=(root,)) for root in [roots[0]] * 10 + roots[1:3]]
+    for thread in asking:
+        thread.start()
+        time.sleep(0.05)
+    # Each of them has a thread, which stays when its caller goes away.
+    assert sum(thread.name == "artfs-check" for thread in threading.enumerate()) == 3
+    refused = server.ask("POST", "/v1/projects/e/p/check", writer, {"root": roots[3]})
+    assert (refused.status, refused.headers["retry-after"]) == (429, "5")
+    go_on.set()
+    for thread in asking:
+        thread.join(20)
+    assert sorted(seen) == sorted(roots[:3])
+    assert [json.loads(each.body.splitlines()[-1]).get("done") for each in found] == [True] * 12
+    assert check(server, writer, roots[3])[-1]["done"]
 
 
 def test_looking_through_a_tree_says_nothing_of_others(blobs: BlobWorld, server: BlobServer, writer: str) -> None:
