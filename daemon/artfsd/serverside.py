@@ -89,7 +89,7 @@ class ServerSide:
                     "limit": status.limit,
                     "free": status.free,
                 }
-            except StorageError as error:
+            except (StorageError, OSError) as error:
                 found = {"error": str(error)}
             self._cache = (time.monotonic(), found)
         return found
