@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ import httpx
 import pytest
 
 from artfs.client.largeupload import Large, LargeUpload, Tally, fingerprint
+from artfs.errors import UnavailableError
 from artfs.model.records import Content
 from artfs.testing.blobworld import some_data
 from artfs.wire.blobroutes import BEGIN_UPLOAD, PARTS_DONE
@@ -33,6 +35,8 @@ class Server:
         self._tell = tell
         self.begun = self.asked = 0
         self.puts: list[str] = []
+        # How many PUTs fail, after how long; and whether most of that is after the last byte.
+        self.cuts, self.takes_s, self.is_silent = 0, 0.0, False
 
     def call(self, route: Any, arguments: Any = None, query: Any = None, body: Any = None) -> Upload:
         if route is BEGIN_UPLOAD:
@@ -53,7 +57,13 @@ class Server:
 
     @contextmanager
     def elsewhere(self, method: str, url: str, *, content: Iterator[bytes], **more: Any) -> Iterator[Any]:
+        if self.cuts > 0:
+            time.sleep(0.0 if self.is_silent else self.takes_s)
         assert sum(len(piece) for piece in content) == MIB
+        if self.cuts > 0:
+            time.sleep(self.takes_s if self.is_silent else 0.0)
+            self.cuts -= 1
+            raise UnavailableError("cut")
         self.puts.append(url)
         yield httpx.Response(200, content=iter([b""]), request=httpx.Request(method, url))
 
@@ -97,3 +107,24 @@ def test_an_upload_that_was_begun_anew_is_asked_for_again(send: Callable[[Server
     http = Server(tell)
     send(http)
     assert (sorted(http.puts), http.begun) == (["https://bucket.example/0", "https://bucket.example/1"], 2)
+
+
+@pytest.mark.parametrize(("cuts", "arrives"), [(1, True), (3, True), (30, False)])
+def test_a_part_that_takes_longer_than_a_call_may_be_cut(send: Callable[[Server], None], cuts: int, arrives: bool) -> None:
+    """Over a slow link: the limit is for tries that bring nothing. But it does not go on for ever."""
+    http = Server(lambda said: Upload("u", MIB, True, urls(said), [part.number for part in said.parts]))
+    http.timeout_s, http.cuts, http.takes_s = 0.5, cuts, 0.6
+    if arrives:
+        send(http)
+        assert len(http.puts) == 2
+    else:
+        with pytest.raises(UnavailableError, match="cut"):
+            send(http)
+
+
+def test_a_bucket_that_takes_bytes_and_says_nothing_is_an_error_in_time(send: Callable[[Server], None]) -> None:
+    http = Server(lambda said: Upload("u", MIB, True, urls(said), [part.number for part in said.parts]))
+    http.timeout_s, http.cuts, http.takes_s, http.is_silent = 0.5, 30, 0.6, True
+    with pytest.raises(UnavailableError, match="cut"):
+        send(http)
+    assert http.cuts >= 28  # one try of each part
