@@ -50,9 +50,10 @@ LINE_S = 2.0
 LOOK_S = 0.25
 """How often the ledger is asked for parts that another process was told of, in seconds."""
 
-PATIENCE_S = 900.0
+PATIENCE_S = 4 * 3600.0
 DESERTED_S = 60.0
-"""How long to wait for the next part, in seconds, while somebody listens, and when nobody does any more."""
+"""How long to wait for the next part, in seconds, while somebody listens, and when nobody does any more. Four parts of 64 MiB at
+once take that long at 18 KiB/s; who only seems to listen is found out by what he is told."""
 
 TOUCH_S = 300.0
 """How often a check says that it still goes on, in seconds: an upload that nobody touches is given up."""
@@ -218,6 +219,7 @@ class _Check:
         self._copies = not upload.key.startswith("blobs/")
         self._key = new_blob_key(upload.digest) if self._copies else upload.key
         self._verified = 0
+        self._touched = time.monotonic()
         self._end: FinishLine | None = None
         self.task: asyncio.Task[None] | None = None
         self.listeners = 0
@@ -264,17 +266,19 @@ class _Check:
         if upload.is_done:
             return await self._in_thread(self._blocks_of_done)
         try:
-            touched = time.monotonic()
             for number in range(upload.part_count):
                 await self._wait_for(number)
-                if time.monotonic() - touched > TOUCH_S:
-                    touched = time.monotonic()
-                    await anyio.to_thread.run_sync(partial(self._service.ledger.add_parts, upload.id, {}))
+                await self._touch()
                 await anyio.to_thread.run_sync(partial(self._read, number), limiter=self._limiter)
         except BaseException:
             self._drop_copies()
             raise
         return await self._in_thread(self._register)
+
+    async def _touch(self) -> None:
+        if time.monotonic() - self._touched > TOUCH_S:
+            self._touched = time.monotonic()
+            await anyio.to_thread.run_sync(partial(self._service.ledger.add_parts, self._upload.id, {}))
 
     async def _in_thread(self, call: Callable[[], str]) -> str:
         return await anyio.to_thread.run_sync(call, limiter=self._limiter)
@@ -304,6 +308,8 @@ class _Check:
             waited = time.monotonic() - since
             if waited > (PATIENCE_S if self.listeners else DESERTED_S):
                 raise UnavailableError(f"part {number} of blob {upload.digest} did not come")
+            if self.listeners:
+                await self._touch()
             try:
                 async with asyncio.timeout(min(LOOK_S + waited / 20, 2.0)):
                     await self._news.wait()

@@ -5,23 +5,28 @@ from __future__ import annotations
 import itertools
 import shutil
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy import select
 
 from artfs.catalog.sql.ledger.blobledger import SqlBlobLedger
+from artfs.catalog.sql.ledger.schema import uploads as uploads_table
 from artfs.errors import BadObjectError
 from artfs.model.blocklist import encode_block_list, hash_blocks
 from artfs.model.digests import digest_bytes
 from artfs.model.manifest import build_manifest
+from artfs.server import uploads
 from artfs.store.bucket import Buffer, SignedPut, open_bucket
 from artfs.store.folderbucket import FolderBucket
 from artfs.store.verify import hash_bytes
 from artfs.testing.blobworld import BlobServer, BlobWorld, file_entry, some_data
 from artfs.testing.s3 import CREDENTIALS, S3Server
+from artfs.wire.blobroutes import MAX_PART
 
 MIB = 1024 * 1024
 DATA = some_data(3 * MIB + 12_345)
@@ -619,3 +624,36 @@ def test_who_trusts_senders_needs_no_copies(
             assert server.finish(secret, wrong["id"])[-1]["error"]["kind"] == "bad-blob"
             world.settle()
             assert world.keys("blobs/") == before
+
+
+def test_a_check_waits_for_parts_over_a_slow_link() -> None:
+    """A client sends four parts at once, and none of them is whole for as long as all four take together."""
+    slow = 32 * 1024  # bytes in a second
+    assert 4 * MAX_PART / slow < uploads.PATIENCE_S
+
+
+def test_an_upload_that_is_waited_for_is_not_given_up(
+    blobs: BlobWorld, server: BlobServer, writer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By garbage collection, while its check waits for a part for longer than the grace period."""
+    monkeypatch.setattr(uploads, "TOUCH_S", 0.05)
+    upload = begin(server, writer)
+    lines: list[Any] = []
+    asking = threading.Thread(target=lambda: lines.extend(server.finish(writer, upload["id"])))
+    asking.start()
+    blobs.clock.move(hours=48)
+    until = time.monotonic() + 10
+    while not touched_lately(blobs, upload):
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    blobs.collect()
+    for number in range(4):
+        assert send(server, writer, upload, number, part(number)) == 204
+    asking.join(30)
+    assert lines[-1]["done"]
+
+
+def touched_lately(blobs: BlobWorld, upload: Any) -> bool:
+    query = select(uploads_table.c.touched_at).where(uploads_table.c.id == upload["id"])
+    with blobs.catalog.database.ask() as conn:
+        return bool(conn.execute(query).scalar_one() > blobs.ledger.now() - 3600 * 1_000_000)
