@@ -278,7 +278,10 @@ class CatalogVersionError(CatalogError):
 
 
 class UnavailableError(ArtfsError):
+    """`may_be_done`: it came up so late that nobody knows whether what was asked for was done. Of this process only."""
+
     kind = "unavailable"
+    may_be_done = False
 
 
 class OfflineError(UnavailableError):

@@ -17,7 +17,7 @@ import secrets
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
-from artfs.model.access import Token
+from artfs.model.access import SERVER, Actor, Token
 from artfs.model.records import Project
 
 BATCH = 10_000
@@ -210,7 +210,9 @@ class BlobLedger(Protocol):
         """All of them, deleted ones too, by id."""
         ...
 
-    def set_quota(self, project_id: int, quota: int | None) -> None: ...
+    def set_quota(self, project_id: int, quota: int | None, *, by: Actor = SERVER) -> None:
+        """And writes down in the audit log who did it."""
+        ...
 
     def usage(self, project_id: int) -> Usage: ...
 
@@ -230,11 +232,12 @@ class BlobLedger(Protocol):
         ...
 
     def add(
-        self, project_id: int, pack: NewPack | None = None, objects: Sequence[NewObject] = (), *, upload_id: str = ""
+        self, project_id: int, pack: NewPack | None = None, objects: Sequence[NewObject] = (), *, upload: Upload | None = None
     ) -> list[NewObject]:
         """The project has these blobs from now on; their bytes are in the bucket already. Rows that are there are touched.
-        Returns those whose blob has other objects already, which nobody needs then. `upload_id`: the upload that it was, which
-        is done. Raises QuotaError, and NotFoundError when there is no such upload; nothing was changed then."""
+        Returns those whose blob has other objects already, which nobody needs then: never one whose own objects these are.
+        `upload`: the upload that it was, as it was read, which is done (perhaps once more). Raises QuotaError, and
+        NotFoundError when the upload has gone or was begun anew, under another key; nothing was changed then."""
         ...
 
     def check_quota(self, project_id: int, nbytes: int) -> None:
@@ -269,8 +272,9 @@ class BlobLedger(Protocol):
         """They turned out not to be there, or to be wrong."""
         ...
 
-    def restart_upload(self, upload_id: str, key: str) -> None:
-        """Its parts go to other objects, and none is there yet."""
+    def restart_upload(self, upload: Upload, key: str) -> bool:
+        """Its parts go to other objects, and none is there yet. False, and nothing was changed, when the upload is not what
+        `upload` says any more: it is done, has gone, or somebody else was first. Then its objects are nobody's to delete."""
         ...
 
     def drop_upload(self, upload_id: str) -> Upload | None:

@@ -105,9 +105,7 @@ class _OwnBooks:
         return _usage_row(entity, project, used.blobs, used.nbytes, used.quota)
 
     def set_quota(self, entity: str, project: str, nbytes: int | None) -> None:
-        self._blobs.set_quota(self._need(entity, project).id, nbytes)
-        detail = {"nbytes": nbytes}
-        self._ledger.record(COMMAND_LINE, "set_quota", entity=entity, project=project, detail=detail)
+        self._blobs.set_quota(self._need(entity, project).id, nbytes, by=COMMAND_LINE)
 
     def _need(self, entity: str, name: str) -> Project:
         found: Project | None = self._blobs.project(entity, name)

@@ -37,6 +37,9 @@ from artfs.wire.messages import FinishLine, PartDone, PartsDone, Upload, UploadP
 TRIES = 3
 """How often bytes are sent of which the server says that it has not got them right."""
 
+CUTS = 5
+"""How often the sending of a part may be cut after it had begun, however long it takes."""
+
 GONE_S = 5.0
 """How long to wait for the reason why an upload is not there any more."""
 
@@ -51,16 +54,19 @@ FINISH_SILENCE_S = 60.0
 
 
 class Tally:
-    """Bytes that a batch has to send, as far as is known, and those of them that were sent. Thread-safe."""
+    """Bytes that a batch has to send, as far as is known, and those of them that were sent. `at`: when something was added last,
+    a time of time.monotonic(). Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self.due = self.sent = 0
+        self.at = time.monotonic()
 
     def add(self, due: int = 0, sent: int = 0) -> None:
         with self._lock:
             self.due += due
             self.sent += sent
+            self.at = time.monotonic()
 
 
 class LargeUpload:
@@ -133,6 +139,10 @@ class LargeUpload:
                 want = [PartDone(number, self._digest_of(part, upload)) for number, part in todo.items()]
                 asked: Upload = self._http.call(PARTS_DONE, {"upload_id": upload.id}, body=PartsDone([], want))
                 todo = {part.number: part for part in asked.parts if part.number in todo}
+                if not todo:
+                    # Somebody else has sent them meanwhile. What is told is the news.
+                    upload = asked
+                    continue
             flying = {
                 self._pool.submit(self._send_part, part, upload, checked): part.number
                 for part in todo.values()
@@ -154,9 +164,12 @@ class LargeUpload:
         offset = part.number * upload.part_size
         headers = {**part.headers, "Content-Length": str(part.size), "Content-Type": "application/octet-stream"}
         began = time.monotonic()
-        tried = 0
+        tried = cuts = 0
         while True:
             tried += 1
+            if not part.url:
+                # Others had promised other bytes of a part, and now the upload begins anew.
+                raise _SendAgain(UnavailableError(f"others send {self._large.path} as well, and not the same bytes of it"))
             passed = Tally()
             try:
                 pieces = _read_part(self._large.fd, offset, part.size, self._go_on(checked))
@@ -164,6 +177,10 @@ class LargeUpload:
                 return
             except (UnavailableError, _NotGoodError) as error:
                 self._tally.add(sent=-passed.sent)
+                if passed.sent and cuts < CUTS:
+                    # Not the time that sending took is limited, but the time in which nothing can be sent.
+                    cuts += 1
+                    tried, began = 1, passed.at
                 if not isinstance(error, UnavailableError):
                     fresh = self._try_fresh(part, upload)
                     if fresh is None:

@@ -1,7 +1,7 @@
 """A server's blobs: asks where they are, and gets them from there (docs/wire.md). What comes is unchecked, but where it says so.
 
 Where blobs are is remembered for as long as the answer is good for. A request that is cut is gone on with at the byte where
-it stopped; a URL that is refused is asked for anew, once. All within the deadline of the call.
+it stopped; a URL that is refused is asked for anew, once for what comes next. All within the deadline of the call.
 """
 
 from __future__ import annotations
@@ -254,7 +254,8 @@ class RemoteStore:
         self, digest: str, size: int, offset: int, nbytes: int, *, deadline: float
     ) -> Generator[bytes | memoryview]:
         done = 0
-        for attempt in (1, 2):
+        refused_at = -1  # how much had come when a URL was refused last: a long transfer outlives several
+        while True:
             spot = self._need_spots([digest], deadline).get(digest)
             if spot is None:
                 raise BlobMissingError(f"{self._http.base_url} has no blob {digest}, or you may not read it", digest)
@@ -270,8 +271,9 @@ class RemoteStore:
                 return
             except _Stale as error:
                 self._forget([digest])
-                if attempt == 2:
+                if done == refused_at:
                     raise UnavailableError(f"blob {digest} cannot be got: {error}") from None
+                refused_at = done
 
     def _range_of_frame(self, digest: str, offset: int, nbytes: int, deadline: float) -> Iterator[bytes]:
         with closing(self._read_frames([digest], deadline)) as frames:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import shlex
 import time
@@ -14,6 +15,9 @@ from artfs.errors import ForbiddenError, RateLimitedError, UnauthorizedError
 from artfs.model.access import ROLES, Token, is_secret
 from artfs.server.calls import Caller
 from artfs.server.failures import Failures
+
+LOOKED_UP_AT_ONCE = 4
+"""Most tokens never seen before that are looked up at once: so many guesses more than the limit allows can be made."""
 
 T = TypeVar("T")
 
@@ -47,6 +51,9 @@ class Gate:
         # By the SHA-256 of the secret: what it was found to be, and when.
         self._known: OrderedDict[bytes, tuple[Token, float]] = OrderedDict()
         self._bad: OrderedDict[bytes, tuple[str, float]] = OrderedDict()
+        # What is being looked up: many threads of a program that come with one token ask, and count, once.
+        self._asked: dict[tuple[bytes, str], asyncio.Task[Token]] = {}
+        self._guesses = asyncio.Semaphore(LOOKED_UP_AT_ONCE)
 
     async def caller(self, header: str | None, address: str) -> Caller:
         """Raises UnauthorizedError; RateLimitedError when too many came from that address with nothing that counts."""
@@ -69,8 +76,30 @@ class Gate:
         bad = self._bad.get(key)
         if bad is not None and now - bad[1] <= BAD_S:
             raise UnauthorizedError(bad[0])
-        if known is None and (wait_s := self._failures.wait_s(address, now)) > 0:
-            raise RateLimitedError("too many tries with tokens that are not valid", wait_s)
+        asked = self._asked.get((key, address))
+        if asked is None:
+            asked = asyncio.create_task(self._ask(header, key, address, is_known=known is not None))
+            self._asked[key, address] = asked
+            asked.add_done_callback(lambda task: self._answered((key, address), task))
+        # Who hangs up takes nothing from the others.
+        return await asyncio.shield(asked)
+
+    def _answered(self, which: tuple[bytes, str], task: asyncio.Task[Token]) -> None:
+        del self._asked[which]
+        if not task.cancelled():
+            task.exception()  # nobody may be left who takes it
+
+    async def _ask(self, header: str, key: bytes, address: str, *, is_known: bool) -> Token:
+        if is_known:
+            return await self._find(header, key, address)
+        async with self._guesses:
+            # Only now: those before it in the queue may have used up what is allowed.
+            if (wait_s := self._failures.wait_s(address, time.monotonic())) > 0:
+                raise RateLimitedError("too many tries with tokens that are not valid", wait_s)
+            return await self._find(header, key, address)
+
+    async def _find(self, header: str, key: bytes, address: str) -> Token:
+        now = time.monotonic()
         try:
             token = await self._look_up(read_secret(header))
         except UnauthorizedError as error:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import nullcontext
 from functools import partial
 from typing import Any, TypeVar
 
@@ -17,12 +16,20 @@ from starlette.responses import Response, StreamingResponse
 
 from artfs.catalog.blobledger import Upload as UploadRow
 from artfs.catalog.ledger import Ledger
-from artfs.errors import BlobMissingError, ConflictError, NotFoundError, UnavailableError, UsageError
+from artfs.errors import (
+    BlobMissingError,
+    ConflictError,
+    NotFoundError,
+    RateLimitedError,
+    UnavailableError,
+    UsageError,
+)
 from artfs.model.access import Token, is_enough
 from artfs.model.records import Project
 from artfs.model.unreadable import read_number
 from artfs.server.auth import forbidden
 from artfs.server.blobservice import BlobService, ObjectRange
+from artfs.server.budget import Budget
 from artfs.server.calls import Call, Caller, Endpoint
 from artfs.server.closure import Closure
 from artfs.server.collecting import collection
@@ -53,11 +60,16 @@ from artfs.wire.routes import JSON
 THREADS = 32
 """Reads and writes of the bucket that run at once in a process, for all callers."""
 
-STORES_AT_ONCE = 6
-"""Bodies of frames (32 MiB) and parts that a bucket keeps in memory until they are whole (64 MiB), at once."""
+BODIES_NBYTES = 384 * 1024 * 1024
+"""Of bodies of frames, and of parts that a bucket keeps in memory until they are whole, at once: six of the longest."""
 
 CHECKS_AT_ONCE = 2
 """Trees that a process looks through for `check_tree` at once; others wait."""
+
+CHECKS_WAITING = 64
+"""How many there are at the most, with those that wait: each has a thread, and goes on when its caller is cut off."""
+
+CHECK_AGAIN_S = 5.0
 
 PIECE_NBYTES = 1024 * 1024
 BODY_SILENCE_S = 30.0
@@ -75,12 +87,14 @@ class Blobs:
         self._service = service
         self._uploads = Uploads(service, part_size=part_size)
         self._ledger = ledger
-        # Both are bound to the event loop when they are first used.
-        self._bodies = asyncio.Semaphore(STORES_AT_ONCE)
+        self._bodies = Budget(BODIES_NBYTES)
+        # Bound to the event loop when it is first used.
         self._limiter: anyio.CapacityLimiter | None = None
         self._collection: LongCall[CollectLine] | None = None
         self._closure = Closure(service)
         self._checks = threading.BoundedSemaphore(CHECKS_AT_ONCE)
+        # By project and root: who was cut off and asks again listens to what he began.
+        self._checking: dict[tuple[int | None, str], LongCall[CheckLine]] = {}
 
     def endpoints(self) -> list[Endpoint]:
         return [
@@ -169,7 +183,8 @@ class Blobs:
 
     async def store_blobs(self, call: Call, request: Request) -> Response:
         _check_media(request, MEDIA_TYPE)
-        async with self._bodies:
+        length = read_number(request.headers.get("content-length", ""))
+        async with self._bodies.take(call.route.max_body if length is None else length):
             body = await _read_body(request, call.route.max_body)
             project = await self._thread(self._need_project, call)
             stored = await self._thread(self._service.store, project.id, body)
@@ -186,7 +201,7 @@ class Blobs:
         upload = await self._thread(self._upload, call.caller, call.arguments["upload_id"])
         number: int = call.arguments["number"]
         length = request.headers.get("content-length")
-        async with nullcontext() if self._service.bucket.is_near else self._bodies:
+        async with self._bodies.take(0 if self._service.bucket.is_near else upload.part_nbytes(number)):
             opened = self._uploads.part_writer(upload, number, read_number(length or ""))
             writer = await self._thread(opened.__enter__)
             try:
@@ -221,7 +236,15 @@ class Blobs:
                 self._closure.check(project.id, asked.root, on_files=count)
             return CheckLine(files, done=True)
 
-        return _lines(LongCall("artfs-check", CheckLine(0), work, lambda error: CheckLine(0, error=error)).lines())
+        which = (None if project is None else project.id, asked.root)
+        self._checking = {key: running for key, running in self._checking.items() if not running.is_over}
+        running = self._checking.get(which)
+        if running is None:
+            if len(self._checking) >= CHECKS_WAITING:
+                raise RateLimitedError("this server is looking through too many trees already", CHECK_AGAIN_S)
+            running = LongCall("artfs-check", CheckLine(0), work, lambda error: CheckLine(0, error=error))
+            self._checking[which] = running
+        return _lines(running.lines())
 
     # upkeep -----------------------------------------------------------------------------------------------------
     def usage(self, call: Call) -> ProjectUsage:
@@ -238,10 +261,7 @@ class Blobs:
         if project is None:
             raise NotFoundError(f"there is no project {'/'.join(place)}")
         asked: QuotaBody = call.body
-        self._service.ledger.set_quota(project.id, asked.nbytes)
-        self._ledger.record(
-            call.caller.actor, "set_quota", entity=project.entity, project=project.name, detail={"nbytes": asked.nbytes}
-        )
+        self._service.ledger.set_quota(project.id, asked.nbytes, by=call.caller.actor)
 
     async def collect_garbage(self, call: Call, request: Request) -> Response:
         asked = await _read_json(request, CollectRequest, call.route.max_body)

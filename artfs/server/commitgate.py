@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from artfs.catalog.ledger import Ledger
 from artfs.errors import BlobMissingError, NotFoundError
 from artfs.model.records import Member, NewPart, NewVersion
 from artfs.server.blobservice import BlobService
@@ -12,8 +13,10 @@ from artfs.server.closure import Closure
 class CommitGate:
     """Thread-safe. The callers' rights in both projects were looked at already."""
 
-    def __init__(self, service: BlobService) -> None:
+    def __init__(self, service: BlobService, names: Ledger) -> None:
+        """`names`: writes down who makes a project."""
         self._ledger = service.ledger
+        self._names = names
         self._closure = Closure(service)
 
     def before_commit(self, call: Call, new: NewVersion | NewPart) -> None:
@@ -34,6 +37,5 @@ class CommitGate:
             raise NotFoundError(f"there is no project {member.entity}/{member.project}")
         if (member.entity, member.project) == place:
             return
-        target = self._ledger.project(*place) or self._ledger.project(*place, make=True)
-        assert target is not None
+        target = self._ledger.project(*place) or self._names.acting(call.caller.actor).create_project(*place)
         self._closure.share(source.id, target.id, member.version.digest)

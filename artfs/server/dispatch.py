@@ -29,6 +29,7 @@ from artfs.errors import (
     ForbiddenError,
     RateLimitedError,
     UnauthorizedError,
+    UnavailableError,
 )
 from artfs.model.unreadable import read_number
 from artfs.server.accesslog import AccessLog
@@ -51,6 +52,10 @@ BODY_SILENCE_S = 30.0
 
 RETRY_AFTER_S = 2
 """What a caller is asked to wait when the database or the bucket does not answer."""
+
+IN_DOUBT = 504
+"""What is said of a call that may have been carried out, as 503 means that it was not begun: a client makes it again only if
+that does no harm (wire.backoff.NOT_BEGUN)."""
 
 log = logging.getLogger(__name__)
 _encode = msgspec.json.Encoder().encode
@@ -197,6 +202,8 @@ class Dispatcher:
     def _refusal(self, error: ArtfsError, seen: _Seen) -> Response:
         seen.kind = error.kind
         status = status_of(error)
+        if isinstance(error, UnavailableError) and error.may_be_done:
+            status = IN_DOUBT
         headers: dict[str, str] = {}
         if isinstance(error, RateLimitedError):
             headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s)))
@@ -249,8 +256,17 @@ class Dispatcher:
         """In a worker thread: all that may wait for the database."""
         self._rights.admit(call)
         result = run(call)
-        change = self._parts.ledger.newest_change() if call.route.method != "GET" else None
+        change = self._newest_change() if call.route.method != "GET" else None
         return (b"" if call.route.result is None else _encode(result)), change
+
+    def _newest_change(self) -> int | None:
+        """None: the database does not say any more. What was asked for is done all the same, and a refusal would have it made
+        again; listeners hear of it."""
+        try:
+            return self._parts.ledger.newest_change()
+        except ArtfsError as error:
+            log.warning("the number of the newest change cannot be read: %s", error)
+            return None
 
     async def _stream(
         self, endpoint: Endpoint, call: Call, scope: Scope, receive: Receive, headers: dict[bytes, list[bytes]],

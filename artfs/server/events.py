@@ -118,6 +118,11 @@ class Hub:
                 if not failing:
                     log.warning("the changes cannot be read: %s", error)
                 failing = True
+            except Exception:
+                # A defect, or no thread is to be had. Without this task listeners would hear signs of life, and nothing else.
+                if not failing:
+                    log.exception("the changes cannot be read")
+                failing = True
             await asyncio.sleep(POLL_S)
 
     async def _read_on(self) -> None:

@@ -55,7 +55,7 @@ def open_parts(places: Places) -> ServerParts:
         service.close()
         catalog.close()
         raise
-    gate = CommitGate(service)
+    gate = CommitGate(service, ledger)
 
     def ask_database() -> None:
         ledger.newest_change()

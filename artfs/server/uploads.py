@@ -50,9 +50,10 @@ LINE_S = 2.0
 LOOK_S = 0.25
 """How often the ledger is asked for parts that another process was told of, in seconds."""
 
-PATIENCE_S = 900.0
+PATIENCE_S = 4 * 3600.0
 DESERTED_S = 60.0
-"""How long to wait for the next part, in seconds, while somebody listens, and when nobody does any more."""
+"""How long to wait for the next part, in seconds, while somebody listens, and when nobody does any more. Four parts of 64 MiB at
+once take that long at 18 KiB/s; who only seems to listen is found out by what he is told."""
 
 TOUCH_S = 300.0
 """How often a check says that it still goes on, in seconds: an upload that nobody touches is given up."""
@@ -96,7 +97,7 @@ class Uploads:
         if any(number >= upload.part_count for number in numbers):
             raise UsageError(f"this upload has {upload.part_count} parts, from 0 on")
         if upload.is_done:
-            return Upload(upload.id, upload.part_size, done=list(range(upload.part_count)))
+            return _all_done(upload)
         if said.parts:
             self._ledger.add_parts(upload.id, {part.number: part.sha256 for part in said.parts})
             self._notify(upload.id)
@@ -106,11 +107,12 @@ class Uploads:
                 if not self._ledger.promise_part(upload.id, number, sha256):
                     # Another sender, or the same file as it was before, had other bytes there: one of both is wrong, and the
                     # URL for the first is still good.
-                    self._ledger.restart_upload(upload.id, self._new_key(upload.digest))
-                    self._drop_objects(upload)
+                    if self._ledger.restart_upload(upload, self._new_key(upload.digest)):
+                        self._drop_objects(upload)
                     wanted = {}
                     break
-        return self._told(self.upload(upload.id), wanted)
+        now = self.upload(upload.id)
+        return _all_done(now) if now.is_done else self._told(now, wanted)
 
     def part_writer(self, upload: UploadRow, number: int, length: int | None) -> AbstractContextManager[ObjectWriter]:
         """For a part that comes through this server. After its `commit` call `part_came`. Raises UsageError."""
@@ -217,6 +219,7 @@ class _Check:
         self._copies = not upload.key.startswith("blobs/")
         self._key = new_blob_key(upload.digest) if self._copies else upload.key
         self._verified = 0
+        self._touched = time.monotonic()
         self._end: FinishLine | None = None
         self.task: asyncio.Task[None] | None = None
         self.listeners = 0
@@ -263,17 +266,19 @@ class _Check:
         if upload.is_done:
             return await self._in_thread(self._blocks_of_done)
         try:
-            touched = time.monotonic()
             for number in range(upload.part_count):
                 await self._wait_for(number)
-                if time.monotonic() - touched > TOUCH_S:
-                    touched = time.monotonic()
-                    await anyio.to_thread.run_sync(partial(self._service.ledger.add_parts, upload.id, {}))
+                await self._touch()
                 await anyio.to_thread.run_sync(partial(self._read, number), limiter=self._limiter)
         except BaseException:
             self._drop_copies()
             raise
         return await self._in_thread(self._register)
+
+    async def _touch(self) -> None:
+        if time.monotonic() - self._touched > TOUCH_S:
+            self._touched = time.monotonic()
+            await anyio.to_thread.run_sync(partial(self._service.ledger.add_parts, self._upload.id, {}))
 
     async def _in_thread(self, call: Callable[[], str]) -> str:
         return await anyio.to_thread.run_sync(call, limiter=self._limiter)
@@ -303,6 +308,8 @@ class _Check:
             waited = time.monotonic() - since
             if waited > (PATIENCE_S if self.listeners else DESERTED_S):
                 raise UnavailableError(f"part {number} of blob {upload.digest} did not come")
+            if self.listeners:
+                await self._touch()
             try:
                 async with asyncio.timeout(min(LOOK_S + waited / 20, 2.0)):
                     await self._news.wait()
@@ -340,7 +347,7 @@ class _Check:
         try:
             service.store_blobs(upload.project.id, objects)
             new = NewObject(upload.digest, upload.size, self._key, upload.part_size, blocks)
-            useless = service.ledger.add(upload.project.id, None, [new], upload_id=upload.id)
+            useless = service.ledger.add(upload.project.id, None, [new], upload=upload)
         except (QuotaError, NotFoundError):
             # Only then: after any other error nobody knows whether the row is there.
             self._drop_copies()
@@ -360,6 +367,10 @@ class _Check:
 def must_copy(bucket: Bucket) -> bool:
     """Whether who put a part may change it afterwards."""
     return not bucket.signs or not (bucket.trusts_senders or bucket.keeps_what_was_put())
+
+
+def _all_done(upload: UploadRow) -> Upload:
+    return Upload(upload.id, upload.part_size, done=list(range(upload.part_count)))
 
 
 def _keys(upload: UploadRow, key: str) -> list[str]:

@@ -162,7 +162,7 @@ class BlobServer:
 
     def __init__(self, world: BlobWorld, part_size: int) -> None:
         blobs = Blobs(world.service, world.names, part_size=part_size)
-        gate = CommitGate(world.service)
+        gate = CommitGate(world.service, world.names)
         parts = ServerParts(
             world.catalog, world.names, endpoints=blobs.endpoints(), before_commit=gate.before_commit,
             before_link=gate.before_link,

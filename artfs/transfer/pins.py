@@ -6,10 +6,9 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from artfs.errors import ArtfsError
+from artfs.errors import ArtfsError, UnavailableError, WaitTimeoutError
 from artfs.model.manifest import Manifest
 from artfs.model.tree import PageSource
-from artfs.store.cache.index import Pin
 from artfs.transfer.fetch import Fetcher
 from artfs.transfer.prefetch import prefetch
 from artfs.transfer.progress import OnProgress
@@ -50,10 +49,10 @@ class Pinning:
     def _read(self, digest: str) -> bytes:
         return self.fetcher.read_small(digest, 0, timeout_s=self.timeout_s)
 
-    def follow(self, root_of: Callable[[str], str]) -> list[Pin]:
-        """Has pins whose names mean other versions by now (`root_of` tells) go over to those; which did. What cannot be
-        found or fetched stays as it is, and is told in the log."""
-        moved = []
+    def follow(self, root_of: Callable[[str], str]) -> bool:
+        """Has pins whose names mean other versions by now (`root_of` tells) go over to those. What cannot be found or fetched
+        stays as it is, and is told in the log; False: for some, that may be better another time."""
+        is_done = True
         for pin in self.fetcher.cache.pins():
             if pin.server != self.server:
                 continue
@@ -61,8 +60,8 @@ class Pinning:
                 root = root_of(pin.name)
                 if root != pin.root:
                     self.pin(pin.name, root)
-                    moved.append(pin)
                     log.info("the pin of %s went over to what it names now", pin.name)
             except ArtfsError as error:
                 log.warning("the pin of %s stays as it is: %s", pin.name, error)
-        return moved
+                is_done = is_done and not isinstance(error, (UnavailableError, WaitTimeoutError))
+        return is_done

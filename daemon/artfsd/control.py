@@ -69,10 +69,8 @@ class ControlServer:
                 os.umask(mask)
             listener.listen(16)
             task_status.started()
-            async with trio.open_nursery() as nursery:
-                while True:
-                    connection, _ = await listener.accept()
-                    nursery.start_soon(self._answer, trio.SocketStream(connection))
+            # It waits, and goes on, while this process has no descriptors left: the mount must not end by that.
+            await trio.serve_listeners(self._answer, [trio.SocketListener(listener)])
 
     async def _answer(self, stream: trio.SocketStream) -> None:
         async with stream:

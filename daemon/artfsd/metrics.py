@@ -109,7 +109,12 @@ class MetricsServer:
             return 404, b"look at /metrics\n"
         if request.method not in (b"GET", b"HEAD"):
             return 405, b"GET it\n"
-        return 200, generate_latest(self._registry)
+        try:
+            return 200, generate_latest(self._registry)
+        except Exception:
+            # What goes wrong here must not end what serves the mount.
+            log.exception("collecting metrics failed")
+            return 500, b"collecting metrics failed; the daemon's log says why\n"
 
 
 def parse_address(text: str) -> str | tuple[str, int]:
@@ -155,13 +160,15 @@ def _gauges(status: dict[str, Any]) -> Iterator[tuple[str, str, float]]:
         yield "server_events_connected", "Whether the server tells what changes", server["events"]
         if server["latency_s"] is not None:
             yield "server_latency_seconds", "How long the server takes to answer", server["latency_s"]
+        yield "transfers_waiting", "Blocks and small files that somebody waits for", transfers["waiting"]
+        yield "transfers_running", "Blocks and small files under way", transfers["under_way"]
+        if "error" in cache:
+            return
         yield "cache_bytes", "Bytes of blobs in the cache", cache["size"]
         yield "cache_blobs", "Blobs in the cache", cache["blobs"]
         yield "cache_pinned_bytes", "Bytes of the cache that are pinned", cache["pinned_size"]
         yield "cache_limit_bytes", "Bytes that the cache may have, without those that are pinned", cache["limit"]
         yield "cache_free_bytes", "Bytes free on its disk", cache["free"]
-        yield "transfers_waiting", "Blocks and small files that somebody waits for", transfers["waiting"]
-        yield "transfers_running", "Blocks and small files under way", transfers["under_way"]
 
 
 def _counters(status: dict[str, Any]) -> Iterator[tuple[str, str, float]]:

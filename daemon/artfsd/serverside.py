@@ -13,6 +13,9 @@ from artfs.errors import ArtfsError, StorageError
 from artfs.model.names import parse_name
 from artfs.transfer.pins import Pinning
 
+AGAIN_S = 60.0
+"""When pins that could not be followed for want of a good network are tried again, in seconds."""
+
 log = logging.getLogger(__name__)
 
 STATUS_FOR_S = 2.0
@@ -31,7 +34,7 @@ class ServerSide:
             self._remote.server, self._remote.fetcher, session.pages, session.settings.network_timeout_s
         )
         self._remote.reach.on_move = self._told
-        self._remote.reach.on_return = lambda: self.on_online()
+        self._remote.reach.on_return = self._returned
         self.on_online: Callable[[], None] = lambda: None
         self._moved = threading.Event()
         self._closed = False
@@ -44,6 +47,10 @@ class ServerSide:
             log.warning("%s can be reached again", self._remote.server)
         else:
             log.warning("%s cannot be reached: %s", self._remote.server, what)
+
+    def _returned(self) -> None:
+        self._moved.set()  # pins may have stayed behind
+        self.on_online()
 
     def names_moved(self) -> None:
         """Aliases may name other versions now."""
@@ -82,19 +89,21 @@ class ServerSide:
                     "limit": status.limit,
                     "free": status.free,
                 }
-            except StorageError as error:
+            except (StorageError, OSError) as error:
                 found = {"error": str(error)}
             self._cache = (time.monotonic(), found)
         return found
 
     def _run(self) -> None:
+        is_done = True
         while True:
-            self._moved.wait()
+            # A server that is away is not asked again and again: `_returned` tells.
+            self._moved.wait(None if is_done or self._remote.reach.is_troubled else AGAIN_S)
             self._moved.clear()
             if self._closed:
                 return
             try:
-                self._pinning.follow(self._root_of)
+                is_done = self._pinning.follow(self._root_of)
             except ArtfsError as error:
                 if not self._closed:
                     log.warning("pins cannot be followed: %s", error)

@@ -279,12 +279,16 @@ def test_an_upload_becomes_a_blob(ledger: SqlBlobLedger) -> None:
     p = project(ledger, "p")
     upload = ledger.begin_upload(p.id, d("l"), 150 * MIB, 64 * MIB, "blobs/1")
     ledger.add_parts(upload.id, {0: ""})
-    assert ledger.add(p.id, None, [NewObject(d("l"), 150 * MIB, "blobs/1", 64 * MIB, d("list"))], upload_id=upload.id) == []
+    assert ledger.add(p.id, None, [NewObject(d("l"), 150 * MIB, "blobs/1", 64 * MIB, d("list"))], upload=upload) == []
     assert ledger.find(None, [d("l")])[d("l")].blocks == d("list")
     # It is remembered, for who did not hear of it; but has nothing to do with the objects any more.
     done = ledger.upload(upload.id)
     assert done is not None
     assert (done.is_done, done.parts) == (True, {})
+    # Two checks of one upload: neither finds that the objects are of no use, and nobody begins anew what is done.
+    again = NewObject(d("l"), 150 * MIB, "blobs/1", 64 * MIB, d("list"))
+    assert ledger.add(p.id, None, [again], upload=upload) == []
+    assert not ledger.restart_upload(upload, "blobs/2")
     assert ledger.unknown_keys([done.part_key(0)]) == set()
     assert ledger.begin_upload(p.id, d("l"), 150 * MIB, 64 * MIB, "blobs/2").id != upload.id
 
@@ -293,8 +297,13 @@ def test_an_upload_can_begin_anew(ledger: SqlBlobLedger) -> None:
     upload = ledger.begin_upload(project(ledger, "p").id, d("l"), 150 * MIB, 64 * MIB, "blobs/1")
     ledger.promise_part(upload.id, 0, d("wrong"))
     ledger.add_parts(upload.id, {0: "", 1: ""})
-    ledger.restart_upload(upload.id, "blobs/2")
+    assert ledger.restart_upload(upload, "blobs/2")
     assert ledger.upload(upload.id) == upload._replace(key="blobs/2")
+    # Who looked at it before that can neither begin it anew nor end it: other objects are meant now.
+    assert not ledger.restart_upload(upload, "blobs/3")
+    with pytest.raises(NotFoundError, match="begun anew"):
+        ledger.add(upload.project.id, None, [NewObject(d("l"), 150 * MIB, "blobs/1", 64 * MIB)], upload=upload)
+    assert ledger.find(None, [d("l")]) == {}
     assert ledger.promise_part(upload.id, 0, d("right"))
 
 
@@ -437,7 +446,7 @@ def test_uploads_that_nobody_goes_on_with_end(ledger: SqlBlobLedger) -> None:
     assert ledger.upload(upload.id) is not None
     # Its objects may be deleted already: whoever was still checking it has come too late.
     with pytest.raises(NotFoundError, match="given up"):
-        ledger.add(p.id, None, [NewObject(d("old"), 150 * MIB, ended.key, 64 * MIB)], upload_id=ended.id)
+        ledger.add(p.id, None, [NewObject(d("old"), 150 * MIB, ended.key, 64 * MIB)], upload=ended)
     assert ledger.find(None, [d("old")]) == {}
 
 

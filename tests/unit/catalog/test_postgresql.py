@@ -352,6 +352,7 @@ def test_a_connection_lost_at_the_commit_says_that_nobody_knows(
         tx.conn.execute(schema.projects.insert().values(entity=E, name=P, created_at=0))
         cut(postgres, postgres_url)
     one_line(caught.value)
+    assert caught.value.may_be_done
     SqlCatalog(database).create_project(E, "other")
 
 

@@ -106,6 +106,48 @@ def test_a_limited_address_does_not_reach_the_database() -> None:
     assert len(asked) == 3
 
 
+def test_who_guesses_all_at_once_is_refused_as_well() -> None:
+    asked: list[str] = []
+
+    async def look_up(secret: str) -> Token:
+        asked.append(secret)
+        await asyncio.sleep(0.001)
+        raise UnauthorizedError("no")
+
+    async def run() -> None:
+        gate = Gate(look_up, failures=Failures(FailureRates(burst=20, per_s=0.001, overall_burst=100, overall_per_s=0.001)))
+        guesses = [gate.caller(f"Bearer {new_secret()}", "192.0.2.1") for _ in range(500)]
+        found = await asyncio.gather(*guesses, return_exceptions=True)
+        assert {type(each) for each in found} == {UnauthorizedError, RateLimitedError}
+        assert len(asked) < 20 + auth.LOOKED_UP_AT_ONCE
+        # Nor is anybody else locked out by it.
+        with pytest.raises(UnauthorizedError):
+            await gate.caller(f"Bearer {new_secret()}", "192.0.2.2")
+
+    asyncio.run(run())
+
+
+def test_a_token_that_many_threads_repeat_counts_once() -> None:
+    secret = new_secret()
+    asked: list[str] = []
+
+    async def look_up(secret: str) -> Token:
+        asked.append(secret)
+        await asyncio.sleep(0.001)
+        raise UnauthorizedError("no")
+
+    async def run() -> None:
+        gate = Gate(look_up, failures=Failures(FailureRates(burst=2, per_s=0.001)))
+        calls = [gate.caller(f"Bearer {secret}", "a") for _ in range(30)]
+        found = await asyncio.gather(*calls, return_exceptions=True)
+        assert {type(each) for each in found} == {UnauthorizedError}
+        with pytest.raises(UnauthorizedError):
+            await gate.caller(f"Bearer {new_secret()}", "a")
+
+    asyncio.run(run())
+    assert len(asked) == 2
+
+
 def test_its_memory_of_tokens_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(auth, "MAX_KNOWN", 3)
 

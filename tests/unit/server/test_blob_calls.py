@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
+from artfs.catalog.sql.ledger import audit
 from artfs.errors import UnavailableError
 from artfs.model.digests import digest_bytes
 from artfs.model.pages import build_tree
+from artfs.server import blobs as calls
+from artfs.server.closure import Closure
 from artfs.testing.blobworld import BlobServer, BlobWorld, file_entry, frames, some_data, unframed
 from artfs.wire.blobroutes import NDJSON
 from artfs.wire.frames import MEDIA_TYPE
@@ -198,6 +203,39 @@ def test_an_object_that_was_deleted_is_not_found(blobs: BlobWorld, place: tuple[
     assert (answer.status, answer.json["kind"]) == (404, "not-found")
 
 
+def test_who_sends_slowly_holds_up_nobody(
+    blobs: BlobWorld, server: BlobServer, writer: str, monkeypatch: pytest.MonkeyPatch, expect_log: Callable[..., None]
+) -> None:
+    expect_log("the body did not come")
+    blobs.project()
+    monkeypatch.setattr(calls, "BODY_SILENCE_S", 4.0)
+    begun = threading.Semaphore(0)
+    read_body = calls._read_body
+
+    async def reading(request: Any, limit: int) -> bytes:
+        begun.release()
+        return await read_body(request, limit)
+
+    monkeypatch.setattr(calls, "_read_body", reading)
+
+    def send_slowly() -> None:
+        path = "/v1/projects/e/p/blobs"
+        server.asgi.request(
+            "POST", path, token=writer, body=[], headers=[("content-type", MEDIA_TYPE), ("content-length", str(512 * 1024))]
+        )
+
+    slow = [threading.Thread(target=send_slowly) for _ in range(6)]
+    for thread in slow:
+        thread.start()
+    for _ in slow:
+        assert begun.acquire(timeout=10)
+    began = time.monotonic()
+    assert server.send_frames(writer, "e/p", frames(b"quick")).status == 200
+    assert time.monotonic() - began < 2
+    for thread in slow:
+        thread.join(30)
+
+
 # trees, commits, links ------------------------------------------------------------------------------------------------------
 def commit(server: BlobServer, secret: str, root: str, size: int, count: int, project: str = "p") -> Any:
     body = {
@@ -248,6 +286,41 @@ def test_a_tree_is_looked_through_before_its_commit(blobs: BlobWorld, server: Bl
     assert all(each.shape is not None for each in blobs.ledger.hold(project.id, dict(built.objects)).values())
     reader = blobs.token_and_secret("e/p reader")[1]
     assert server.ask("POST", "/v1/projects/e/p/check", reader, {"root": built.root}).status == 403
+
+
+def test_who_asks_again_and_again_has_a_tree_looked_through_once(
+    blobs: BlobWorld, server: BlobServer, writer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blobs.project()
+    monkeypatch.setattr(calls, "CHECKS_WAITING", 3)
+    go_on = threading.Event()
+    seen: list[str] = []
+
+    def slow(self: Closure, project_id: int, root: str, **more: Any) -> None:
+        seen.append(root)
+        assert go_on.wait(20)
+
+    monkeypatch.setattr(Closure, "check", slow)
+    roots = [digest_bytes(b"%d" % number) for number in range(4)]
+    found: list[Any] = []
+
+    def ask(root: str) -> None:
+        found.append(server.ask("POST", "/v1/projects/e/p/check", writer, {"root": root}))
+
+    asking = [threading.Thread(target=ask, args=(root,)) for root in [roots[0]] * 10 + roots[1:3]]
+    for thread in asking:
+        thread.start()
+        time.sleep(0.05)
+    # Each of them has a thread, which stays when its caller goes away.
+    assert sum(thread.name == "artfs-check" for thread in threading.enumerate()) == 3
+    refused = server.ask("POST", "/v1/projects/e/p/check", writer, {"root": roots[3]})
+    assert (refused.status, refused.headers["retry-after"]) == (429, "5")
+    go_on.set()
+    for thread in asking:
+        thread.join(20)
+    assert sorted(seen) == sorted(roots[:3])
+    assert [json.loads(each.body.splitlines()[-1]).get("done") for each in found] == [True] * 12
+    assert check(server, writer, roots[3])[-1]["done"]
 
 
 def test_looking_through_a_tree_says_nothing_of_others(blobs: BlobWorld, server: BlobServer, writer: str) -> None:
@@ -314,6 +387,9 @@ def test_a_link_opens_a_version_to_others(blobs: BlobWorld, server: BlobServer) 
     answer = server.ask("POST", f"/v1/versions/{member.version.id}/links", secret, body)
     assert answer.status == 200, answer.body
     assert [digest for digest, _ in read(server, other, *asked)] == asked
+    # It made the project, too.
+    made = [(row.actor.name, row.project) for row in blobs.names.audit() if row.action == "create_project"]
+    assert ("t0", "q") in made
 
 
 # upkeep -------------------------------------------------------------------------------------------------------------------
@@ -346,6 +422,22 @@ def test_quotas_are_set_by_administrators_of_the_server(blobs: BlobWorld, server
     assert [(row.action, row.detail) for row in blobs.names.audit() if row.action == "set_quota"] == [
         ("set_quota", {"nbytes": None}), ("set_quota", {"nbytes": 5}),
     ]
+
+
+def test_no_quota_is_set_that_is_not_written_down(
+    blobs: BlobWorld, server: BlobServer, monkeypatch: pytest.MonkeyPatch, expect_log: Callable[..., None]
+) -> None:
+    expect_log("the audit log is full")
+    root = blobs.token_and_secret(admin=True)[1]
+    project = blobs.project()
+
+    def fail(*given: Any, **more: Any) -> None:
+        raise UnavailableError("the audit log is full")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(audit, "add", fail)
+        assert server.ask("PUT", "/v1/projects/e/p/quota", root, {"nbytes": 5}).status == 503
+    assert blobs.ledger.usage(project.id).quota is None
 
 
 def test_garbage_is_collected_by_a_call(blobs: BlobWorld, server: BlobServer) -> None:

@@ -10,14 +10,16 @@ from typing import Any
 
 import pytest
 
+from artfs.catalog.sql.ledger.ledger import SqlLedger
 from artfs.errors import CatalogError, UnavailableError
 from artfs.server import dispatch
 from artfs.server.app import AppOptions, make_app
 from artfs.server.calls import Call, Endpoint, ServerParts
-from artfs.server.dispatch import HttpOptions
+from artfs.server.dispatch import IN_DOUBT, HttpOptions
 from artfs.server.peers import parse_networks
 from artfs.testing.asgi import Asgi
 from artfs.testing.catalog_contract.making import digest
+from artfs.wire.backoff import AGAIN, NOT_BEGUN
 from artfs.wire.routes import Place, Route
 
 from .conftest import OPEN, E, World, new_body
@@ -175,6 +177,34 @@ def test_a_database_that_is_away_is_a_503_to_try_again(
     answer = ask_odd(world, fail)
     assert answer.status == 503
     assert int(answer.headers["retry-after"]) > 0
+
+
+def test_a_call_that_may_have_been_carried_out_is_no_503(world: World, expect_log: Callable[..., None]) -> None:
+    """That would have a client make a call twice that must not be."""
+    expect_log("request .* lost while committing")
+    assert IN_DOUBT in AGAIN - NOT_BEGUN
+
+    def fail(call: Call) -> Any:
+        error = UnavailableError("lost while committing")
+        error.may_be_done = True
+        raise error
+
+    answer = ask_odd(world, fail)
+    assert (answer.status, answer.json["kind"]) == (IN_DOUBT, "unavailable")
+
+
+def test_what_is_done_is_done_though_the_database_goes_then(world: World, expect_log: Callable[..., None]) -> None:
+    expect_log("the number of the newest change cannot be read: away")
+
+    class Ledger(SqlLedger):
+        def newest_change(self) -> int:
+            raise UnavailableError("away")
+
+    before = len(world.catalog.runs(E, OPEN))
+    with Asgi(make_app(ServerParts(world.catalog, Ledger(world.catalog.database)))) as asgi:
+        answer = asgi.request("POST", f"/v1/projects/{E}/{OPEN}/runs", token=world.tokens["root"], json_body={})
+    assert (answer.status, "artfs-change" in answer.headers) == (200, False)
+    assert len(world.catalog.runs(E, OPEN)) == before + 1
 
 
 def test_what_is_answered_must_be_json(world: World, expect_log: Callable[..., None]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -178,10 +179,11 @@ def test_listeners_have_a_limit(world: World, listen: Callable[..., Listener], m
     listen()
 
 
+@pytest.mark.parametrize("error", [CatalogError("away"), RuntimeError("can't start new thread")])
 def test_a_database_that_is_away_for_a_while_loses_nothing(
-    world: World, monkeypatch: pytest.MonkeyPatch, expect_log: Callable[..., None]
+    world: World, monkeypatch: pytest.MonkeyPatch, expect_log: Callable[..., None], error: Exception
 ) -> None:
-    expect_log("the changes cannot be read: away", count=1)
+    expect_log("the changes cannot be read", level=logging.WARNING if isinstance(error, CatalogError) else logging.ERROR, count=1)
     monkeypatch.setattr(events, "POLL_S", 0.01)
 
     class Flaky:
@@ -191,7 +193,7 @@ def test_a_database_that_is_away_for_a_while_loses_nothing(
         def change_token(self) -> int:
             if self.broken.is_set():
                 self.noticed.set()
-                raise CatalogError("away")
+                raise error
             return world.catalog.change_token()
 
         def __getattr__(self, name: str) -> Any:

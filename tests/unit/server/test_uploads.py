@@ -5,22 +5,28 @@ from __future__ import annotations
 import itertools
 import shutil
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy import select
 
+from artfs.catalog.sql.ledger.blobledger import SqlBlobLedger
+from artfs.catalog.sql.ledger.schema import uploads as uploads_table
 from artfs.errors import BadObjectError
 from artfs.model.blocklist import encode_block_list, hash_blocks
 from artfs.model.digests import digest_bytes
 from artfs.model.manifest import build_manifest
-from artfs.store.bucket import SignedPut, open_bucket
+from artfs.server import uploads
+from artfs.store.bucket import Buffer, SignedPut, open_bucket
 from artfs.store.folderbucket import FolderBucket
 from artfs.store.verify import hash_bytes
 from artfs.testing.blobworld import BlobServer, BlobWorld, file_entry, some_data
 from artfs.testing.s3 import CREDENTIALS, S3Server
+from artfs.wire.blobroutes import MAX_PART
 
 MIB = 1024 * 1024
 DATA = some_data(3 * MIB + 12_345)
@@ -416,6 +422,11 @@ class _Strict(FolderBucket):
     def __init__(self, root: Path) -> None:
         super().__init__(root)
         self.urls: dict[str, tuple[str, int, str]] = {}
+        self.on_stream: Callable[[str], None] = lambda key: None
+
+    def stream(self, key: str, offset: int, nbytes: int) -> Iterator[Buffer]:
+        self.on_stream(key)
+        yield from super().stream(key, offset, nbytes)
 
     def keeps_what_was_put(self) -> bool:
         return True
@@ -486,6 +497,91 @@ def test_no_two_urls_for_one_part(strict: BlobWorld) -> None:
         assert read_all(strict) == DATA
 
 
+def send_all(server: BlobServer, secret: str, bucket: Any) -> Any:
+    upload = begin(server, secret)
+    asked = want(server, secret, upload, **{f"n{number}": digest_bytes(part(number)) for number in range(4)})
+    for each in asked["parts"]:
+        assert bucket.put_by(each["url"], part(each["number"]))
+    told(server, secret, upload, 0, 1, 2, 3)
+    return upload
+
+
+def test_two_processes_check_one_upload(strict: BlobWorld) -> None:
+    """A client that was cut off asks again, and another process of the server answers; the first goes on with its check."""
+    secret = strict.token_and_secret("e/p writer")[1]
+    bucket = strict.bucket
+    assert isinstance(bucket, _Strict)
+    both = threading.Barrier(2)
+
+    def meet(key: str) -> None:
+        if key.endswith(".3"):
+            both.wait(30)
+
+    bucket.on_stream = meet
+    with strict.serve(part_size=MIB) as one, strict.serve(part_size=MIB) as other:
+        upload = send_all(one, secret, bucket)
+        last: list[Any] = []
+        asking = [
+            threading.Thread(target=lambda at=at: last.append(at.finish(secret, upload["id"])[-1])) for at in (one, other)
+        ]
+        for thread in asking:
+            thread.start()
+        for thread in asking:
+            thread.join(30)
+        assert [line.get("done") for line in last] == [True, True]
+        strict.settle()
+        assert read_all(strict) == DATA
+
+
+def test_what_begins_anew_while_it_is_checked_does_not_count(strict: BlobWorld) -> None:
+    """Somebody who has other bytes of a part takes the objects away from under the check."""
+    secret = strict.token_and_secret("e/p writer")[1]
+    bucket = strict.bucket
+    assert isinstance(bucket, _Strict)
+    with strict.serve(part_size=MIB) as server:
+        upload = send_all(server, secret, bucket)
+
+        def begin_anew(key: str) -> None:
+            if key.endswith(".3"):
+                bucket.on_stream = lambda key: None
+                want(server, secret, upload, n0=digest_bytes(bytes(MIB)))
+
+        bucket.on_stream = begin_anew
+        assert server.finish(secret, upload["id"])[-1]["error"]["kind"] == "not-found"
+        strict.settle()
+        assert not strict.has(strict.project(), DIGEST)
+        send_all(server, secret, bucket)
+        assert server.finish(secret, upload["id"])[-1]["done"]
+        strict.settle()
+        assert read_all(strict) == DATA
+
+
+class _SlowLedger(SqlBlobLedger):
+    """`before_restart`: what others do meanwhile."""
+
+    before_restart: Callable[[], None] = staticmethod(lambda: None)
+
+    def restart_upload(self, *given: Any, **more: Any) -> Any:
+        self.before_restart()
+        return super().restart_upload(*given, **more)
+
+
+def test_what_counts_does_not_begin_anew(database: Path, tmp_path: Path) -> None:
+    """Somebody who has other bytes of a part, and whose request ends after the check."""
+    with BlobWorld(database, _Strict(tmp_path / "strict"), make_ledger=_SlowLedger) as world:
+        secret = world.token_and_secret("e/p writer")[1]
+        assert isinstance(world.ledger, _SlowLedger)
+        with world.serve(part_size=MIB) as server:
+            upload = send_all(server, secret, world.bucket)
+            last: list[Any] = []
+            world.ledger.before_restart = lambda: last.extend(server.finish(secret, upload["id"]))
+            answer = want(server, secret, upload, n0=digest_bytes(bytes(MIB)))
+            assert last[-1]["done"]
+            assert answer["done"] == [0, 1, 2, 3]
+            world.settle()
+            assert read_all(world) == DATA
+
+
 def test_the_sum_of_a_single_part_is_known(strict: BlobWorld) -> None:
     secret = strict.token_and_secret("e/p writer")[1]
     bucket = strict.bucket
@@ -528,3 +624,36 @@ def test_who_trusts_senders_needs_no_copies(
             assert server.finish(secret, wrong["id"])[-1]["error"]["kind"] == "bad-blob"
             world.settle()
             assert world.keys("blobs/") == before
+
+
+def test_a_check_waits_for_parts_over_a_slow_link() -> None:
+    """A client sends four parts at once, and none of them is whole for as long as all four take together."""
+    slow = 32 * 1024  # bytes in a second
+    assert 4 * MAX_PART / slow < uploads.PATIENCE_S
+
+
+def test_an_upload_that_is_waited_for_is_not_given_up(
+    blobs: BlobWorld, server: BlobServer, writer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By garbage collection, while its check waits for a part for longer than the grace period."""
+    monkeypatch.setattr(uploads, "TOUCH_S", 0.05)
+    upload = begin(server, writer)
+    lines: list[Any] = []
+    asking = threading.Thread(target=lambda: lines.extend(server.finish(writer, upload["id"])))
+    asking.start()
+    blobs.clock.move(hours=48)
+    until = time.monotonic() + 10
+    while not touched_lately(blobs, upload):
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    blobs.collect()
+    for number in range(4):
+        assert send(server, writer, upload, number, part(number)) == 204
+    asking.join(30)
+    assert lines[-1]["done"]
+
+
+def touched_lately(blobs: BlobWorld, upload: Any) -> bool:
+    query = select(uploads_table.c.touched_at).where(uploads_table.c.id == upload["id"])
+    with blobs.catalog.database.ask() as conn:
+        return bool(conn.execute(query).scalar_one() > blobs.ledger.now() - 3600 * 1_000_000)

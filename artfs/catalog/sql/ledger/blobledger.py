@@ -25,9 +25,9 @@ from artfs.catalog.blobledger import (
 )
 from artfs.catalog.sql import names, queries, rows
 from artfs.catalog.sql.engine import Database
-from artfs.catalog.sql.ledger import blobs, garbage, uploads
+from artfs.catalog.sql.ledger import audit, blobs, garbage, uploads
 from artfs.catalog.sql.ledger.schema import server_identity
-from artfs.model.access import Token
+from artfs.model.access import SERVER, Actor, Token
 from artfs.model.records import Project
 
 TOUCH_EVERY_US = 10 * 60 * 1_000_000
@@ -87,9 +87,10 @@ class SqlBlobLedger:
             found = conn.execute(query).all()
         return [Project(row.id, row.entity, row.name, queries.to_time(row.created_at)) for row in found]
 
-    def set_quota(self, project_id: int, quota: int | None) -> None:
+    def set_quota(self, project_id: int, quota: int | None, *, by: Actor = SERVER) -> None:
         with self._db.write() as tx:
-            blobs.set_quota(tx, project_id, quota)
+            entity, name = blobs.set_quota(tx, project_id, quota)
+            audit.add(tx, by, "set_quota", entity=entity, project=name, detail={"nbytes": quota})
 
     def usage(self, project_id: int) -> Usage:
         with self._db.ask() as conn:
@@ -130,10 +131,10 @@ class SqlBlobLedger:
         return found
 
     def add(
-        self, project_id: int, pack: NewPack | None = None, objects: Sequence[NewObject] = (), *, upload_id: str = ""
+        self, project_id: int, pack: NewPack | None = None, objects: Sequence[NewObject] = (), *, upload: Upload | None = None
     ) -> list[NewObject]:
         with self._db.write() as tx:
-            return blobs.add(tx, project_id, pack, objects, upload_id)
+            return blobs.add(tx, project_id, pack, objects, upload)
 
     def check_quota(self, project_id: int, nbytes: int) -> None:
         with self._db.ask() as conn:
@@ -173,9 +174,9 @@ class SqlBlobLedger:
         with self._db.write() as tx:
             uploads.drop_parts(tx, upload_id, numbers)
 
-    def restart_upload(self, upload_id: str, key: str) -> None:
+    def restart_upload(self, upload: Upload, key: str) -> bool:
         with self._db.write() as tx:
-            uploads.restart(tx, upload_id, key)
+            return uploads.restart(tx, upload.id, key, [upload.key])
 
     def drop_upload(self, upload_id: str) -> Upload | None:
         with self._db.write() as tx:

@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, insert, select, text, update
 
 from artfs.catalog import schema
-from artfs.catalog.blobledger import Found, Held, NewObject, NewPack, Packed, Usage, part_keys
+from artfs.catalog.blobledger import Found, Held, NewObject, NewPack, Packed, Upload, Usage, part_keys
 from artfs.catalog.sql.engine import Writing
 from artfs.catalog.sql.ledger import given, uploads
 from artfs.catalog.sql.ledger.schema import blobs as _blobs
@@ -166,7 +166,7 @@ def count(tx: Writing, project_id: int, blobs: int, nbytes: int) -> None:
 
 
 def add(
-    tx: Writing, project_id: int, pack: NewPack | None, objects: Sequence[NewObject], upload_id: str
+    tx: Writing, project_id: int, pack: NewPack | None, objects: Sequence[NewObject], upload: Upload | None
 ) -> list[NewObject]:
     sizes = {each.digest: each.size for each in objects}
     if pack is not None:
@@ -183,8 +183,8 @@ def add(
         source, parameters = given.rows(tx.conn, single, size=list(single.values()))
         _insert_rows(tx, project_id, f"given.size, NULL, NULL FROM {source}", parameters)
     count(tx, project_id, len(sizes), nbytes)
-    if upload_id:
-        uploads.end(tx, upload_id)
+    if upload is not None:
+        uploads.end(tx, upload)
     return useless
 
 
@@ -213,13 +213,14 @@ def _insert_rows(tx: Writing, project_id: int, select_rest: str, parameters: dic
 
 
 def _add_objects(tx: Writing, objects: Sequence[NewObject]) -> list[NewObject]:
-    """Those whose blob has other objects already."""
+    """Those whose blob has other objects already. Not those that are the blob's own: two processes may check one upload."""
     useless = []
     # Larger blobs come one by one, and those of up to a megabyte by the dozen.
     for each in objects:
         there = tx.conn.execute(select(_blobs.c.key).where(_blobs.c.digest == to_raw(each.digest))).scalar()
         if there is not None:
-            useless.append(each)
+            if there != each.key:
+                useless.append(each)
             continue
         tx.conn.execute(
             insert(_blobs).values(
@@ -263,7 +264,11 @@ def share(tx: Writing, source_id: int, target_id: int, digests: Collection[str])
     return set(wanted) - set(shared)
 
 
-def set_quota(tx: Writing, project_id: int, quota: int | None) -> None:
-    if not tx.conn.execute(update(_p).where(_p.c.id == project_id).values(quota=quota)).rowcount:
+def set_quota(tx: Writing, project_id: int, quota: int | None) -> tuple[str, str]:
+    """Returns the project's entity and name."""
+    query = update(_p).where(_p.c.id == project_id).values(quota=quota).returning(_p.c.entity, _p.c.name)
+    row = tx.conn.execute(query).first()
+    if row is None:
         raise NotFoundError(f"there is no project with the id {project_id}")
+    return row.entity, row.name
 

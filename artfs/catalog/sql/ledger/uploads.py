@@ -100,15 +100,20 @@ def drop(tx: Writing, upload_id: str) -> Upload | None:
     return found
 
 
-def restart(tx: Writing, upload_id: str, key: str) -> bool:
+def restart(tx: Writing, upload_id: str, key: str, was: Collection[str]) -> bool:
+    """False, and nothing was changed: its key is none of `was`, or it has gone."""
+    here = update(_uploads).where(_u.id == upload_id, _u.key.in_(was))
+    if not tx.conn.execute(here.values(key=key, touched_at=tx.now)).rowcount:
+        return False
     tx.conn.execute(delete(_parts).where(_parts.c.upload_id == upload_id))
-    return bool(tx.conn.execute(update(_uploads).where(_u.id == upload_id).values(key=key, touched_at=tx.now)).rowcount)
+    return True
 
 
-def end(tx: Writing, upload_id: str) -> None:
+def end(tx: Writing, upload: Upload) -> None:
     """The project has the blob; its objects are no business of the upload any more. NotFoundError: they are already nobody's."""
-    if not restart(tx, upload_id, f"{DONE_PREFIX}{upload_id}"):
-        raise NotFoundError("this upload was given up: nobody went on with it for too long")
+    done = f"{DONE_PREFIX}{upload.id}"
+    if not restart(tx, upload.id, done, [upload.key, done]):
+        raise NotFoundError("this upload was given up, as nobody went on with it for too long, or begun anew: begin it again")
 
 
 def delete_upload(tx: Writing, upload_id: str) -> None:

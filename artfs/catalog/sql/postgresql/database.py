@@ -156,7 +156,9 @@ class PostgresqlDatabase:
     def _fail_at_commit(self, error: Exception, doing: str) -> NoReturn:
         found = translate(error, self._place, doing)
         if isinstance(found, UnavailableError):
-            raise UnavailableError(f"{found}; it came up while committing, so the change may have been made or not") from error
+            lost = UnavailableError(f"{found}; it came up while committing, so the change may have been made or not")
+            lost.may_be_done = True
+            raise lost from error
         raise found from error
 
     def now(self, conn: Connection) -> int:
