@@ -122,6 +122,9 @@ class EventThread:
                     self._after = newest
                     self._on_number(newest, anew=kind == "reset")
                     self._on_event(None)
+                elif newest > self._after:
+                    # What was missed is told now, one by one; until it is through, what is known must not count as new.
+                    self._on_event(None)
                 self._connected.set()
             elif kind == "message" and number is not None:
                 place = msgspec.json.decode(data, type=EventData)

@@ -37,6 +37,9 @@ _VERSION = 1
 _KEPT = 100_000
 """Answers that the file keeps at the most; the oldest go."""
 
+_IN_MEMORY = 20_000
+"""Of these, and those that memory does: what goes from there is asked for again, or found in the file."""
+
 Place = tuple[str | None, str | None, str | None]
 """(entity, project, collection) that an answer is about; None: it hangs on every one."""
 
@@ -164,7 +167,9 @@ class RememberingCatalog(RemoteCatalog):
         with self._memory_lock:
             # What changed while the answer was on its way may not be in it.
             fresh = before == self._changes
+            self._answers.pop(key, None)  # its place is behind the others then
             self._answers[key] = _Answer(value, place, fresh)
+            self._forget_oldest()
         self._file.put(key, value)
         return value
 
@@ -181,7 +186,13 @@ class RememberingCatalog(RemoteCatalog):
             return None
         answer = _Answer(value, place, fresh=False)
         with self._memory_lock:
-            return self._answers.setdefault(key, answer)
+            answer = self._answers.setdefault(key, answer)
+            self._forget_oldest()
+        return answer
+
+    def _forget_oldest(self) -> None:
+        while len(self._answers) > _IN_MEMORY:
+            del self._answers[next(iter(self._answers))]
 
     def _recall(self, method: str, *given: object) -> Any:
         """The answer to such a call, as it was last seen; None: there was none."""

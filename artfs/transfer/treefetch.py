@@ -32,7 +32,13 @@ class TreeFetch:
         self._pool = ThreadPoolExecutor(AT_ONCE, "artfs-trees")
 
     def close(self) -> None:
+        """Whoever waits is told."""
         self._pool.shutdown(wait=False, cancel_futures=True)
+        with self._lock:
+            waiting = list(self._under_way.values())
+            self._under_way.clear()
+        for future in waiting:
+            future.set_result(None)
 
     def has_in_memory(self, digest: str) -> bool:
         return digest in self._memory or self._fetcher.has_recent(digest)
@@ -82,8 +88,11 @@ class TreeFetch:
 
     def _end_transfer(self, digest: str, future: Future[bytes | None], data: bytes | None) -> None:
         with self._lock:
-            del self._under_way[digest]
-        future.set_result(data)
+            is_open = self._under_way.get(digest) is future  # otherwise `close` has told them
+            if is_open:
+                del self._under_way[digest]
+        if is_open:
+            future.set_result(data)
 
     def _fetch(self, digest: str, future: Future[bytes | None]) -> None:
         error: ArtfsError = UnavailableError(f"fetching the tree {digest} was given up")

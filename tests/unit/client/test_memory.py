@@ -114,6 +114,22 @@ def test_with_events_names_are_asked_for_once(catalog: RememberingCatalog, http:
     assert set(http.counts.values()) == {1}
 
 
+def test_memory_has_an_end(catalog: RememberingCatalog, http: FakeHttp, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was asked for longest ago goes first, and is in the file without a network."""
+    monkeypatch.setattr("artfs.client.memory._IN_MEMORY", 5)
+    listening(catalog)
+    for number in range(20):
+        assert catalog.members(number) == [MEMBER]
+    assert len(catalog._answers) == 5
+    for number in range(15, 20):
+        catalog.members(number)
+    assert http.counts["members"] == 20
+    catalog.members(3)
+    assert http.counts["members"] == 21
+    http.away = True
+    assert catalog.members(0) == [MEMBER]
+
+
 @pytest.mark.parametrize(
     ("place", "asked_again"),
     [

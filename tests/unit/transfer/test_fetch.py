@@ -23,6 +23,7 @@ from artfs.testing.cachefiles import damage_cached
 from artfs.testing.ranges import FakeSource
 from artfs.testing.store_contract import some_bytes
 from artfs.transfer import fetch as fetch_module
+from artfs.transfer import treefetch
 from artfs.transfer.fetch import LIMIT_S, WORKERS, Fetcher
 from artfs.transfer.fetchchild import FetchChild
 from artfs.transfer.fetchprocess import FetchProcess
@@ -250,6 +251,38 @@ def test_a_tree_that_is_missing(source: FakeSource, fetcher: Fetcher, expect_log
         with pytest.raises(BlobMissingError):
             fetcher.trees.page("ab" * 32)
     assert source.count("read_trees") == 1
+
+
+def test_the_end_tells_all_who_wait_for_trees(source: FakeSource, fetcher: Fetcher) -> None:
+    """Those whose turn had not come, too."""
+    goes_on, begun = threading.Event(), threading.Semaphore(0)
+
+    def hold(method: str) -> None:
+        begun.release()
+        goes_on.wait(30)
+        raise UnavailableError("the end")
+
+    source.fail = hold
+    told = [threading.Event() for _ in range(3 * treefetch.AT_ONCE)]
+    for number, event in enumerate(told):
+        assert not fetcher.trees.need_page(f"{number:064x}", event.set)
+    for _ in range(treefetch.AT_ONCE):
+        assert begun.acquire(timeout=30)
+    caught: list[BaseException] = []
+
+    def sit() -> None:
+        try:
+            fetcher.trees.page(f"{len(told) - 1:064x}")
+        except UnavailableError as error:
+            caught.append(error)
+
+    sitting = threading.Thread(target=sit)
+    sitting.start()
+    fetcher.close()
+    assert all(event.wait(30) for event in told)
+    sitting.join(30)
+    assert len(caught) == 1
+    goes_on.set()
 
 
 # large blobs
