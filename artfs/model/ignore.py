@@ -4,9 +4,11 @@ by the rules of gitignore(5)."""
 from __future__ import annotations
 
 import re
-from typing import Self
+from collections.abc import Iterable
+from typing import Any, Self
 
 from pathspec import GitIgnoreSpec
+from pathspec.patterns.gitignore.spec import GitIgnoreSpecPattern
 
 from artfs.errors import InvalidNameError
 
@@ -26,6 +28,31 @@ DEFAULT_RULES = (
     ".fuse_hidden*",
 )
 
+MOST_DOUBLE_STARS = 4
+"""Of one rule. Each multiplies the time of a match by the depth of the path."""
+
+_STAR = r"\[\^/\]\*"
+_STARS = re.compile(f"(?:{_STAR}){{2,}}")
+_NEGATED = re.compile(r"(?<!\\)\[\^(?![/\]])")
+_CHUNK = re.compile(rf"{_STAR}((?:(?!{_STAR})(?:\\.|\[\^?\]?[^\]]*\]|[^/\\\[\]()|?*+]))+)(?={_STAR})")
+
+
+class _Pattern(GitIgnoreSpecPattern):
+    """One rule. With many stars in a name Python's regular expressions try each place of each of them: a rule of a dozen takes
+    minutes, and holds up all threads. But what is between two stars may be taken where it comes first, and is then never looked
+    for again, which is what an atomic group says (as in Go's path.Match)."""
+
+    @classmethod
+    def pattern_to_regex(cls, pattern: Any) -> tuple[Any, bool | None]:
+        if pattern.split("/").count("**") > MOST_DOUBLE_STARS:
+            raise ValueError(f"more than {MOST_DOUBLE_STARS} times **")
+        regex, include = super().pattern_to_regex(pattern)
+        if regex is not None:
+            # A class is one letter of a name, never the slash, which pathspec lets [!a] be.
+            regex = _NEGATED.sub("[^/", _STARS.sub("[^/]*", regex))
+            regex = _CHUNK.sub(r"(?>[^/]*?\1)", regex)
+        return regex, include
+
 
 class IgnoreRules:
     """Rules in the order in which they were given; of those that match, the last one decides."""
@@ -36,7 +63,7 @@ class IgnoreRules:
     @classmethod
     def none(cls) -> Self:
         """Rules that ignore nothing."""
-        return cls(GitIgnoreSpec.from_lines([]))
+        return cls(_spec_of([]))
 
     @property
     def ignores_nothing(self) -> bool:
@@ -45,7 +72,7 @@ class IgnoreRules:
     @classmethod
     def defaults(cls) -> Self:
         """DEFAULT_RULES alone."""
-        return cls(GitIgnoreSpec.from_lines(DEFAULT_RULES))
+        return cls(_spec_of(DEFAULT_RULES))
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -57,11 +84,11 @@ class IgnoreRules:
         """
         lines = [line.removesuffix("\r") for line in text.removeprefix("\ufeff").split("\n")]
         try:
-            return cls(GitIgnoreSpec.from_lines([*DEFAULT_RULES, *(line for line in lines if line.strip())]))
+            return cls(_spec_of([*DEFAULT_RULES, *(line for line in lines if line.strip())]))
         except (ValueError, re.error):
             for number, line in enumerate(lines, 1):
                 try:
-                    GitIgnoreSpec.from_lines([line])
+                    _spec_of([line])
                 except (ValueError, re.error) as error:
                     raise InvalidNameError(
                         f"{IGNORE_FILE}, line {number}: cannot understand the rule {line!r} ({error})"
@@ -72,3 +99,7 @@ class IgnoreRules:
         """Whether what is at `path` (relative to the root, "/" between components) is left out. What is in an
         ignored directory is ignored, too, so a walker need not enter it."""
         return self._spec.match_file(path + "/" if is_dir else path)
+
+
+def _spec_of(lines: Iterable[str]) -> GitIgnoreSpec:
+    return GitIgnoreSpec.from_lines(lines, _Pattern)

@@ -38,7 +38,8 @@ def expire_all(catalog: Catalog) -> list[Member]:
 
 
 class Expiry:
-    """Knows when the next version is due, and deletes it then. Used by one thread."""
+    """Knows when the next version is due, and deletes it then. Used by one thread. `ended`: whether the catalog is being closed;
+    then what it says is no news."""
 
     def __init__(
         self, catalog: Catalog, *, wall: Callable[[], datetime] = now, clock: Callable[[], float] = time.monotonic
@@ -50,6 +51,7 @@ class Expiry:
         self._seen: int | None = None
         self._due: datetime | None = None
         self._not_before = float("-inf")
+        self.ended: Callable[[], bool] = lambda: False
 
     def tick(self) -> None:
         """Expires what is due. Errors are logged, and it is tried again later."""
@@ -64,6 +66,8 @@ class Expiry:
                     log.info("%s has expired", member.qualified_name)
                 self._look(self._catalog.change_token())
         except ArtfsError as error:
+            if self.ended():
+                return
             log.warning("versions whose time is up cannot be deleted: %s", error)
             self._not_before = self._clock() + RETRY_S
 

@@ -102,6 +102,9 @@ class Watcher:
     def close(self) -> None:
         self._stop.set()
 
+    def has_ended(self) -> bool:
+        return self._stop.is_set()
+
     def _work(self) -> None:
         while not self._stop.wait(self._poll_s):
             try:

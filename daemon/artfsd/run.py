@@ -258,6 +258,7 @@ async def _main(
         if server_side is not None:
             server_side.names_moved()
 
+    expiry = Expiry(session.catalog)
     watcher = Watcher(
         session.catalog,
         settings.poll_s,
@@ -266,8 +267,9 @@ async def _main(
         apply=apply,
         failed=vfs.unwatched,
         # A server expires its versions itself.
-        tick=Expiry(session.catalog).tick if session.remote is None else lambda: None,
+        tick=expiry.tick if session.remote is None else lambda: None,
     )
+    expiry.ended = watcher.has_ended
     catch_up = session.remote.catch_up if session.remote is not None else lambda: None
     control = ControlServer(vfs, mountpoint, watcher, notifier, catch_up, this, pyfuse3.terminate)
     try:

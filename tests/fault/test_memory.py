@@ -16,6 +16,7 @@ import pytest
 from artfs.testing.cgroup import MemoryGroup
 from artfs.testing.corner import Corner
 from artfs.testing.farside import FarWorkspace, open_files, thread_names, until
+from artfs.testing.kernelcaches import drop_caches
 from artfs.testing.mount import Daemon, Workspace
 from artfs.testing.torture import Tally
 from artfs.testing.trees import make
@@ -47,12 +48,6 @@ def peak(daemon: Daemon) -> int:
 
 def forget_peak(daemon: Daemon) -> None:
     Path(f"/proc/{daemon.pid}/clear_refs").write_text("5")
-
-
-def drop_caches() -> None:
-    """Has the kernel let go of all names and inodes that nobody uses, so that it sends FORGET for ours."""
-    os.sync()
-    Path("/proc/sys/vm/drop_caches").write_text("2")
 
 
 def what_it_holds(daemon: Daemon) -> tuple[Counter[str], list[str]]:

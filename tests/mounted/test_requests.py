@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from artfs.testing.corner import Corner
+from artfs.testing.kernelcaches import left_alone
 from artfs.testing.mount import Daemon, Workspace, is_mounted
 from artfs.testing.torture import Tally
 from artfs.testing.trees import make, random_tree
@@ -42,6 +43,12 @@ def corner(served: Daemon, tmp_path_factory: pytest.TempPathFactory) -> Corner:
     (source / "small").write_bytes(b"words")
     made.log(source)
     return made
+
+
+@pytest.fixture(autouse=True)
+def kept_caches() -> Iterator[None]:
+    with left_alone():
+        yield
 
 
 def run(*command: str | os.PathLike[str]) -> str:

@@ -76,3 +76,33 @@ def test_a_default_can_be_taken_back():
 def test_a_rule_that_means_nothing_is_named_with_its_line(bad: str):
     with pytest.raises(InvalidNameError, match="line 2: cannot understand the rule"):
         IgnoreRules.parse(f"ok\n{bad}\nok")
+
+
+@pytest.mark.parametrize(
+    ("rule", "ignored"),
+    [
+        ("*" * 100, True), ("*a" * 40 + "b", False), ("?*" * 30 + "b", False), ("*[a-c]" * 40 + "/", True),
+        ("/" + "**/a*a*" * 4 + "b", False),
+    ],
+)  # fmt: skip
+def test_a_rule_of_many_stars_takes_no_longer_than_others(rule: str, ignored: bool):
+    """With a regular expression that tries each place of each star this would take longer than the universe is old."""
+    assert IgnoreRules.parse(rule).ignores("a" * 200 + "/" + "a" * 255 + "/cc", False) is ignored
+
+
+@pytest.mark.parametrize(
+    ("rule", "path", "ignored"),
+    [
+        ("*a*b*", "xxaxxbxx", True), ("*a*b*", "xxbxxaxx", False), ("a*b*c", "abcbc", True), ("a*b*c", "abcbd", False),
+        ("*.[!a]*[!b]", "x.cd", True), ("*.[!a]*[!b]", "x.ab", False), ("[!a]b", "x/b", False), ("x***y", "x1y", True),
+        ("x***y", "x/y", False), (r"*\*a*b", "1*a2b", True), (r"*\*a*b", "1a2b", False),
+    ],
+)  # fmt: skip
+def test_stars_and_classes(rule: str, path: str, ignored: bool):
+    """As `git check-ignore` says."""
+    assert IgnoreRules.parse(rule).ignores(path, False) is ignored
+
+
+def test_a_rule_of_too_many_double_stars_is_named():
+    with pytest.raises(InvalidNameError, match=r"line 2: cannot understand the rule .*more than 4 times"):
+        IgnoreRules.parse("*.pyc\n" + "**/a/" * 5)
