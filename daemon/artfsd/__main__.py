@@ -15,7 +15,7 @@ from artfs.errors import ArtfsError
 from artfs.settings import load_settings
 from artfs.stacks import hold_signal
 from artfsd import logs
-from artfsd.operations import HANDLER_CODE
+from artfsd.firewall import HANDLER_CODE
 from artfsd.ready import watchdog_period
 from artfsd.run import MountOptions, serve
 

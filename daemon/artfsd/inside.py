@@ -17,9 +17,10 @@ from typing import Any
 import trio
 
 from artfs.stacks import stack_lines
+from artfsd.firewall import HANDLER_CODE
 from artfsd.logs import request_on
 from artfsd.observe import brief, caller
-from artfsd.operations import HANDLER_CODE, Operations
+from artfsd.operations import Operations
 
 
 def request_lines(operations: Operations) -> Iterator[str]:

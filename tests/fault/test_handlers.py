@@ -23,9 +23,10 @@ from artfs.testing.account import ROOT
 from artfs.testing.torture import Tally
 from artfsd import notify
 from artfsd.accesslog import AccessLog
+from artfsd.firewall import handler
 from artfsd.inodes import Later, Wait
 from artfsd.naming import Invalidation
-from artfsd.operations import Operations, handler
+from artfsd.operations import Operations
 from artfsd.shim import LoopShim
 
 HANDLERS = sorted(name for name, member in vars(Operations).items() if hasattr(member, "__wrapped__"))
