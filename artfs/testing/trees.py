@@ -111,3 +111,14 @@ def alike(steps: Sequence[Step], one: Path, other: Path) -> None:
         assert outcome(step, one) == outcome(step, other), name
         assert sorted(os.listdir(one)) == sorted(os.listdir(other)), name
     assert picture(one) == picture(other)
+
+
+def nest(folder: Path, name: str, times: int) -> int:
+    """Makes folders in each other and returns a descriptor of the last one; by descriptors, as their path may be too long."""
+    at = os.open(folder, os.O_RDONLY)
+    for _ in range(times):
+        os.mkdir(name, dir_fd=at)
+        inner = os.open(name, os.O_RDONLY, dir_fd=at)
+        os.close(at)
+        at = inner
+    return at

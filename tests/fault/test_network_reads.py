@@ -10,6 +10,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -285,6 +286,10 @@ def test_a_silent_server_holds_up_nothing(
     check_sound(far, project, daemon)
 
 
+def has(path: Path, text: str) -> bool:
+    return path.read_text() == text
+
+
 def test_names_move_while_pages_are_on_their_way(
     far: FarWorkspace, start: Callable[..., Daemon], project: str, tmp_path: Path, tally: Tally
 ) -> None:
@@ -327,7 +332,7 @@ def test_names_move_while_pages_are_on_their_way(
         for move in range(1, moves + 1):
             session.catalog.set_aliases(members[move % 2].id, add=["moving"])
             with at_most(1):
-                until(lambda: (root / "which").read_text() == str(move % 2), "the move is seen")  # noqa: B023
+                until(partial(has, root / "which", str(move % 2)), "the move is seen")
         assert daemon.status()["in_flight"] >= 2
         far.far.proxy.clear()
         far.far.proxy.cut_now()

@@ -22,7 +22,7 @@ from artfs.errors import (
 )
 from artfs.testing.corner import Corner
 from artfs.testing.mount import Daemon, Workspace
-from artfs.testing.trees import make
+from artfs.testing.trees import make, nest
 
 
 def bytes_read(pid: int) -> int:
@@ -195,17 +195,6 @@ def test_a_draft_that_cannot_be_committed_can_be_listed_and_abandoned(corner: Co
     assert {draft["draft"]: draft["own_files"] for draft in listed if draft["project"] == corner.name} == {"c": 0, "other": 1}
     corner.artfs("draft", "abandon", "--yes", f"{corner.name}/c")
     assert os.listdir(corner.drafts) == ["other"]
-
-
-def nest(folder: Path, name: str, times: int) -> int:
-    """Makes folders in each other and returns a descriptor of the last one; by descriptors, as their path may be too long."""
-    at = os.open(folder, os.O_RDONLY)
-    for _ in range(times):
-        os.mkdir(name, dir_fd=at)
-        inner = os.open(name, os.O_RDONLY, dir_fd=at)
-        os.close(at)
-        at = inner
-    return at
 
 
 def write_in(folder: int, name: str, text: str) -> None:

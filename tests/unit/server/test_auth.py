@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -106,16 +107,23 @@ def test_a_limited_address_does_not_reach_the_database() -> None:
     assert len(asked) == 3
 
 
-def test_who_guesses_all_at_once_is_refused_as_well() -> None:
-    asked: list[str] = []
+def refusing(asked: list[str]) -> Callable[[str], Awaitable[Token]]:
+    """Knows no token, after a while; notes which it was asked for."""
 
     async def look_up(secret: str) -> Token:
         asked.append(secret)
         await asyncio.sleep(0.001)
         raise UnauthorizedError("no")
 
+    return look_up
+
+
+def test_who_guesses_all_at_once_is_refused_as_well() -> None:
+    asked: list[str] = []
+
     async def run() -> None:
-        gate = Gate(look_up, failures=Failures(FailureRates(burst=20, per_s=0.001, overall_burst=100, overall_per_s=0.001)))
+        rates = FailureRates(burst=20, per_s=0.001, overall_burst=100, overall_per_s=0.001)
+        gate = Gate(refusing(asked), failures=Failures(rates))
         guesses = [gate.caller(f"Bearer {new_secret()}", "192.0.2.1") for _ in range(500)]
         found = await asyncio.gather(*guesses, return_exceptions=True)
         assert {type(each) for each in found} == {UnauthorizedError, RateLimitedError}
@@ -131,13 +139,8 @@ def test_a_token_that_many_threads_repeat_counts_once() -> None:
     secret = new_secret()
     asked: list[str] = []
 
-    async def look_up(secret: str) -> Token:
-        asked.append(secret)
-        await asyncio.sleep(0.001)
-        raise UnauthorizedError("no")
-
     async def run() -> None:
-        gate = Gate(look_up, failures=Failures(FailureRates(burst=2, per_s=0.001)))
+        gate = Gate(refusing(asked), failures=Failures(FailureRates(burst=2, per_s=0.001)))
         calls = [gate.caller(f"Bearer {secret}", "a") for _ in range(30)]
         found = await asyncio.gather(*calls, return_exceptions=True)
         assert {type(each) for each in found} == {UnauthorizedError}

@@ -2,38 +2,36 @@
 
 from __future__ import annotations
 
-import itertools
-import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from sqlalchemy import select
 
-from artfs.catalog.sql.ledger.blobledger import SqlBlobLedger
 from artfs.catalog.sql.ledger.schema import uploads as uploads_table
 from artfs.errors import BadObjectError
 from artfs.model.blocklist import encode_block_list, hash_blocks
 from artfs.model.digests import digest_bytes
 from artfs.model.manifest import build_manifest
 from artfs.server import uploads
-from artfs.store.bucket import Buffer, SignedPut, open_bucket
-from artfs.store.folderbucket import FolderBucket
 from artfs.store.verify import hash_bytes
 from artfs.testing.blobworld import BlobServer, BlobWorld, file_entry, some_data
-from artfs.testing.s3 import CREDENTIALS, S3Server
+from artfs.testing.uploading import (
+    DATA,
+    DIGEST,
+    MIB,
+    OCTETS,
+    P,
+    Q,
+    begin,
+    part,
+    read_all,
+    send,
+    told,
+)
 from artfs.wire.blobroutes import MAX_PART
-
-MIB = 1024 * 1024
-DATA = some_data(3 * MIB + 12_345)
-DIGEST = digest_bytes(DATA)
-P, Q = "e/p", "e/q"
-OCTETS = "application/octet-stream"
-_numbers = itertools.count()
 
 
 @pytest.fixture
@@ -45,26 +43,6 @@ def server(blobs: BlobWorld) -> Iterator[BlobServer]:
 @pytest.fixture
 def writer(blobs: BlobWorld) -> str:
     return blobs.token_and_secret("e/p writer")[1]
-
-
-def begin(server: BlobServer, secret: str, digest: str = DIGEST, size: int = len(DATA), place: str = P) -> Any:
-    answer = server.ask("POST", f"/v1/projects/{place}/uploads", secret, {"digest": digest, "size": size})
-    assert answer.status == 200, answer.body
-    return answer.json
-
-
-def send(server: BlobServer, secret: str, upload: Any, number: int, data: bytes) -> int:
-    path = f"/v1/uploads/{upload['id']}/parts/{number}"
-    return server.ask("PUT", path, secret, data, content_type=OCTETS).status
-
-
-def part(number: int) -> bytes:
-    return DATA[number * MIB : (number + 1) * MIB]
-
-
-def told(server: BlobServer, secret: str, upload: Any, *numbers: int) -> Any:
-    body = {"parts": [{"number": number} for number in numbers]}
-    return server.ask("POST", f"/v1/uploads/{upload['id']}/parts", secret, body).json
 
 
 def nothing_is_left(blobs: BlobWorld) -> None:
@@ -355,275 +333,6 @@ def test_what_was_checked_cannot_be_changed_afterwards(blobs: BlobWorld, server:
     for number in range(4):
         blobs.bucket.put(row.part_key(number), bytes(row.part_nbytes(number)))
     assert read_all(blobs) == DATA
-
-
-def read_all(world: BlobWorld) -> bytes:
-    found = world.ledger.find(None, [DIGEST])[DIGEST]
-    keys = [f"{found.key}.{number}" for number in range(4)]
-    return b"".join(bytes(world.bucket.read(key, [(0, world.bucket.try_size(key) or 0)])[0]) for key in keys)
-
-
-# object stores ------------------------------------------------------------------------------------------------------------
-@pytest.fixture
-def remote(
-    tmp_path: Path, server_template: Path, rclone: S3Server, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[BlobWorld]:
-    for name, value in CREDENTIALS.items():
-        monkeypatch.setenv(name, value)
-    database = Path(shutil.copy(server_template, tmp_path / "remote.db"))
-    with BlobWorld(database, open_bucket(rclone.url(f"uploads{next(_numbers)}"))) as made:
-        yield made
-
-
-def put(each: Any, data: bytes) -> int:
-    return httpx.put(each["url"], content=data, headers=each.get("headers", {})).status_code
-
-
-def test_parts_go_to_the_bucket_itself(remote: BlobWorld) -> None:
-    secret = remote.token_and_secret("e/p writer")[1]
-    with remote.serve(part_size=MIB) as server:
-        upload = begin(server, secret)
-        assert len(upload["parts"]) == 4
-        # rclone does not look at checksums, so there is no use in telling them.
-        assert "checks" not in upload
-        assert send(server, secret, upload, 0, part(0)) == 400
-        urls = {each["number"]: each for each in upload["parts"]}
-        for number in (2, 0, 1):
-            assert put(urls[number], part(number)) == 200
-        assert put(urls[3], part(3) + b"x") == 403  # the length is in the signature
-        assert put(urls[3], part(3)) == 200
-        assert told(server, secret, upload, 0, 1, 2, 3)["done"] == [0, 1, 2, 3]
-        assert server.finish(secret, upload["id"])[-1]["done"]
-        # The URLs are good for an hour; but what they lead to is not what counts.
-        assert put(urls[1], bytes(MIB)) == 200
-        assert read_all(remote) == DATA
-
-
-@pytest.mark.parametrize("lie", ["wrong bytes", "swapped parts"])
-def test_a_bucket_that_checks_nothing(remote: BlobWorld, lie: str) -> None:
-    secret = remote.token_and_secret("e/p writer")[1]
-    with remote.serve(part_size=MIB) as server:
-        upload = begin(server, secret)
-        order = [1, 0, 2, 3] if lie == "swapped parts" else [0, 1, 2, 3]
-        for each, number in zip(upload["parts"], order, strict=True):
-            data = part(number) if number != 2 or lie == "swapped parts" else bytes(MIB)
-            assert put(each, data) == 200
-        told(server, secret, upload, 0, 1, 2, 3)
-        assert server.finish(secret, upload["id"])[-1]["error"]["kind"] == "bad-blob"
-        remote.settle()
-        assert remote.keys() == []
-
-
-class _Strict(FolderBucket):
-    """A bucket whose URLs take only the bytes that they were signed for, as S3's do. `put_by` stands for a PUT."""
-
-    signs = True  # type: ignore[assignment]
-
-    def __init__(self, root: Path) -> None:
-        super().__init__(root)
-        self.urls: dict[str, tuple[str, int, str]] = {}
-        self.on_stream: Callable[[str], None] = lambda key: None
-
-    def stream(self, key: str, offset: int, nbytes: int) -> Iterator[Buffer]:
-        self.on_stream(key)
-        yield from super().stream(key, offset, nbytes)
-
-    def keeps_what_was_put(self) -> bool:
-        return True
-
-    def sign_put(self, key: str, size: int, sha256: str, seconds: float) -> SignedPut:
-        assert sha256
-        url = f"https://bucket.example/{key}?{sha256}"
-        self.urls[url] = (key, size, sha256)
-        return SignedPut(url, {"x-sum": sha256})
-
-    def put_by(self, url: str, data: bytes) -> bool:
-        key, size, sha256 = self.urls[url]
-        if (len(data), digest_bytes(data)) != (size, sha256):
-            return False
-        self.put(key, data)
-        return True
-
-
-@pytest.fixture
-def strict(database: Path, tmp_path: Path) -> Iterator[BlobWorld]:
-    with BlobWorld(database, _Strict(tmp_path / "strict")) as made:
-        yield made
-
-
-def want(server: BlobServer, secret: str, upload: Any, **sums: str) -> Any:
-    body = {"parts": [], "want": [{"number": int(number[1:]), "sha256": sha256} for number, sha256 in sums.items()]}
-    return server.ask("POST", f"/v1/uploads/{upload['id']}/parts", secret, body).json
-
-
-def test_a_bucket_that_checks_needs_no_copy(strict: BlobWorld) -> None:
-    secret = strict.token_and_secret("e/p writer")[1]
-    bucket = strict.bucket
-    assert isinstance(bucket, _Strict)
-    with strict.serve(part_size=MIB) as server:
-        upload = begin(server, secret)
-        assert upload["checks"]
-        assert [each["url"] for each in upload["parts"]] == ["", "", "", ""]
-        asked = want(server, secret, upload, **{f"n{number}": digest_bytes(part(number)) for number in range(4)})
-        for each in asked["parts"]:
-            assert not bucket.put_by(each["url"], bytes(each["size"]))
-            assert bucket.put_by(each["url"], part(each["number"]))
-        before = strict.keys("blobs/")
-        told(server, secret, upload, 0, 1, 2, 3)
-        assert server.finish(secret, upload["id"])[-1]["done"]
-        strict.settle()
-        assert strict.keys("blobs/") == before
-        assert read_all(strict) == DATA
-
-
-def test_no_two_urls_for_one_part(strict: BlobWorld) -> None:
-    """Whoever could get a second URL, for other bytes, could change what was checked."""
-    secret = strict.token_and_secret("e/p writer")[1]
-    bucket = strict.bucket
-    assert isinstance(bucket, _Strict)
-    with strict.serve(part_size=MIB) as server:
-        upload = begin(server, secret)
-        garbage = want(server, secret, upload, n0=digest_bytes(bytes(MIB)))["parts"][0]["url"]
-        assert want(server, secret, upload, n0=digest_bytes(bytes(MIB)))["parts"][0]["url"] == garbage
-        # Another sender knows better. The upload begins anew, under other keys.
-        again = want(server, secret, upload, n0=digest_bytes(part(0)))
-        assert (again.get("done", []), len(again["parts"])) == ([], 4)
-        asked = want(server, secret, upload, **{f"n{number}": digest_bytes(part(number)) for number in range(4)})
-        for each in asked["parts"]:
-            assert bucket.put_by(each["url"], part(each["number"]))
-        told(server, secret, upload, 0, 1, 2, 3)
-        assert server.finish(secret, upload["id"])[-1]["done"]
-        assert bucket.put_by(garbage, bytes(MIB))
-        assert read_all(strict) == DATA
-
-
-def send_all(server: BlobServer, secret: str, bucket: Any) -> Any:
-    upload = begin(server, secret)
-    asked = want(server, secret, upload, **{f"n{number}": digest_bytes(part(number)) for number in range(4)})
-    for each in asked["parts"]:
-        assert bucket.put_by(each["url"], part(each["number"]))
-    told(server, secret, upload, 0, 1, 2, 3)
-    return upload
-
-
-def test_two_processes_check_one_upload(strict: BlobWorld) -> None:
-    """A client that was cut off asks again, and another process of the server answers; the first goes on with its check."""
-    secret = strict.token_and_secret("e/p writer")[1]
-    bucket = strict.bucket
-    assert isinstance(bucket, _Strict)
-    both = threading.Barrier(2)
-
-    def meet(key: str) -> None:
-        if key.endswith(".3"):
-            both.wait(30)
-
-    bucket.on_stream = meet
-    with strict.serve(part_size=MIB) as one, strict.serve(part_size=MIB) as other:
-        upload = send_all(one, secret, bucket)
-        last: list[Any] = []
-        asking = [
-            threading.Thread(target=lambda at=at: last.append(at.finish(secret, upload["id"])[-1])) for at in (one, other)
-        ]
-        for thread in asking:
-            thread.start()
-        for thread in asking:
-            thread.join(30)
-        assert [line.get("done") for line in last] == [True, True]
-        strict.settle()
-        assert read_all(strict) == DATA
-
-
-def test_what_begins_anew_while_it_is_checked_does_not_count(strict: BlobWorld) -> None:
-    """Somebody who has other bytes of a part takes the objects away from under the check."""
-    secret = strict.token_and_secret("e/p writer")[1]
-    bucket = strict.bucket
-    assert isinstance(bucket, _Strict)
-    with strict.serve(part_size=MIB) as server:
-        upload = send_all(server, secret, bucket)
-
-        def begin_anew(key: str) -> None:
-            if key.endswith(".3"):
-                bucket.on_stream = lambda key: None
-                want(server, secret, upload, n0=digest_bytes(bytes(MIB)))
-
-        bucket.on_stream = begin_anew
-        assert server.finish(secret, upload["id"])[-1]["error"]["kind"] == "not-found"
-        strict.settle()
-        assert not strict.has(strict.project(), DIGEST)
-        send_all(server, secret, bucket)
-        assert server.finish(secret, upload["id"])[-1]["done"]
-        strict.settle()
-        assert read_all(strict) == DATA
-
-
-class _SlowLedger(SqlBlobLedger):
-    """`before_restart`: what others do meanwhile."""
-
-    before_restart: Callable[[], None] = staticmethod(lambda: None)
-
-    def restart_upload(self, *given: Any, **more: Any) -> Any:
-        self.before_restart()
-        return super().restart_upload(*given, **more)
-
-
-def test_what_counts_does_not_begin_anew(database: Path, tmp_path: Path) -> None:
-    """Somebody who has other bytes of a part, and whose request ends after the check."""
-    with BlobWorld(database, _Strict(tmp_path / "strict"), make_ledger=_SlowLedger) as world:
-        secret = world.token_and_secret("e/p writer")[1]
-        assert isinstance(world.ledger, _SlowLedger)
-        with world.serve(part_size=MIB) as server:
-            upload = send_all(server, secret, world.bucket)
-            last: list[Any] = []
-            world.ledger.before_restart = lambda: last.extend(server.finish(secret, upload["id"]))
-            answer = want(server, secret, upload, n0=digest_bytes(bytes(MIB)))
-            assert last[-1]["done"]
-            assert answer["done"] == [0, 1, 2, 3]
-            world.settle()
-            assert read_all(world) == DATA
-
-
-def test_the_sum_of_a_single_part_is_known(strict: BlobWorld) -> None:
-    secret = strict.token_and_secret("e/p writer")[1]
-    bucket = strict.bucket
-    assert isinstance(bucket, _Strict)
-    data = DATA[: MIB + 1]
-    with strict.serve(part_size=2 * MIB) as server:
-        upload = begin(server, secret, digest_bytes(data), len(data))
-        (each,) = upload["parts"]
-        assert each["headers"] == {"x-sum": digest_bytes(data)}
-        assert bucket.put_by(each["url"], data)
-        told(server, secret, upload, 0)
-        assert server.finish(secret, upload["id"])[-1]["done"]
-
-
-def test_who_trusts_senders_needs_no_copies(
-    tmp_path: Path, server_template: Path, rclone: S3Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name, value in CREDENTIALS.items():
-        monkeypatch.setenv(name, value)
-    database = Path(shutil.copy(server_template, tmp_path / "trusting.db"))
-    with BlobWorld(database, open_bucket(rclone.url(f"uploads{next(_numbers)}", copies="no"))) as world:
-        secret = world.token_and_secret("e/p writer")[1]
-        with world.serve(part_size=MIB) as server:
-            upload = begin(server, secret)
-            assert "checks" not in upload
-            for each in upload["parts"]:
-                assert put(each, part(each["number"])) == 200
-            before = world.keys("blobs/")
-            assert len(before) == 4
-            told(server, secret, upload, 0, 1, 2, 3)
-            assert server.finish(secret, upload["id"])[-1]["done"]
-            world.settle()
-            assert world.keys("blobs/") == before
-            assert read_all(world) == DATA
-            # Wrong bytes do not count there, either.
-            wrong = begin(server, secret, digest_bytes(b"other"))
-            for each in wrong["parts"]:
-                put(each, bytes(each["size"]))
-            told(server, secret, wrong, 0, 1, 2, 3)
-            assert server.finish(secret, wrong["id"])[-1]["error"]["kind"] == "bad-blob"
-            world.settle()
-            assert world.keys("blobs/") == before
 
 
 def test_a_check_waits_for_parts_over_a_slow_link() -> None:

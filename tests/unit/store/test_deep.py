@@ -9,6 +9,7 @@ import pytest
 
 from artfs.store.linux import PATH_MAX, within_reach
 from artfs.store.standins import remove_tree
+from artfs.testing.trees import nest
 
 
 @pytest.fixture
@@ -21,12 +22,7 @@ def top(tmp_path: Path) -> Path:
 
 def nested(top: Path, name: str, times: int) -> bytes:
     """Makes folders in each other, with a file in the last one; returns its path, which may be of use to nobody."""
-    at = os.open(top, os.O_RDONLY)
-    for _ in range(times):
-        os.mkdir(name, dir_fd=at)
-        inner = os.open(name, os.O_RDONLY, dir_fd=at)
-        os.close(at)
-        at = inner
+    at = nest(top, name, times)
     os.close(os.open("file", os.O_WRONLY | os.O_CREAT, dir_fd=at))
     os.close(at)
     return os.fsencode(top) + b"/" + b"/".join([os.fsencode(name)] * times)
