@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 
 class Budget:
@@ -36,16 +36,21 @@ class Budget:
         try:
             await turn
         except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():
-                self._give(nbytes)  # it was its turn just then
-            else:
-                self._waiting.remove((nbytes, turn))
+            if turn.cancelled():
+                with suppress(ValueError):  # who gave meanwhile has passed it over
+                    self._waiting.remove((nbytes, turn))
                 self._give(0)  # others may have waited for this one only
+            else:
+                self._give(nbytes)  # it was its turn just then
             raise
 
     def _give(self, nbytes: int) -> None:
         self._left += nbytes
-        while self._waiting and self._waiting[0][0] <= self._left:
-            wanted, turn = self._waiting.popleft()
-            self._left -= wanted
-            turn.set_result(None)
+        while self._waiting:
+            wanted, turn = self._waiting[0]
+            if not turn.cancelled():  # who was cancelled has not run since
+                if wanted > self._left:
+                    return
+                self._left -= wanted
+                turn.set_result(None)
+            self._waiting.popleft()

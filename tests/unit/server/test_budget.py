@@ -83,3 +83,26 @@ async def whole(budget: Budget) -> None:
 
     waiting: Coroutine[Any, Any, None] = all_of_it()
     await asyncio.wait_for(waiting, 1)
+
+
+def test_room_that_comes_while_somebody_is_being_cancelled_goes_to_the_next() -> None:
+    async def run() -> None:
+        budget = Budget(10)
+        done: list[str] = []
+
+        async def take(name: str) -> None:
+            async with budget.take(10):
+                done.append(name)
+
+        async with budget.take(10):
+            leaving, staying = asyncio.create_task(take("leaving")), asyncio.create_task(take("staying"))
+            await asyncio.sleep(0)
+            leaving.cancel()  # it hears of it once the loop runs again, which is after this room is free
+        await asyncio.wait_for(staying, 10)
+        assert done == ["staying"]
+        assert leaving.cancelled()
+        async with asyncio.timeout(10), budget.take(10):
+            assert budget._left == 0
+        assert (budget._left, len(budget._waiting)) == (10, 0)
+
+    asyncio.run(run())
