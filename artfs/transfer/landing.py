@@ -61,21 +61,24 @@ def open_landing(dest_fd: int, dest_path: str, wanted: Wanted) -> Iterator[Landi
     for name in os.listdir(dest_fd):
         if is_landing(name):
             _settle_dead(name, dest_fd, dest_path, wanted)
-    name, fd = _make(dest_fd)
+    name = f".artfs-{secrets.token_hex(8)}.tmp"
+    fd: int | None = None
+    # Ctrl-C may come anywhere in here: before we know that there is a folder, and while it is removed.
     try:
+        while fd is None:
+            with suppress(FileExistsError):  # another pull took it for a dead one's, and is about to remove it
+                os.mkdir(name, 0o700, dir_fd=dest_fd)
+            fd = _try_lock(name, dest_fd)
         yield Landing(fd, dest_fd, dest_path)
     finally:
-        shutil.rmtree(name, dir_fd=dest_fd, ignore_errors=True)
-        os.close(fd)
-
-
-def _make(dest_fd: int) -> tuple[str, int]:
-    while True:
-        name = f".artfs-{secrets.token_hex(8)}.tmp"
-        os.mkdir(name, 0o700, dir_fd=dest_fd)
-        fd = _try_lock(name, dest_fd)
-        if fd is not None:
-            return name, fd
+        try:
+            shutil.rmtree(name, dir_fd=dest_fd, ignore_errors=True)
+        except KeyboardInterrupt:
+            shutil.rmtree(name, dir_fd=dest_fd, ignore_errors=True)
+            raise
+        finally:
+            if fd is not None:
+                os.close(fd)
 
 
 def _try_lock(name: str, dest_fd: int) -> int | None:
