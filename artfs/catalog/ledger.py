@@ -12,14 +12,21 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from artfs.catalog.base import Catalog
-from artfs.model.access import Actor, AuditFilter, AuditRow, Changes, Grant, Token
+from artfs.model.access import Actor, AuditFilter, AuditRow, CallId, Changes, Grant, Token
 from artfs.model.records import Project
 
 
 class Ledger(Protocol):
-    def acting(self, actor: Actor) -> Catalog:
+    def acting(self, actor: Actor, call: CallId | None = None) -> Catalog:
         """The catalog as `actor` uses it: what it changes stands in the audit log, by the same transaction. Cheap; one for each
-        request will do. Closing it closes the database."""
+        request will do. Closing it closes the database.
+
+        With a `call` it is for one change, whose answer is kept: asked for again under the same id, for a day at least, it
+        changes nothing, and answers what it did. UsageError when something else is asked for under that id."""
+        ...
+
+    def forget_calls(self) -> int:
+        """Forgets answers of calls that are more than a day old; how many."""
         ...
 
     # tokens -----------------------------------------------------------------------------------------------------

@@ -30,7 +30,7 @@ from sqlalchemy import (
 
 # Alembic revisions, oldest first. The last is what this program reads and writes. A database at a revision that is not
 # here was made by a newer program. Compared by SQL when a catalog is opened, so that Alembic need not be imported.
-REVISIONS = ("0001", "0002", "0003", "0004")
+REVISIONS = ("0001", "0002", "0003", "0004", "0005")
 
 # `PRAGMA application_id` of a catalog ("artf" in ASCII): tells our file from any other SQLite database.
 APPLICATION_ID = 0x61727466

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import secrets
 import socket
 import threading
 import time
@@ -33,7 +34,7 @@ from artfs.settings import Settings
 from artfs.wire.backoff import AGAIN, NOT_BEGUN, Backoff, read_retry_after
 from artfs.wire.bodies import NoQuery, Query
 from artfs.wire.errors import error_from
-from artfs.wire.routes import CHANGE_HEADER, JSON, Route, encode_query
+from artfs.wire.routes import CALL_HEADER, CHANGE_HEADER, JSON, Route, encode_query
 
 if TYPE_CHECKING:
     from artfs.client.direct import Direct
@@ -143,6 +144,8 @@ class Http:
         """
         content = None if route.body is None else encode_body(body)
         headers = {"Content-Type": JSON} if content is not None else {}
+        if route.once:
+            headers[CALL_HEADER] = secrets.token_hex(16)
         response = self.exchange(route, arguments, query, content=content, headers=headers, timeout_s=timeout_s)
         try:
             return self.result(route, response)

@@ -118,6 +118,21 @@ class Actor:
     token_id: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class CallId:
+    """Of a change that is asked for again when its answer got lost: it is made once.
+
+    Attributes:
+        text: chosen at random by who asks, 1 to 64 printable ASCII characters without blanks. It counts for one actor only.
+        request: SHA-256 of all that is asked for, raw.
+        result: the type of what the change answers, one that JSON can hold.
+    """
+
+    text: str
+    request: bytes
+    result: Any
+
+
 COMMAND_LINE = Actor("command line")
 """Who works on the server's database itself."""
 

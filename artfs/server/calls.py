@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from artfs.catalog.base import Catalog
 from artfs.catalog.ledger import Ledger
-from artfs.model.access import Actor, Role, Token
+from artfs.model.access import Actor, CallId, Role, Token
 from artfs.model.records import Member, NewPart, NewVersion
 from artfs.wire.routes import Route
 
@@ -58,6 +58,7 @@ class Call:
         place: (entity, project) that it concerns, None for routes without one. Of a version: where it was
             logged, or else the first place where it is linked and the caller may read it.
         request_id: for the log.
+        id: to make its change once, if the route can and the caller gave one.
     """
 
     route: Route
@@ -67,6 +68,7 @@ class Call:
     body: Any = None
     place: tuple[str, str] | None = None
     request_id: str = ""
+    id: CallId | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ The event loop reads and writes; whatever asks the database runs in a worker thr
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 import math
 import re
@@ -30,7 +31,9 @@ from artfs.errors import (
     RateLimitedError,
     UnauthorizedError,
     UnavailableError,
+    UsageError,
 )
+from artfs.model.access import CallId
 from artfs.model.unreadable import read_number
 from artfs.server.accesslog import AccessLog
 from artfs.server.auth import Gate
@@ -42,7 +45,7 @@ from artfs.server.peers import Network, client_address, is_in, is_loopback
 from artfs.server.rights import Rights
 from artfs.server.statuses import status_of
 from artfs.wire.errors import error_fields
-from artfs.wire.routes import CHANGE_HEADER, JSON
+from artfs.wire.routes import CALL_HEADER, CALL_ID, CHANGE_HEADER, JSON, Route
 
 THREADS = 24
 """How many calls about names run at once in a process; others wait for their turn."""
@@ -240,8 +243,12 @@ class Dispatcher:
         if endpoint.stream is not None:
             return await self._stream(endpoint, call, scope, receive, headers, seen)
         assert endpoint.run is not None
+        content = b""
         if route.body is not None:
-            call.body = read_body(self._decoders[route.name], await _read_body(receive, headers, route.max_body))
+            content = await _read_body(receive, headers, route.max_body)
+            call.body = read_body(self._decoders[route.name], content)
+        if route.once:
+            call.id = _call_id(scope, headers, route, content)
         work = partial(self._work, endpoint.run, call)
         try:
             answer, change = await anyio.to_thread.run_sync(work, limiter=self._threads)
@@ -307,6 +314,18 @@ async def _read_body(receive: Receive, headers: dict[bytes, list[bytes]], limit:
             raise _too_large(limit)
         if not message.get("more_body", False):
             return b"".join(pieces)
+
+
+def _call_id(scope: Scope, headers: dict[bytes, list[bytes]], route: Route, content: bytes) -> CallId | None:
+    given = _first(headers, CALL_HEADER.encode())
+    if given is None:
+        return None
+    if not CALL_ID.fullmatch(given):
+        raise UsageError(f"the header {CALL_HEADER} takes 1 to 64 printable ASCII characters without blanks")
+    asked = hashlib.sha256()
+    for part in (route.name.encode(), scope.get("raw_path") or scope["path"].encode(), scope["query_string"], content):
+        asked.update(b"%d " % len(part) + part)
+    return CallId(given, asked.digest(), route.result)
 
 
 def _check_length(headers: dict[bytes, list[bytes]], limit: int) -> None:

@@ -58,8 +58,8 @@ class Names:
         return run
 
     def _acting(self, call: Call) -> Catalog:
-        """The catalog that writes down who changes it."""
-        return self._parts.ledger.acting(call.caller.actor)
+        """The catalog that writes down who changes it. For one change."""
+        return self._parts.ledger.acting(call.caller.actor, call.id)
 
     def _allow(self, call: Call, allow_protected: bool, place: tuple[str, str] | None = None) -> bool:
         """Protected aliases are a policy of the project, so only its administrators get past them."""

@@ -10,7 +10,7 @@ import msgspec
 
 from artfs.server.admin import program_version
 from artfs.wire.bodies import ErrorBody
-from artfs.wire.routes import CHANGE_HEADER, JSON, Route, argument_type
+from artfs.wire.routes import CALL_HEADER, CALL_ID, CHANGE_HEADER, JSON, Route, argument_type
 
 _REFS = "#/components/schemas/{name}"
 
@@ -63,6 +63,10 @@ def _operation(
         {"name": info.name, "in": "query", "required": info.required, "schema": _without_null(schema)}
         for info, schema in query
     ]
+    if route.once:
+        schema = {"type": "string", "pattern": f"^{CALL_ID.pattern}$"}
+        about = "Random. Once the change is made, the same call with the same id changes nothing, and is answered as the first."
+        parameters.append({"name": CALL_HEADER, "in": "header", "required": False, "schema": schema, "description": about})
     needs = {
         "public": "Needs no token.", "token": "Needs a token.", "server": "For administrators of the server.",
         "reader": "For readers.", "writer": "For writers.", "admin": "For administrators of the project.",

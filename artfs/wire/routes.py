@@ -40,6 +40,11 @@ MAX_JSON = 16 * 1024 * 1024
 CHANGE_HEADER = "artfs-change"
 """Header of the answer to whatever changes something: the number of the newest change after it."""
 
+CALL_HEADER = "artfs-call"
+"""Header of a call whose change is to be made once (`Route.once`): a random id, the same with each try."""
+
+CALL_ID = re.compile(r"[\x21-\x7e]{1,64}")
+
 Right = Literal["public", "token", "reader", "writer", "admin", "server"]
 """Who may: anybody; any living token; one with that role for the project of the call's place; an administrator of the server."""
 
@@ -75,6 +80,8 @@ class Route:
         right, place: who may, and where.
         query, body, result: types; a body of None: none is sent, a result of None: 204 without one.
         idempotent: sending it twice is as good as once, so a client tries again when an answer got lost.
+        once: the server keeps the answer, so that sending it twice (with one id in CALL_HEADER) is as good as once even if
+            somebody else has changed the same thing in between.
         vanishes: the second time it is "not found", which then means that the first has done it.
         audited: the server writes down who did it.
         max_body: bytes.
@@ -91,6 +98,7 @@ class Route:
     body: Any = None
     result: Any = None
     idempotent: bool = True
+    once: bool = False
     vanishes: bool = False
     audited: bool = False
     max_body: int = MAX_JSON
@@ -172,7 +180,7 @@ ROUTES: tuple[Route, ...] = (
     ),
     Route(
         "update_collection", "PATCH", _C, "Renames, describes, tags a collection.", "writer", Place.COLLECTION,
-        body=bodies.CollectionChanges, result=Collection, audited=True,
+        body=bodies.CollectionChanges, result=Collection, once=True, audited=True,
     ),
     Route(
         "delete_collection", "DELETE", _C, "Deletes a collection with its versions, or its links.", "admin", Place.COLLECTION,
@@ -185,12 +193,12 @@ ROUTES: tuple[Route, ...] = (
     ),
     Route(
         "protect_aliases", "PATCH", f"{_P}/protected-aliases", "Protects aliases, or ends that.", "admin", Place.PROJECT,
-        body=bodies.ProtectedChanges, result=list[str], audited=True,
+        body=bodies.ProtectedChanges, result=list[str], once=True, audited=True,
     ),
     Route("default_ttl", "GET", f"{_P}/ttl", "How long versions of a project live.", place=Place.PROJECT, result=Ttl),
     Route(
         "set_default_ttl", "PUT", f"{_P}/ttl", "Says how long versions of a project live.", "admin", Place.PROJECT,
-        body=bodies.TtlBody, audited=True,
+        body=bodies.TtlBody, once=True, audited=True,
     ),
     Route(
         "default_entity_ttl", "GET", "/v1/entities/{entity}/ttl",
@@ -199,7 +207,7 @@ ROUTES: tuple[Route, ...] = (
     ),
     Route(
         "set_default_entity_ttl", "PUT", "/v1/entities/{entity}/ttl", "Says how long versions live where the project does not.",
-        "admin", Place.ENTITY, body=bodies.TtlBody, audited=True,
+        "admin", Place.ENTITY, body=bodies.TtlBody, once=True, audited=True,
     ),
     Route(
         "next_expiry", "GET", "/v1/next-expiry",
@@ -224,11 +232,11 @@ ROUTES: tuple[Route, ...] = (
     Route(
         "commit", "POST", "/v1/commit",
         "Makes a version of a tree that is there, with all that it names. Protected aliases: administrators of the project.",
-        "writer", Place.BODY, body=NewVersion, result=Committed, audited=True,
+        "writer", Place.BODY, body=NewVersion, result=Committed, once=True, audited=True,
     ),
     Route(
         "add_part", "POST", "/v1/parts", "Keeps what a run contributes to a version that several make together.", "writer",
-        Place.BODY, body=NewPart, audited=True,
+        Place.BODY, body=NewPart, once=True, audited=True,
     ),
     Route(
         "parts", "GET", f"{_P}/collections/{{collection}}/parts", "Parts that wait for their version.", place=Place.PROJECT,
@@ -236,11 +244,11 @@ ROUTES: tuple[Route, ...] = (
     ),
     Route(
         "set_aliases", "PATCH", "/v1/members/{member_id}/aliases", "Gives and takes aliases.", "writer", Place.MEMBER,
-        body=bodies.AliasChanges, result=Member, audited=True,
+        body=bodies.AliasChanges, result=Member, once=True, audited=True,
     ),
     Route(
         "update_version", "PATCH", _V, "Describes and tags a version. Another ttl: administrators of the project.", "writer",
-        Place.VERSION, body=bodies.VersionChanges, result=Version, audited=True,
+        Place.VERSION, body=bodies.VersionChanges, result=Version, once=True, audited=True,
     ),
     Route(
         "delete_version", "DELETE", "/v1/members/{member_id}", "Deletes a version, or removes a link.", "admin", Place.MEMBER,
@@ -248,7 +256,7 @@ ROUTES: tuple[Route, ...] = (
     ),
     Route(
         "link", "POST", f"{_V}/links", "Links a version that the token may read to a collection that it may write.", "reader",
-        Place.VERSION, body=bodies.NewLink, result=Member, audited=True,
+        Place.VERSION, body=bodies.NewLink, result=Member, once=True, audited=True,
     ),
     Route(
         "unlink", "DELETE", "/v1/links/{member_id}", "Removes a link.", "writer", Place.MEMBER, query=bodies.Protected,
@@ -270,12 +278,12 @@ ROUTES: tuple[Route, ...] = (
     ),
     Route(
         "create_run", "POST", f"{_P}/runs", "Begins a run.", "writer", Place.PROJECT, body=bodies.NewRun, result=RunRecord,
-        idempotent=False, audited=True,
+        once=True, audited=True,
     ),
     Route("run", "GET", _R, "A run.", place=Place.RUN, result=RunRecord),
     Route(
         "update_run", "PATCH", _R, "Changes a run's state, summary, config.", "writer", Place.RUN, body=bodies.RunChanges,
-        result=RunRecord, audited=True,
+        result=RunRecord, once=True, audited=True,
     ),
     Route(
         "history", "GET", f"{_R}/history", "What a run logged, by step.", place=Place.RUN, query=bodies.HistoryQuery,

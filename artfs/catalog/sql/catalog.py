@@ -4,11 +4,10 @@ modules beside this one."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from types import EllipsisType
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from artfs.catalog.sql import commits, labels, names, pages, parts, policies, rows, runs, versions
 from artfs.catalog.sql.engine import Database, Writing
@@ -28,15 +27,24 @@ from artfs.model.records import (
 )
 from artfs.model.ttl import Ttl
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Around(Protocol):
+    def __call__(self, tx: Writing, make: Callable[[], T]) -> T:
+        """Returns what `make` does, or what it once did; it is called at most once, in the transaction `tx`."""
+        ...
+
 
 class SqlCatalog:
     """A catalog in a database; artfs.catalog.base.Catalog says what the methods do, artfs.catalog.open_catalog makes one.
     Thread-safe; any number of processes may use one database at once. Must not be used across a fork."""
 
-    def __init__(self, database: Database, *, audit: Callable[[Writing], None] | None = None) -> None:
-        """`audit`: called at the end of each writing transaction, before its commit."""
+    def __init__(self, database: Database, *, around: Around | None = None) -> None:
+        """`around`: carries out each change, in its transaction."""
         self._db = database
-        self._audit = audit
+        self._around = around
 
     @property
     def database(self) -> Database:
@@ -55,12 +63,11 @@ class SqlCatalog:
         """Idempotent; every other method raises CatalogError afterwards."""
         self._db.close()
 
-    @contextmanager
-    def _write(self) -> Iterator[Writing]:
+    def _change(self, make: Callable[Concatenate[Writing, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         with self._db.write() as tx:
-            yield tx
-            if self._audit is not None:
-                self._audit(tx)
+            if self._around is None:
+                return make(tx, *args, **kwargs)
+            return self._around(tx, lambda: make(tx, *args, **kwargs))
 
     def change_token(self) -> int:
         return self._db.change_token()
@@ -80,12 +87,10 @@ class SqlCatalog:
             return rows.find_project(conn, entity, name)
 
     def create_project(self, entity: str, name: str) -> Project:
-        with self._write() as tx:
-            return names.create_project(tx, entity, name)
+        return self._change(names.create_project, entity, name)
 
     def delete_project(self, entity: str, name: str) -> None:
-        with self._write() as tx:
-            names.delete_project(tx, entity, name)
+        self._change(names.delete_project, entity, name)
 
     def collections(self, entity: str, project: str, *, type: str | None = None) -> list[Collection]:
         with self._db.read() as conn:
@@ -99,15 +104,13 @@ class SqlCatalog:
         self, entity: str, project: str, name: str, *, type: str = "", kind: CollectionKind = "sequence",
         description: str | None = None,
     ) -> Collection:
-        with self._write() as tx:
-            return names.create_collection(tx, entity, project, name, type, kind, description)
+        return self._change(names.create_collection, entity, project, name, type, kind, description)
 
     def update_collection(
         self, collection_id: int, *, name: str | None = None, description: str | None = None,
         tags: Iterable[str] | None = None, type: str | None = None,
     ) -> Collection:
-        with self._write() as tx:
-            return names.update_collection(tx, collection_id, name, description, tags, type)
+        return self._change(names.update_collection, collection_id, name, description, tags, type)
 
     def page_of_collections(
         self, entity: str, project: str, request: PageRequest, *, type: str | None = None
@@ -116,8 +119,7 @@ class SqlCatalog:
             return pages.collections(conn, entity, project, request, type)
 
     def delete_collection(self, collection_id: int, *, allow_protected: bool = False) -> None:
-        with self._write() as tx:
-            names.delete_collection(tx, collection_id, allow_protected)
+        self._change(names.delete_collection, collection_id, allow_protected)
 
     # policies ---------------------------------------------------------------------------------------------------
 
@@ -128,24 +130,21 @@ class SqlCatalog:
     def protect_aliases(
         self, entity: str, project: str, *, add: Iterable[str] = (), remove: Iterable[str] = ()
     ) -> list[str]:
-        with self._write() as tx:
-            return policies.protect_aliases(tx, entity, project, add, remove)
+        return self._change(policies.protect_aliases, entity, project, add, remove)
 
     def default_ttl(self, entity: str, project: str | None = None) -> Ttl:
         with self._db.read() as conn:
             return policies.default_ttl(conn, entity, project)
 
     def set_default_ttl(self, entity: str, project: str | None, ttl: Ttl) -> None:
-        with self._write() as tx:
-            policies.set_default_ttl(tx, entity, project, ttl)
+        self._change(policies.set_default_ttl, entity, project, ttl)
 
     def next_expiry(self) -> datetime | None:
         with self._db.read() as conn:
             return policies.next_expiry(conn)
 
     def expire(self, limit: int = 500) -> list[Member]:
-        with self._write() as tx:
-            return policies.expire(tx, limit)
+        return self._change(policies.expire, limit)
 
     # versions ---------------------------------------------------------------------------------------------------
 
@@ -169,12 +168,10 @@ class SqlCatalog:
             return rows.need_member(conn, member_id)
 
     def commit(self, new: NewVersion) -> Committed:
-        with self._write() as tx:
-            return commits.commit(tx, new)
+        return self._change(commits.commit, new)
 
     def add_part(self, new: NewPart) -> None:
-        with self._write() as tx:
-            parts.add(tx, new)
+        self._change(parts.add, new)
 
     def parts(self, entity: str, project: str, collection: str, distributed_id: str) -> list[Part]:
         with self._db.read() as conn:
@@ -183,32 +180,27 @@ class SqlCatalog:
     def set_aliases(
         self, member_id: int, *, add: Iterable[str] = (), remove: Iterable[str] = (), allow_protected: bool = False
     ) -> Member:
-        with self._write() as tx:
-            return labels.set_aliases(tx, member_id, add, remove, allow_protected)
+        return self._change(labels.set_aliases, member_id, add, remove, allow_protected)
 
     def update_version(
         self, version_id: int, *, description: str | EllipsisType | None = ..., metadata: dict[str, Any] | None = None,
         add_tags: Iterable[str] = (), remove_tags: Iterable[str] = (), ttl: Ttl | EllipsisType = ...,
     ) -> Version:
-        with self._write() as tx:
-            return versions.update_version(tx, version_id, description, metadata, add_tags, remove_tags, ttl)
+        return self._change(versions.update_version, version_id, description, metadata, add_tags, remove_tags, ttl)
 
     def delete_version(
         self, member_id: int, *, delete_aliases: bool = False, allow_protected: bool = False
     ) -> None:
-        with self._write() as tx:
-            versions.delete_version(tx, member_id, delete_aliases, allow_protected)
+        self._change(versions.delete_version, member_id, delete_aliases, allow_protected)
 
     def link(
         self, version_id: int, entity: str, project: str, collection: str, aliases: Iterable[str] = (), *,
         allow_protected: bool = False,
     ) -> Member:
-        with self._write() as tx:
-            return commits.link(tx, version_id, entity, project, collection, aliases, allow_protected)
+        return self._change(commits.link, version_id, entity, project, collection, aliases, allow_protected)
 
     def unlink(self, member_id: int, *, allow_protected: bool = False) -> None:
-        with self._write() as tx:
-            versions.unlink(tx, member_id, allow_protected)
+        self._change(versions.unlink, member_id, allow_protected)
 
     def memberships(self, version_id: int) -> list[Member]:
         with self._db.ask() as conn:
@@ -221,8 +213,7 @@ class SqlCatalog:
         job_type: str | None = None, config: dict[str, Any] | None = None, group: str | None = None,
         tags: Iterable[str] = (), notes: str | None = None,
     ) -> RunRecord:
-        with self._write() as tx:
-            return runs.create_run(tx, entity, project, run_id, name, job_type, config, group, tags, notes)
+        return self._change(runs.create_run, entity, project, run_id, name, job_type, config, group, tags, notes)
 
     def run(self, run_id: str) -> RunRecord:
         with self._db.ask() as conn:
@@ -241,24 +232,20 @@ class SqlCatalog:
         summary: dict[str, Any] | None = None, config: dict[str, Any] | None = None, name: str | None = None,
         tags: Iterable[str] | None = None, notes: str | None = None,
     ) -> RunRecord:
-        with self._write() as tx:
-            return runs.update_run(tx, run_id, state, history_steps, summary, config, name, tags, notes)
+        return self._change(runs.update_run, run_id, state, history_steps, summary, config, name, tags, notes)
 
     def add_history(self, run_id: str, history: Iterable[HistoryRow]) -> RunRecord:
-        with self._write() as tx:
-            return runs.add_history(tx, run_id, history)
+        return self._change(runs.add_history, run_id, history)
 
     def history(self, run_id: str, *, after: int = -1, limit: int = 1000) -> list[HistoryRow]:
         with self._db.read() as conn:
             return runs.history(conn, run_id, after, limit)
 
     def record_use(self, run_id: str, version_id: int) -> None:
-        with self._write() as tx:
-            runs.record(tx, run_id, version_id, "used")
+        self._change(runs.record, run_id, version_id, "used")
 
     def record_log(self, run_id: str, version_id: int) -> None:
-        with self._write() as tx:
-            runs.record(tx, run_id, version_id, "logged")
+        self._change(runs.record, run_id, version_id, "logged")
 
     def logged_by(self, version_id: int) -> list[RunRecord]:
         with self._db.read() as conn:

@@ -31,9 +31,10 @@ from artfs.errors import (
 from artfs.model.records import HistoryRow
 from artfs.testing.catalog_contract.making import new
 from artfs.testing.scripted import Reply, ScriptedServer
-from artfs.wire.routes import ROUTES, by_name
+from artfs.wire.routes import CALL_ID, ROUTES, SERVER_ROUTES, by_name
 
 ENTITIES = Reply.of(["a", "b"])
+CREATE_TOKEN = by_name(SERVER_ROUTES)["create_token"]
 ERROR = {"kind": "conflict", "message": "no"}
 
 
@@ -189,18 +190,30 @@ def test_a_call_that_must_not_be_made_twice_is_not(client: Any) -> None:
     for bad in (Reply(hang_up=True), Reply(500, b"x"), Reply(504, b"x")):
         one = client(bad)
         with pytest.raises(UnavailableError):
-            one.catalog.create_run("e", "p")
+            one.http.exchange(CREATE_TOKEN, content=b"{}")
         assert one.tries == 1
 
 
 def test_it_is_made_again_when_it_was_not_begun(client: Any) -> None:
+    one = client(Reply.of({"kind": "unavailable", "message": "m"}, 503, retry_after="0"), ENTITIES)
+    one.http.exchange(CREATE_TOKEN, content=b"{}")
+    assert one.tries == 2
+
+
+def test_all_tries_of_a_change_have_one_id(client: Any) -> None:
     run = {
         "id": "r", "entity": "e", "project": "p", "name": "r", "job_type": None, "config": {}, "state": "running",
         "history_steps": 0, "created_at": "2026-11-01T00:00:00Z", "finished_at": None,
     }
-    one = client(Reply.of({"kind": "unavailable", "message": "m"}, 503, retry_after="0"), Reply.of(run))
-    assert one.catalog.create_run("e", "p").id == "r"
-    assert one.tries == 2
+    # The second answer is whole, but no JSON, which has the call made once more.
+    one = client(Reply(hang_up=True), Reply(200, b"{", ENTITIES.headers), Reply.of(run), Reply.of(run), ENTITIES)
+    for _ in range(2):
+        assert one.catalog.create_run("e", "p").id == "r"
+    ids = [seen.headers["artfs-call"] for seen in one.server.seen]
+    assert ids[0] == ids[1] == ids[2] != ids[3]
+    assert all(CALL_ID.fullmatch(each) for each in ids)
+    one.catalog.entities()
+    assert "artfs-call" not in one.server.seen[-1].headers
 
 
 def test_what_is_gone_after_a_lost_answer_was_deleted(client: Any) -> None:

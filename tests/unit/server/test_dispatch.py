@@ -20,7 +20,7 @@ from artfs.server.peers import parse_networks
 from artfs.testing.asgi import Asgi
 from artfs.testing.catalog_contract.making import digest
 from artfs.wire.backoff import AGAIN, NOT_BEGUN
-from artfs.wire.routes import Place, Route
+from artfs.wire.routes import ROUTES, Place, Route
 
 from .conftest import OPEN, E, World, new_body
 
@@ -34,6 +34,54 @@ def test_a_change_tells_the_number_of_the_newest_change(world: World) -> None:
     answer = world.ask("DELETE", f"/v1/projects/{E}/new")
     assert (answer.status, answer.body) == (204, b"")
     assert int(answer.headers["artfs-change"]) == world.ledger.newest_change()
+
+
+ONCE = {route.name: route for route in ROUTES if route.once}
+CHANGES: dict[str, dict[str, Any]] = {
+    "update_collection": {"description": "new"},
+    "protect_aliases": {"add": ["best"], "remove": []},
+    "set_default_ttl": {"ttl": "P3D"},
+    "set_default_entity_ttl": {"ttl": "P3D"},
+    "commit": new_body(metadata={"a": 1.5}),
+    "add_part": {
+        "entity": E, "project": OPEN, "collection": "cars", "type": "dataset", "distributed_id": "d", "digest": digest("part")
+    },
+    "set_aliases": {"add": ["new"], "remove": []},
+    "update_version": {"description": "new", "add_tags": ["t"]},
+    "link": {"entity": E, "project": OPEN, "collection": "best", "aliases": []},
+    "create_run": {},
+    "update_run": {"summary": {"a": 1}},
+}
+
+
+@pytest.mark.parametrize("name", ONCE)
+def test_a_change_that_is_asked_for_again_is_made_once(world: World, name: str) -> None:
+    route, ids = ONCE[name], world.ids
+    where = {
+        "entity": E, "project": OPEN, "collection_id": ids[f"{OPEN}/collection"], "member_id": ids[f"{OPEN}/member"],
+        "version_id": ids[f"{OPEN}/version"], "run_id": ids[f"{OPEN}/run"],
+    }
+
+    def ask(call: str, more: bytes = b"") -> Any:
+        body, headers = json.dumps(CHANGES[name]).encode() + more, [("artfs-call", call)]
+        return world.asgi.request(route.method, route.url(where), token=world.tokens["root"], body=body, headers=headers)
+
+    first = ask("one")
+    assert first.status in (200, 204), first.body
+    newest = world.ledger.newest_change()
+    again = ask("one")
+    assert (again.status, again.body) == (first.status, first.body)
+    assert world.ledger.newest_change() == newest
+    other = ask("one", b" ")
+    assert (other.status, other.json["kind"]) == (400, "usage")
+
+
+@pytest.mark.parametrize("call", ["", "a b", "x" * 65, "é"])
+def test_an_id_of_a_call_has_a_form(world: World, call: str) -> None:
+    headers = [("artfs-call", call)]
+    answer = world.asgi.request("POST", COMMIT, token=world.tokens["root"], body=json.dumps(new_body()).encode(), headers=headers)
+    assert (answer.status, answer.json["kind"]) == (400, "usage")
+    assert len(world.catalog.members(world.ids[f"{OPEN}/collection"])) == 1
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import time
+from collections.abc import Callable
 from datetime import timedelta
 
+import pytest
+
+from artfs.errors import UnavailableError
 from artfs.model.access import AuditFilter
 from artfs.server.housekeeping import Housekeeping
 from artfs.testing.blobworld import BlobWorld
@@ -36,3 +41,28 @@ def test_a_version_goes_when_it_is_due(blobs: BlobWorld) -> None:
     # Listeners to events hear of it.
     places = [(each.project, each.collection) for each in blobs.names.changes_after(newest).rows]
     assert ("p", "c") in places
+
+
+def test_old_answers_are_forgotten_now_and_then(
+    blobs: BlobWorld, monkeypatch: pytest.MonkeyPatch, expect_log: Callable[..., None]
+) -> None:
+    expect_log("old answers cannot be forgotten: the database is away", count=1)
+    asked: list[float] = []
+
+    def forget() -> int:
+        asked.append(time.monotonic())
+        if len(asked) == 1:
+            raise UnavailableError("the database is away")
+        return 0
+
+    monkeypatch.setattr(blobs.names, "forget_calls", forget)
+    keeping = Housekeeping(blobs.names, tick_s=0.01, forget_s=0.05)
+    keeping.start()
+    try:
+        deadline = time.monotonic() + PATIENCE_S
+        while len(asked) < 3:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+    finally:
+        keeping.close()
+    assert all(later - earlier >= 0.05 for earlier, later in itertools.pairwise(asked))

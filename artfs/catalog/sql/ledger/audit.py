@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from typing import Any
 
 from sqlalchemy import Connection, insert, select
@@ -21,17 +20,13 @@ def add(
     tx.conn.execute(insert(_audit), [_row(tx, actor, action, entity, project, target, detail or {})])
 
 
-def recorder(actor: Actor) -> Callable[[Writing], None]:
-    """What writes down, for a SqlCatalog, what its transactions did."""
-
-    def record(tx: Writing) -> None:
-        if tx.subjects:
-            tx.conn.execute(
-                insert(_audit),
-                [_row(tx, actor, did.action, did.entity, did.project, did.target, did.detail) for did in tx.subjects],
-            )
-
-    return record
+def add_subjects(tx: Writing, actor: Actor) -> None:
+    """What a transaction did."""
+    if tx.subjects:
+        tx.conn.execute(
+            insert(_audit),
+            [_row(tx, actor, did.action, did.entity, did.project, did.target, did.detail) for did in tx.subjects],
+        )
 
 
 def _row(

@@ -7,17 +7,19 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from artfs.catalog.sql.catalog import SqlCatalog
-from artfs.catalog.sql.engine import Database
+from artfs.catalog.sql.engine import Database, Writing
 from artfs.catalog.sql.ledger import audit as audit_rows
-from artfs.catalog.sql.ledger import changes, places
+from artfs.catalog.sql.ledger import calls, changes, places
 from artfs.catalog.sql.ledger import tokens as token_rows
-from artfs.model.access import Actor, AuditFilter, AuditRow, Changes, Grant, Token
+from artfs.model.access import Actor, AuditFilter, AuditRow, CallId, Changes, Grant, Token
 from artfs.model.records import Project
 
 NOTE_USE_S = 60.0
+
+T = TypeVar("T")
 
 
 class SqlLedger:
@@ -31,8 +33,17 @@ class SqlLedger:
         # When this process wrote down the last use of a token, by its id.
         self._noted: dict[int, float] = {}
 
-    def acting(self, actor: Actor) -> SqlCatalog:
-        return SqlCatalog(self._db, audit=audit_rows.recorder(actor))
+    def acting(self, actor: Actor, call: CallId | None = None) -> SqlCatalog:
+        def around(tx: Writing, make: Callable[[], T]) -> T:
+            made = make() if call is None else calls.once(tx, actor, call, make)
+            audit_rows.add_subjects(tx, actor)
+            return made
+
+        return SqlCatalog(self._db, around=around)
+
+    def forget_calls(self) -> int:
+        with self._db.write() as tx:
+            return calls.forget_old(tx)
 
     # tokens -----------------------------------------------------------------------------------------------------
 

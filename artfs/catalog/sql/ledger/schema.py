@@ -81,6 +81,20 @@ audit = Table(
     sqlite_autoincrement=True,
 )
 
+calls = Table(
+    "calls",
+    metadata,
+    # Answers of changes that may be asked for again (model.access.CallId), for a day.
+    Column("actor", NAME, primary_key=True),
+    Column("call_id", String(64), primary_key=True),
+    time_column("at"),
+    # SHA-256 of what was asked for.
+    _digest("request"),
+    # JSON.
+    Column("answer", LargeBinary, nullable=False),
+    Index("ix_calls_at", "at"),
+)
+
 server_identity = Table(
     "server_identity",
     metadata,
