@@ -323,7 +323,7 @@ class Cache:
 
     def promote(self, partial: Partial, *, on_bytes: OnBytes | None = None) -> bool:
         """Makes a blob of which every block is here a complete one, when its SHA-256 is right. False: it is not complete,
-        or gone. Raises BadBlobError when the digest is wrong, and then has dropped all of it; OSError."""
+        or gone (or another file has its name by now). Raises BadBlobError when the digest is wrong, and then has dropped all of it; OSError."""
         if not partial.is_complete:
             return False
         try:
@@ -349,8 +349,10 @@ class Cache:
                 self.put(partial.lower, partial.all_hashes())
         with suppress(FileExistsError):
             os.mkdir(os.path.dirname(target), 0o700)
-        os.fchmod(partial.fd, _WHOLE)
         try:
+            if not os.path.samestat(os.stat(partial.path), os.fstat(partial.fd)):
+                return False  # somebody discarded it, and somebody else begins anew
+            os.fchmod(partial.fd, _WHOLE)
             os.rename(partial.path, target)
         except FileNotFoundError:
             return False

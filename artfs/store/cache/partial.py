@@ -5,7 +5,8 @@ All processes that have the blob open share the map:
     0      16 bytes   b"artfs map 1\\n", padded with NULs
     16     8 bytes    size of the blob, big-endian
     24     32 bytes   raw digest of its block list's top
-    56     8 bytes    inode number of the data's file: a map that outlived its file says nothing of the next one
+    56     8 bytes    inode number of the data's file: a map that outlived its file says nothing of the next one (which removes
+                      it, as the number may be given out again)
     64     a byte for each block: 1 when it was found right and written
     …      a byte for each page of hashes (256 KiB, of 8,192 blocks): 1 when they are here
     …      from the next multiple of 4,096 on: 32 bytes for each block, its BLAKE3 hash, where these do not stand in the top
@@ -25,6 +26,7 @@ import os
 import secrets
 import struct
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
@@ -37,6 +39,9 @@ _MAGIC = b"artfs map 1\n"
 _PRESENT_AT = _HEAD.size
 _KNOWN_PAGES = 8
 """Checked pages of hashes in memory, at the most: 2 MiB, for 16 GiB of a blob."""
+_TRIES = 100
+_PAUSE_S = 0.002
+"""Who makes a file needs it alone for less than that."""
 
 
 class Partial:
@@ -63,7 +68,7 @@ class Partial:
         self._known: dict[int, bytes] = {}
         self._lock = threading.Lock()
         try:
-            self.fd = _open_locked(path) if path else os.memfd_create(digest[:16], os.MFD_CLOEXEC)
+            self.fd = _open_locked(path, self.size) if path else os.memfd_create(digest[:16], os.MFD_CLOEXEC)
             try:
                 if os.fstat(self.fd).st_size != self.size:
                     os.ftruncate(self.fd, self.size)
@@ -326,15 +331,39 @@ def _make_map(path: str, head: bytes, marks: int, length: int) -> None:
         os.unlink(aside)
 
 
-def _open_locked(path: str) -> int:
-    """The file, made when missing, with a shared flock. Raises OSError."""
+def _open_locked(path: str, size: int) -> int:
+    """The file, made when missing, with a shared flock. It has `size`, unless somebody cut it who still uses it. Raises OSError.
+
+    A file gets its size after the map of the one before it has gone, with nobody else at it: a map that fits a file of the right
+    size was made for it, also where the number of its inode was another's."""
+    tries = 0
+    is_taken = False
     while True:
+        if is_taken:
+            time.sleep(_PAUSE_S)
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_SH)
-            if os.fstat(fd).st_nlink:
-                return fd
+            status = os.fstat(fd)
+            if status.st_nlink:  # it was not evicted between the two calls
+                if status.st_size == size or tries >= _TRIES:
+                    return fd
+                tries += 1
+                is_taken = not _begin_anew(path, fd, size)
         except BaseException:
             os.close(fd)
             raise
-        os.close(fd)  # it was evicted between the two calls
+        os.close(fd)
+
+
+def _begin_anew(path: str, fd: int, size: int) -> bool:
+    """Gives the file its size. False: somebody else uses it, who does that or has it open since before it was cut."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    if os.fstat(fd).st_nlink:  # the lock was not held while it was changed
+        with suppress(FileNotFoundError):
+            os.unlink(f"{path}.map")
+        os.ftruncate(fd, size)
+    return True

@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -203,6 +204,63 @@ def test_a_map_that_outlived_its_file_says_nothing(cache: Cache) -> None:
     again = partial_of(cache, DATA)[1]
     assert again.blocks_here == 0
     again.close()
+
+
+def test_a_map_says_nothing_of_a_file_that_got_the_same_inode(cache: Cache) -> None:
+    """File systems give numbers out again at once. A file that is empty is one that was just made."""
+    content, partial = partial_of(cache, DATA)
+    fill(cache, partial, DATA, range(3))
+    partial.close()
+    os.truncate(cache.root / "partial" / content.digest, 0)
+    again = partial_of(cache, DATA)[1]
+    assert again.blocks_here == 0
+    third = partial_of(cache, DATA)[1]
+    fill(cache, third, DATA, range(2))
+    assert again.blocks_here == 2
+    for opened in (again, third):
+        opened.close()
+
+
+def test_what_was_cut_while_it_is_used_has_its_size_again(cache: Cache) -> None:
+    content, partial = partial_of(cache, DATA)
+    fill(cache, partial, DATA, range(3))
+    os.truncate(cache.root / "partial" / content.digest, 2 * BLOCK_SIZE)
+    again = partial_of(cache, DATA)[1]
+    assert os.fstat(again.fd).st_size == len(DATA)
+    with pytest.raises(BadBlobError):
+        again.check(2, again.read(2))
+    for opened in (again, partial):
+        opened.close()
+
+
+def test_many_begin_one_at_once(cache: Cache) -> None:
+    content, _ = hash_bytes(DATA)
+
+    def begin(_: int) -> int:
+        partial = partial_of(cache, DATA)[1]
+        try:
+            return os.fstat(partial.fd).st_size
+        finally:
+            partial.close()
+
+    for _ in range(20):
+        with ThreadPoolExecutor(8) as pool:
+            assert set(pool.map(begin, range(8))) == {len(DATA)}
+        for end in ("", ".map"):
+            os.unlink(cache.root / "partial" / (content.digest + end))
+
+
+def test_what_has_the_name_of_a_whole_one_by_now_is_not_taken_for_it(cache: Cache) -> None:
+    content, partial = partial_of(cache, DATA)
+    fill(cache, partial, DATA, range(21))
+    os.unlink(cache.root / "partial" / content.digest)
+    other = partial_of(cache, DATA)[1]
+    fill(cache, other, DATA, range(2))
+    assert not cache.promote(partial)
+    assert not cache.has(content.digest)
+    assert partial_of(cache, DATA)[1].blocks_here == 2
+    for opened in (partial, other):
+        opened.close()
 
 
 @pytest.mark.parametrize("damage", [b"", b"rubbish", b"\1" * 5000])
