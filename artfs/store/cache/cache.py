@@ -323,7 +323,8 @@ class Cache:
 
     def promote(self, partial: Partial, *, on_bytes: OnBytes | None = None) -> bool:
         """Makes a blob of which every block is here a complete one, when its SHA-256 is right. False: it is not complete,
-        or gone (or another file has its name by now). Raises BadBlobError when the digest is wrong, and then has dropped all of it; OSError."""
+        or gone (or another file has its name by now). Raises BadBlobError when the digest is wrong, and then has dropped all of
+        it; OSError."""
         if not partial.is_complete:
             return False
         try:
