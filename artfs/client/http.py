@@ -314,8 +314,7 @@ class Http:
     ) -> httpx.Response:
         self._check_open()
         # A server that has gone silent is asked again while there is time; what changes something may take all of it.
-        only_reads = route.method == "GET" or (route.right == "token" and not route.audited)
-        silence_s = max(left_s / 3, 1.0) if only_reads else left_s
+        silence_s = max(left_s / 3, 1.0) if route.only_reads else left_s
         timeout = httpx.Timeout(left_s, connect=min(CONNECT_S, left_s), read=min(silence_s, left_s))
         with self._translated():
             response = self._client.send(self._request(route, arguments, query, content, headers, timeout), stream=True)

@@ -125,7 +125,7 @@ class RemoteStore:
 
     def _learn(self, located: Located, asked_at: float) -> None:
         try:
-            spots = {blob.digest: _spot(blob, located, asked_at) for blob in located.blobs}
+            spots = spots_of(located, asked_at)
         except (IndexError, ValueError):
             raise UnavailableError(f"{self._http.base_url} tells places of blobs that make no sense") from None
         with self._lock:
@@ -133,18 +133,20 @@ class RemoteStore:
         if located.objects:
             self._is_direct = any("://" in each.url for each in located.objects)
 
-    def _spot_of(self, digest: str) -> _Spot | None:
+    def _known_spots(self, digests: Sequence[str]) -> dict[str, _Spot]:
+        now = time.monotonic()
         with self._lock:
-            spot = self._spots.get(digest)
-        return spot if spot is not None and spot.until > time.monotonic() else None
+            spots = [(digest, self._spots.get(digest)) for digest in digests]
+        return {digest: spot for digest, spot in spots if spot is not None and spot.until > now}
 
     def _need_spots(self, digests: Sequence[str], deadline: float) -> dict[str, _Spot]:
         """Of those that are there."""
-        unknown = [digest for digest in digests if self._spot_of(digest) is None]
+        spots = self._known_spots(digests)
+        unknown = [digest for digest in digests if digest not in spots]
         if unknown:
             self.locate(unknown, deadline=deadline)
-        spots = ((digest, self._spot_of(digest)) for digest in digests)
-        return {digest: spot for digest, spot in spots if spot is not None}
+            spots |= self._known_spots(unknown)
+        return spots
 
     def _forget(self, digests: Sequence[str]) -> None:
         with self._lock:
@@ -152,8 +154,10 @@ class RemoteStore:
                 self._spots.pop(digest, None)
 
     # small blobs --------------------------------------------------------------------------------------------------
-    def read_small(self, digests: Sequence[str], *, deadline: float) -> Iterator[tuple[str, bytes]]:
-        if self._is_direct is False or len(digests) * BLOCKS_ABOVE <= FEW_NBYTES:
+    def read_small(
+        self, digests: Sequence[str], *, deadline: float, nbytes: int | None = None
+    ) -> Iterator[tuple[str, bytes]]:
+        if self._is_direct is False or (nbytes is not None and nbytes <= FEW_NBYTES):
             yield from self._read_frames(digests, deadline)
             return
         spots = self._need_spots(digests, deadline)
@@ -389,23 +393,22 @@ def _frames_of(response: httpx.Response, deadline: float) -> Iterator[tuple[str,
         raise UnavailableError(f"an answer was cut, or damaged: {error}") from None
 
 
+def spots_of(located: Located, asked_at: float) -> dict[str, _Spot]:
+    """Where each blob is. Raises IndexError, ValueError for what makes no sense."""
+    for each in located.objects:
+        _check_url(each.url)
+    return {blob.digest: _spot(blob, located, asked_at) for blob in located.blobs}
+
+
 def _spot(blob: LocatedBlob, located: Located, asked_at: float) -> _Spot:
-    """Raises IndexError, ValueError for what makes no sense."""
-    check_location(blob, [each.url for each in located.objects])
-    objects = [located.objects[index] for index in blob.objects]
-    until = asked_at + min((each.seconds for each in objects), default=3600.0) - _EARLY_S
-    return _Spot(tuple(each.url for each in objects), blob.size, blob.offset, blob.part_size, until)
-
-
-def check_location(blob: LocatedBlob, urls: Sequence[str]) -> None:
-    """`urls`: of the objects that the answer names. Raises IndexError, ValueError for what makes no sense."""
     if min(blob.objects, default=0) < 0:
         raise IndexError(blob.objects)
-    for index in blob.objects:
-        _check_url(urls[index])
     count = len(blob.objects)
     if count > 1 and (not blob.part_size or -(-blob.size // blob.part_size) != count):
         raise ValueError(blob.part_size)
+    objects = [located.objects[index] for index in blob.objects]
+    until = asked_at + min((each.seconds for each in objects), default=3600.0) - _EARLY_S
+    return _Spot(tuple([each.url for each in objects]), blob.size, blob.offset, blob.part_size, until)
 
 
 def _check_url(url: str) -> None:

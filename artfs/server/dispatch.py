@@ -263,7 +263,7 @@ class Dispatcher:
         """In a worker thread: all that may wait for the database."""
         self._rights.admit(call)
         result = run(call)
-        change = self._newest_change() if call.route.method != "GET" else None
+        change = None if call.route.only_reads else self._newest_change()
         return (b"" if call.route.result is None else _encode(result)), change
 
     def _newest_change(self) -> int | None:

@@ -76,7 +76,7 @@ def _operation(
         responses["204"] = {"description": "It is done."}
     else:
         responses["200"] = _answer("It is done.", route.result_media, result)
-    if route.method != "GET":
+    if not route.only_reads:
         for status in ("200", "204"):
             if status in responses:
                 responses[status]["headers"] = {

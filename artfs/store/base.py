@@ -195,9 +195,11 @@ class RangeSource(Protocol):
         they are `max_bytes`. Raises BlobMissingError for the page itself."""
         ...
 
-    def read_small(self, digests: Sequence[str], *, deadline: float) -> Iterator[tuple[str, bytes]]:
+    def read_small(
+        self, digests: Sequence[str], *, deadline: float, nbytes: int | None = None
+    ) -> Iterator[tuple[str, bytes]]:
         """Blobs of at most 1 MiB, as (digest that was asked for, bytes), in any order, as they arrive. Those that the source
-        has not are left out."""
+        has not are left out. `nbytes`: how many they have together, if that is known: it decides which way is the quickest."""
         ...
 
     def read_range(

@@ -30,7 +30,7 @@ from artfs.api.media.table import Table
 from artfs.client.credentials import Credentials
 from artfs.client.events import parse_events
 from artfs.client.http import Http
-from artfs.client.store import check_location
+from artfs.client.store import spots_of
 from artfs.errors import ArtfsError, BadObjectError
 from artfs.model.blocklist import BlockList, decode_block_list, encode_block_list, hash_blocks
 from artfs.model.digests import BLOCK_SIZE, digest_bytes
@@ -76,7 +76,7 @@ from artfs.wire.backoff import read_retry_after
 from artfs.wire.blobroutes import BLOB_ROUTES
 from artfs.wire.errors import error_fields, error_from
 from artfs.wire.frames import FrameReader, encode_frames, split_frames
-from artfs.wire.messages import CheckLine, CollectLine, FinishLine, LocatedBlob
+from artfs.wire.messages import CheckLine, CollectLine, FinishLine, Located, LocatedBlob, StoredObject
 from artfs.wire.routes import JSON, ROUTES, SERVER_ROUTES
 
 Seeds = Sequence[bytes]
@@ -270,7 +270,8 @@ def _error(data: bytes) -> ArtfsError | None:
 
 
 def _told_place(data: bytes) -> None:
-    check_location(msgspec.json.decode(data, type=LocatedBlob), ["/v1/objects/x", "https://b/k"])
+    objects = [StoredObject(url, 10, 60.0) for url in ("/v1/objects/x", "https://b/k")]
+    spots_of(Located(objects, [msgspec.json.decode(data, type=LocatedBlob)]), 0.0)
 
 
 def _line(data: bytes) -> Any:

@@ -75,7 +75,9 @@ class FakeSource:
             todo += [digest for digest in below if digest not in seen]
             seen.update(below)
 
-    def read_small(self, digests: Sequence[str], *, deadline: float) -> Iterator[tuple[str, bytes]]:
+    def read_small(
+        self, digests: Sequence[str], *, deadline: float, nbytes: int | None = None
+    ) -> Iterator[tuple[str, bytes]]:
         self._called("read_small", tuple(digests))
         for digest in digests:
             if digest in self.blobs:

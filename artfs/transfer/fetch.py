@@ -335,7 +335,7 @@ class Fetcher:
     def _carry_out(self, work: Came | Ranges | Smalls) -> None:
         self._used_at = self._clock()
         if isinstance(work, Smalls):
-            self._fetch_smalls(work.digests)
+            self._fetch_smalls(work.digests, work.nbytes)
             return
         with self._lock:
             blob = self._large.get(work.key)
@@ -348,13 +348,13 @@ class Fetcher:
         else:
             self.blocks_landed(blob, work.indexes)
 
-    def _fetch_smalls(self, digests: list[str]) -> None:
+    def _fetch_smalls(self, digests: list[str], nbytes: int | None) -> None:
         if self._process is not None and self._process.is_there:
             with suppress(FetchProcessEnded):
-                self._process.fetch_smalls(digests)
+                self._process.fetch_smalls(digests, nbytes)
                 return
         if not self._closed:
-            self._transfers.fetch_smalls(digests)
+            self._transfers.fetch_smalls(digests, nbytes)
 
     def _fetch_blocks(self, blob: LargeBlob, first: int, stop: int) -> None:
         if self._process is not None and self._process.is_there:

@@ -204,7 +204,7 @@ class FetchChild:
         _current.request = request
         try:
             if isinstance(request, wire.FetchSmalls):
-                self._transfers.fetch_smalls(request.digests)
+                self._transfers.fetch_smalls(request.digests, request.nbytes)
             elif blob is not None:
                 self._transfers.fetch_blocks(blob, request.first, request.stop)
         except Exception as error:

@@ -43,9 +43,10 @@ class Came:
 
 @dataclass(frozen=True, slots=True)
 class Smalls:
-    """Fetch these small blobs. `ahead`: nobody waits for them."""
+    """Fetch these small blobs. `nbytes`: of all together; None: nobody said. `ahead`: nobody waits for them."""
 
     digests: list[str]
+    nbytes: int | None
     ahead: bool
 
 
@@ -120,6 +121,7 @@ class FetchPlan:
 
     # small blobs ------------------------------------------------------------------------------------------------
     def want_small(self, digest: str, size: int) -> None:
+        """Somebody waits for it. `size`: in bytes; 0: nobody said."""
         if digest not in self._small_flying:
             self._small_ahead.pop(digest, None)
             self._small[digest] = size
@@ -153,11 +155,13 @@ class FetchPlan:
                 return Ranges(key, *run, ahead=False)
             self._tidy(key, blob)
         if self._small:
-            return Smalls(self._take_small(), ahead=False)
+            return Smalls(*self._take_small(), ahead=False)
         if not may_look_ahead:
             return None
-        if self._small_ahead and (batch := self._take_small()):
-            return Smalls(batch, ahead=True)
+        if self._small_ahead:
+            batch, nbytes = self._take_small()
+            if batch:
+                return Smalls(batch, nbytes, ahead=True)
         while self._later:
             key = next(iter(self._later))
             found = self._blobs.get(key)
@@ -215,9 +219,10 @@ class FetchPlan:
         blob.flying.update(range(first, stop))
         blob.is_ahead.difference_update(range(first, stop))
 
-    def _take_small(self) -> list[str]:
+    def _take_small(self) -> tuple[list[str], int | None]:
         batch: list[str] = []
         nbytes = 0
+        is_known = True
         for queue in (self._small, self._small_ahead):
             while queue and len(batch) < SMALL_COUNT and nbytes < SMALL_NBYTES:
                 digest, size = queue.popitem(last=False)
@@ -225,7 +230,8 @@ class FetchPlan:
                     self._small_flying.add(digest)
                     batch.append(digest)
                     nbytes += size
-        return batch
+                    is_known = is_known and size > 0
+        return batch, nbytes if is_known else None
 
     def counts(self) -> tuple[int, int, int]:
         """How many blocks and small blobs are (wanted, ahead, flying)."""

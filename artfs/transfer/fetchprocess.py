@@ -143,9 +143,9 @@ class FetchProcess:
                 time.sleep(0.005)
 
     # asking -----------------------------------------------------------------------------------------------------
-    def fetch_smalls(self, digests: list[str]) -> None:
+    def fetch_smalls(self, digests: list[str], nbytes: int | None) -> None:
         """As Transfers.fetch_smalls. Raises FetchProcessEnded."""
-        self._ask(wire.FetchSmalls(next(self._numbers), *self._ask_gate(), digests), None)
+        self._ask(wire.FetchSmalls(next(self._numbers), *self._ask_gate(), digests, nbytes), None)
 
     def fetch_blocks(self, blob: LargeBlob, first: int, stop: int, fetcher: Fetcher) -> None:
         """As Transfers.fetch_blocks. Raises FetchProcessEnded."""

@@ -48,12 +48,13 @@ class Packed(_Message):
 
 # what is asked for -----------------------------------------------------------------------------------------------------
 class FetchSmalls(_Message):
-    """Ended by `Done`. `refusal`: what to say when the gate is shut."""
+    """Ended by `Done`. `refusal`: what to say when the gate is shut. `nbytes`: of all together, if that is known."""
 
     number: int
     gate: int
     refusal: str
     digests: list[str]
+    nbytes: int | None
 
 
 class FetchBlocks(_Message):

@@ -149,8 +149,8 @@ class Transfers:
         self._blocks = BlockFetch(host)
 
     # small blobs ------------------------------------------------------------------------------------------------
-    def fetch_smalls(self, batch: Sequence[str]) -> None:
-        """Each of them lands or fails."""
+    def fetch_smalls(self, batch: Sequence[str], nbytes: int | None) -> None:
+        """Each of them lands or fails. `nbytes`: see RangeSource.read_small."""
         host = self._host
         left = dict.fromkeys(batch)
         error: ArtfsError | None = None
@@ -165,7 +165,7 @@ class Transfers:
             while left and tried < 2:
                 before = len(left)
                 try:
-                    error = self._fetch_smalls_once(left)
+                    error = self._fetch_smalls_once(left, nbytes)
                     tried += 1
                 except WaitTimeoutError:
                     if len(left) == before:
@@ -181,14 +181,14 @@ class Transfers:
             for digest in left:
                 host.small_failed(digest, error or UnavailableError("fetching was given up"))
 
-    def _fetch_smalls_once(self, left: dict[str, None]) -> ArtfsError | None:
+    def _fetch_smalls_once(self, left: dict[str, None], nbytes: int | None) -> ArtfsError | None:
         """Takes what comes right, and what the source has not, out of `left`; what came wrong stays, and is returned."""
         host = self._host
         wrong: dict[str, ArtfsError] = {}
         host.stats.requests += 1
         with (
             taking(host, host.remember) as take,
-            ended(host.source.read_small(list(left), deadline=host.deadline())) as coming,
+            ended(host.source.read_small(list(left), deadline=host.deadline(), nbytes=nbytes)) as coming,
         ):
             for digest, data in coming:
                 if digest not in left:

@@ -109,6 +109,11 @@ class Route:
     def __post_init__(self) -> None:
         object.__setattr__(self, "arguments", tuple(_PART.findall(self.path)))
 
+    @property
+    def only_reads(self) -> bool:
+        """Whether it changes nothing that a catalog tells."""
+        return self.method == "GET" or (self.right == "token" and not self.audited)
+
     def url(self, arguments: Mapping[str, str | int]) -> str:
         """The path with its arguments filled in, percent-encoded. KeyError when one is missing."""
         return _PART.sub(lambda part: encoded(str(arguments[part[1]])), self.path)

@@ -23,7 +23,7 @@ def test_what_is_waited_for_comes_before_what_is_ahead(plan: FetchPlan) -> None:
     plan.want_small("t", 10)
     plan.want("b", [5])
     assert plan.next(may_look_ahead=True) == Ranges("b", 5, 6, False)
-    assert plan.next(may_look_ahead=True) == Smalls(["t", "s"], False)
+    assert plan.next(may_look_ahead=True) == Smalls(["t", "s"], 20, False)
     assert plan.next(may_look_ahead=False) is None
     assert plan.has_work
     assert plan.next(may_look_ahead=True) == Ranges("a", 0, 3, True)
@@ -72,7 +72,7 @@ def test_nothing_is_fetched_twice_at_once(plan: FetchPlan) -> None:
     plan.want("a", [0])
     plan.want_small("s", 1)
     assert plan.next(may_look_ahead=True) == Ranges("a", 0, 1, False)
-    assert plan.next(may_look_ahead=True) == Smalls(["s"], False)
+    assert plan.next(may_look_ahead=True) == Smalls(["s"], 1, False)
 
 
 def test_what_came_meanwhile_is_passed_over() -> None:
@@ -99,14 +99,20 @@ def test_small_blobs_go_many_at_once(plan: FetchPlan) -> None:
         plan.want_small(f"{number}", 1)
     found = plan.next(may_look_ahead=True)
     assert isinstance(found, Smalls) and len(found.digests) == SMALL_COUNT
-    assert plan.next(may_look_ahead=True) == Smalls([f"{SMALL_COUNT}"], False)
+    assert plan.next(may_look_ahead=True) == Smalls([f"{SMALL_COUNT}"], 1, False)
+
+
+def test_how_many_bytes_they_have_may_not_be_known(plan: FetchPlan) -> None:
+    plan.want_small("s", 10)
+    plan.want_small("t", 0)
+    assert plan.next(may_look_ahead=True) == Smalls(["s", "t"], None, False)
 
 
 def test_but_not_too_many_bytes(plan: FetchPlan) -> None:
     for number in range(4):
         plan.want_small_ahead(f"{number}", SMALL_NBYTES // 2)
-    assert plan.next(may_look_ahead=True) == Smalls(["0", "1"], True)
-    assert plan.next(may_look_ahead=True) == Smalls(["2", "3"], True)
+    assert plan.next(may_look_ahead=True) == Smalls(["0", "1"], SMALL_NBYTES, True)
+    assert plan.next(may_look_ahead=True) == Smalls(["2", "3"], SMALL_NBYTES, True)
 
 
 class Machine(RuleBasedStateMachine):

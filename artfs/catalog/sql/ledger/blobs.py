@@ -73,17 +73,14 @@ def find(
         parameters["project_id"] = project_id
     query = text((_BEST_BY_LATERAL if given.is_postgresql(conn) else _BEST_BY_WINDOW).format(source=source, where=where))
     found: dict[str, Found] = {}
-    for row in conn.execute(query, parameters):
-        digest = _hex(row.digest)
-        if row.pack_key is not None:
-            found[digest] = Found(
-                digest, row.size, row.pack_key, row.pack_offset, row.pack_size, 0, "", row.project_id,
-                row.pack_project_id == row.project_id,
-            )
-        elif row.key is not None:
-            found[digest] = Found(
-                digest, row.size, row.key, 0, row.size, row.part_size, _hex(row.blocks), row.project_id, True
-            )
+    # In the order of _PLACE: there are thousands, and names cost more than all else here.
+    rows = conn.execute(query, parameters).all()
+    for raw, size, project, offset, pack, pack_size, packs_project, key, part_size, blocks, *_ in rows:
+        digest = raw.hex()
+        if pack is not None:
+            found[digest] = Found(digest, size, pack, offset, pack_size, 0, "", project, packs_project == project)
+        elif key is not None:
+            found[digest] = Found(digest, size, key, 0, size, part_size, _hex(blocks), project, True)
     return found
 
 
