@@ -44,6 +44,7 @@ GONE = PREFIX + b"gone"
 T = TypeVar("T")
 
 _RENAME_EXCHANGE = 2
+_CANNOT_EXCHANGE = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
 _AT_FDCWD = -100
 _libc = ctypes.CDLL(None, use_errno=True)
 _serial = itertools.count()
@@ -163,10 +164,21 @@ def read_slot(path: bytes, name: bytes) -> Slot | None:
 
 
 def exchange(one: bytes, other: bytes) -> None:
-    """Swaps two names atomically (renameat2 RENAME_EXCHANGE)."""
-    if _libc.renameat2(_AT_FDCWD, one, _AT_FDCWD, other, _RENAME_EXCHANGE):
-        number = ctypes.get_errno()
+    """Swaps two names atomically (renameat2 RENAME_EXCHANGE), or, on a file system that cannot do that (NFS), in three steps;
+    a kill between these leaves what was `one` beside it, under a name that ends in `.artfs-moving`."""
+    if not _libc.renameat2(_AT_FDCWD, one, _AT_FDCWD, other, _RENAME_EXCHANGE):
+        return
+    number = ctypes.get_errno()
+    if number not in _CANNOT_EXCHANGE:
         raise OSError(number, os.strerror(number), os.fsdecode(one), None, os.fsdecode(other))
+    aside = one + b".artfs-moving"
+    os.rename(one, aside)
+    try:
+        os.rename(other, one)
+    except BaseException:
+        os.rename(aside, one)
+        raise
+    os.rename(aside, other)
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from artfs.store.standins import BASE_NAME, GONE
+from artfs.store.standins import BASE_NAME, GONE, exchange
 from artfsd.draftfiles import DraftFile
 from artfsd.draftlinks import DraftLink
 from artfsd.inodes import NAME_MAX, refuse
@@ -53,7 +53,7 @@ def rename(source: DraftDir, name: bytes, target: DraftDir, new_name: bytes, fla
     target.materialize()
     known = node.known_record() if isinstance(node, DraftFile) else None
     if isinstance(node, FILES):
-        _move_file(source, node, name, target, new_name, hide)
+        _move_file(source, node, name, target, new_name, hide, over is None)
     else:
         _move_directory(node, target, new_name, over, hide)
     source.children.pop(name, None)
@@ -72,16 +72,63 @@ def rename(source: DraftDir, name: bytes, target: DraftDir, new_name: bytes, fla
         node.draft.moves += 1
 
 
-def _move_file(source: DraftDir, node: DraftFile | DraftLink, name: bytes, target: DraftDir, new_name: bytes, hide: bool) -> None:
+def _move_file(
+    source: DraftDir, node: DraftFile | DraftLink, name: bytes, target: DraftDir, new_name: bytes, hide: bool, is_free: bool
+) -> None:
     old, dest = source.path + b"/" + name, target.path + b"/" + new_name
-    with _hiding(source.draft, old, hide):
+
+    def bring(path: bytes) -> None:
         if os.path.lexists(old):
-            os.rename(old, dest)
+            os.rename(old, path)
         elif isinstance(node, DraftFile):
             assert node.entry is not None
-            node.place_stand_in(dest)
+            node.place_stand_in(path)
         else:
-            node.place(dest)
+            node.place(path)
+
+    if hide and is_free:
+        with _free(dest):
+            if not os.path.lexists(old):
+                bring(old)  # which shows nothing that was not there
+            exchange(old, dest)
+        return
+    with _hiding(source.draft, old, hide):
+        bring(dest)
+
+
+def _move_directory(
+    node: DraftDir, target: DraftDir, new_name: bytes, over: DraftDir | DraftFile | DraftLink | None, hide: bool
+) -> None:
+    old, dest = node.path, target.path + b"/" + new_name
+    hide = hide or not node.backed
+    if over is None and (hide or os.path.lexists(dest)):
+        with _free(dest):
+            node.materialize()
+            exchange(old, dest)
+        if not hide:
+            os.unlink(old)  # nothing is below it
+        return
+    moved = old if node.backed else node.make_aside()
+    with _hiding(target.draft, old, hide):
+        if over is not None and not isinstance(over, FILES) and over.backed:
+            target.draft.staged.scratch.replace_directory(dest, None)
+        os.rename(moved, dest)
+    node.backed = True
+
+
+@contextlib.contextmanager
+def _free(dest: bytes) -> Iterator[None]:
+    """Where there is nothing to be seen lies a whiteout then, to be exchanged with what is moved there: in one step that has its
+    new name, and what the base has at its old one is hidden. After an error it is as before."""
+    made = not os.path.lexists(dest)
+    if made:
+        os.symlink(GONE, dest)
+    try:
+        yield
+    except BaseException:
+        if made:
+            os.unlink(dest)
+        raise
 
 
 @contextlib.contextmanager
@@ -99,18 +146,3 @@ def _hiding(draft: LiveDraft, old: bytes, hide: bool) -> Iterator[None]:
         os.unlink(aside)
         raise
     os.rename(aside, old)
-
-
-def _move_directory(
-    node: DraftDir, target: DraftDir, new_name: bytes, over: DraftDir | DraftFile | DraftLink | None, hide: bool
-) -> None:
-    old, dest = node.path, target.path + b"/" + new_name
-    scratch = target.draft.staged.scratch
-    moved = old if node.backed else node.make_aside()
-    with _hiding(target.draft, old, hide or not node.backed):
-        if over is not None and not isinstance(over, FILES) and over.backed:
-            scratch.replace_directory(dest, None)
-        elif (slot := target.slot(new_name)) is not None and slot.gone:
-            os.unlink(dest)
-        os.rename(moved, dest)
-    node.backed = True

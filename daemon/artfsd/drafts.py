@@ -279,7 +279,7 @@ class DraftDir(Node):
                 if entry.name == BASE_NAME:
                     continue
                 hidden.add(entry.name)
-                if not (self.base is not None and entry.is_symlink() and os.readlink(entry.path) == GONE):
+                if not (entry.is_symlink() and os.readlink(entry.path) == GONE):
                     shown.append(entry.name)
         if self.base is not None:
             self.in_base(b"\0")  # loads the directory

@@ -5,6 +5,7 @@
 DOOM is what artfs.testing.doom.Doom.write writes; it may be written while the daemon runs. The phases, and their steps:
 
     create, write, release           a request of this kind comes (the odd steps), and was done, but not answered (the even ones)
+    rename                           a rename in a draft begins; a system call changes a name (its audit event)
     hashing                          a piece of a file of more than 1 MiB is hashed
     moving, trees, syncing, catalog  a commit: a file, a page, the sync or the transaction begins (event "begin"); a system call
                                      changes a name (its audit event); an SQL statement ("sql"); a transaction ends ("commit")
@@ -50,6 +51,11 @@ class DoomedOperations(Operations):
         reply = await super().release(*arguments)
         fate.step("end", "release")
         return reply
+
+    async def rename(self, *arguments: Any) -> Any:
+        # It answers without waiting for anything, so nothing else runs on this thread meanwhile.
+        with fate.during("rename"):
+            return await super().rename(*arguments)
 
 
 def doomed_session(settings: Settings, *, listen: bool = False) -> Session:

@@ -8,6 +8,7 @@ meant to be.
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 import signal
 from collections.abc import Callable, Iterator
@@ -18,10 +19,12 @@ import pytest
 
 from artfs.errors import UnavailableError
 from artfs.testing.account import open_fuse_device
+from artfs.testing.corner import Corner
 from artfs.testing.crash import Ledger, Toll, Writer, remove_unfinished
 from artfs.testing.doom import Doom
 from artfs.testing.mount import STOP_TIMEOUT_S, Daemon, Workspace
 from artfs.testing.outside import StateFolder, check_tree
+from artfs.testing.trees import make, picture
 
 HERE = Path(__file__).parent
 FILES, DIRS, SIZE, LARGE = 40, 40, 3000, 8_000_000
@@ -246,3 +249,44 @@ def test_a_killed_daemon_loses_nothing_that_was_closed(
     mine = rig.toll.of("daemon")
     for phase in phases:
         assert mine[phase] >= AT_LEAST[phase], mine
+
+
+MOVES = {
+    "an inherited file": ("mine", "sub/mine"),
+    "a changed file": ("changed", "sub/changed"),
+    "an inherited folder": ("one", "sub/one"),
+    "a changed folder": ("two", "sub/two"),
+    "a file to a name that was removed": ("mine", "removed"),
+    "a new folder to a name that was removed": ("sub", "removed"),
+}
+
+
+@pytest.mark.parametrize("what", MOVES)
+def test_a_move_in_a_draft_is_done_or_not(rig: Rig, tmp_path: Path, what: str) -> None:
+    """Whichever system call of it was the last one: no name is there twice, and none is back that was removed."""
+    old, new = MOVES[what]
+    source = make(tmp_path / "source", {name: name for name in ("mine", "changed", "removed", "one/x", "two/y", "two/z")})
+    corner = Corner(rig.daemon, "p")
+    kills = 0
+    while True:
+        corner.log(source)
+        draft = corner.begin("c:latest")
+        (draft / "changed").write_text("changed here")
+        (draft / "two" / "y").write_text("changed here")
+        (draft / "removed").unlink()
+        (draft / "sub").mkdir()
+        before = picture(draft)
+        after = {new + name.removeprefix(old) if f"{name}/".startswith(f"{old}/") else name: it for name, it in before.items()}
+        rig.doom(Doom("rename", kills + 2))  # the first step is its beginning
+        try:
+            os.rename(draft / old, draft / new)
+        except OSError:
+            rig.revive("moving in a draft")
+            kills += 1
+            assert picture(draft) in (before, after)
+            corner.commit("c:latest")
+            assert picture(corner.path / "c" / "latest") in (before, after)
+        else:
+            assert picture(draft) == after
+            break
+    assert kills or old == "sub"  # which takes one system call
