@@ -130,15 +130,18 @@ class Room:
                 if freed >= nbytes or (until is not None and row.used_at > until):
                     break
                 path = self._cache.file_of(row.digest, row.complete)
-                if not _try_lock(path, locks):
-                    skipped += 1
-                    continue
+                try:
+                    if not _try_lock(path, locks):
+                        skipped += 1
+                        continue
+                except FileNotFoundError:
+                    path = ""  # what has this name from now on is somebody else's
                 going.append((row, path))
                 freed += row.nbytes
             # The rows first, while nobody can use the files: who takes the same blob in afterwards gets a new row.
             self._cache.index.remove(row.digest for row, _ in going)
             for row, path in going:
-                for end in ("",) if row.complete else (".map", ""):
+                for end in () if not path else ("",) if row.complete else (".map", ""):
                     with suppress(FileNotFoundError):
                         os.unlink(path + end)
                 if on_blob is not None:
@@ -147,11 +150,11 @@ class Room:
 
 
 def _try_lock(path: str, locks: ExitStack) -> bool:
-    """Whether nobody uses the file (or it is gone); it stays so until `locks` are given back."""
+    """Whether nobody uses the file; it stays so until `locks` are given back. Raises FileNotFoundError."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except FileNotFoundError:
-        return True
+        raise
     except OSError:
         return False
     locks.callback(os.close, fd)

@@ -5,7 +5,7 @@ import os
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -311,6 +311,28 @@ def test_what_is_open_or_pinned_stays(tmp_path: Path) -> None:
         assert cache.status().count == 0
         assert not cache.has(second)
         assert os.listdir(cache.root / "partial") == []
+
+
+def test_what_came_back_meanwhile_is_not_evicted(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The index has it still, but its file had gone when it was looked for."""
+    content, partial = partial_of(cache, DATA)
+    partial.close()
+    cache.flush()
+    for end in ("", ".map"):
+        os.unlink(cache.root / "partial" / (content.digest + end))
+    remove, again = cache.index.remove, []
+
+    def come_back(digests: Iterable[str]) -> None:
+        again.append(partial_of(cache, DATA)[1])
+        fill(cache, again[0], DATA, range(2))
+        remove(digests)
+
+    monkeypatch.setattr(cache.index, "remove", come_back)
+    cache.evict(1 << 30)
+    third = partial_of(cache, DATA)[1]
+    assert third.blocks_here == 2
+    for opened in (third, *again):
+        opened.close()
 
 
 def test_what_is_pinned_does_not_count(tmp_path: Path) -> None:
