@@ -4,6 +4,7 @@
                                      files/        the draft's tree (see standins.py)
                                      hashes        digests of closed files, append-only (see HashLog)
                                      sealing       only while a commit works (see artfs.transfer.seal)
+                                     asked         what a commit was asked for whose answer never came (artfs.transfer.journal)
                                      lock          held (flock) by whoever commits or abandons
                                      tmp/          scratch
 

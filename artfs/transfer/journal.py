@@ -2,6 +2,9 @@
 
 `sealing`, in the draft's folder, lists the files that a commit takes over. It is durable before the first of them gets its
 second name (in the store), so whoever finds it knows which files may share an inode with a blob.
+
+`asked`, beside it, has the digest of the tree whose commit was asked for last and taken back: the catalog may have made the
+version all the same, when its answer got lost.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from artfs.model.blocklist import decode_block_list
 from artfs.model.digests import to_raw
 from artfs.model.entry import FileEntry
 from artfs.model.names import parse_time
+from artfs.model.paging import PageRequest
 from artfs.model.records import Content, Member
 from artfs.model.unreadable import UNREADABLE
 from artfs.store.base import LocalStore
@@ -29,6 +33,7 @@ from artfs.store.staging import StagedDraft
 from artfs.store.standins import entry_target, keeping_times
 
 JOURNAL = "sealing"
+_ASKED = "asked"
 
 _SPARE = 64 * 1024
 """What taking a commit back leaves free, in bytes: others need a little, too."""
@@ -99,11 +104,9 @@ def recover(store: LocalStore, draft: StagedDraft, catalog: Catalog | None = Non
         return False
     rows = list(decode_journal(journal.read_bytes()))
     for row in rows:
-        if not row.path:
-            latest = latest_of(catalog, draft) if catalog is not None else None
-            if latest is not None and latest.version.digest == row.digest and moved_since(draft, latest):
-                draft.remove()
-                return True
+        if not row.path and catalog is not None and made_since(catalog, draft, row.digest) is not None:
+            draft.remove()
+            return True
     doing = f"taking back the interrupted commit of the draft {draft.label}"
     shared = [row for row in rows if row.path and _is_shared(store, draft, row)]
     failed = _lacks_room(draft, len(shared))
@@ -118,6 +121,9 @@ def recover(store: LocalStore, draft: StagedDraft, catalog: Catalog | None = Non
                     failed = failed or error
         if failed is not None:
             raise failed
+        for row in rows:
+            if not row.path:
+                (draft.path / _ASKED).write_text(row.digest)
         # As long as a name that is shared may come back after a power cut, the journal must as well.
         _sync_disk(draft)
         with contextlib.suppress(FileNotFoundError):
@@ -205,6 +211,35 @@ def latest_of(catalog: Catalog, draft: StagedDraft) -> Member | None:
         return catalog.resolve(draft.info.entity, draft.info.project, draft.info.collection, "latest")
     except NotFoundError:
         return None
+
+
+def try_asked(draft: StagedDraft) -> str | None:
+    """The digest of the tree whose commit was asked for and taken back, if that has happened. Raises StorageError."""
+    try:
+        return (draft.path / _ASKED).read_text()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise StorageError.wrap(error, f"reading what is known of the last commit of the draft {draft.label}") from error
+
+
+def made_since(catalog: Catalog, draft: StagedDraft, digest: str) -> Member | None:
+    """The version of that digest in the draft's collection, if one was made after the draft began."""
+    info = draft.info
+    collection = catalog.try_collection(info.entity, info.project, info.collection)
+    if collection is None:
+        return None
+    began, cursor = parse_time(info.began_at), None
+    while True:
+        page = catalog.page_of_members(collection.id, PageRequest("-created_at", 100, cursor))
+        for member in page.items:
+            if member.created_at <= began:
+                return None
+            if member.version.digest == digest:
+                return member
+        cursor = page.cursor
+        if cursor is None:
+            return None
 
 
 def moved_since(draft: StagedDraft, latest: Member | None) -> bool:

@@ -31,11 +31,11 @@ from artfs.errors import (
     NotFoundError,
     StorageError,
 )
-from artfs.model.records import Committed, NewVersion
+from artfs.model.records import Committed, Member, NewVersion
 from artfs.model.ttl import parse_ttl
 from artfs.store.base import LocalStore, ResendingStore, StoreBatch
 from artfs.store.staging import StagedDraft
-from artfs.transfer.journal import Row, append_rows, latest_of, moved_since, recover
+from artfs.transfer.journal import Row, append_rows, latest_of, made_since, moved_since, recover, try_asked
 from artfs.transfer.progress import Meter, OnProgress, sync
 from artfs.transfer.staged import SHOWN, OwnFile, StagedScan, page_source, paths_with, some_of
 from artfs.wire.control import CommitOptions, CommitReply, Progress
@@ -111,12 +111,11 @@ def _commit(
     _say(on_progress, "scanning")
     latest = latest_of(catalog, draft)
     moved = moved_since(draft, latest)
-    if moved and info.base_digest is not None and not options.force:
-        assert latest is not None
-        raise LatestMovedError(
-            f"`latest` of {info.project}/{info.collection} moved to v{latest.index} since this draft began from "
-            f"{info.base_version}; look at `artfs draft diff`, then commit with --force to put the draft on top"
-        )
+    asked = try_asked(draft)
+    made = made_since(catalog, draft, asked) if asked is not None and moved else None
+    is_refused = moved and info.base_digest is not None and not options.force
+    if is_refused and made is None:
+        raise _overtaken(draft, latest)
     try:
         scan = StagedScan(draft, page_source(store), on_progress)
         scan.check()
@@ -124,6 +123,11 @@ def _commit(
         built = scan.build()
     except BlobMissingError as error:
         raise _base_is_gone(draft, ()) from error
+    if made is not None and made.version.digest == built.digest:
+        log.info("draft %s had been committed as %s, but the answer got lost", draft.label, made.qualified_name)
+        return _reply(made, created=True, warnings=(_NOT_USED,) if _says_more(options) else ()), []
+    if is_refused and made != latest:
+        raise _overtaken(draft, latest)
     _take_files(store, batch, draft, scan, on_progress)
     meter = Meter(on_progress, "trees", len(scan.pages), sum(map(len, scan.pages.values())))
     for data in scan.pages.values():
@@ -161,21 +165,32 @@ def _commit(
     if scan.collisions:
         groups = "; ".join(scan.collisions[:SHOWN])
         warnings.append(f"names that are one name where case or Unicode form do not count: {groups}")
-    member = committed.member
-    reply = CommitReply(
-        entity=member.entity,
-        project=member.project,
-        collection=member.collection,
-        version=f"v{member.index}",
-        created=committed.created,
-        digest=member.version.digest,
-        size=member.version.size,
-        file_count=member.version.file_count,
-        aliases=member.aliases,
-        warnings=tuple(warnings),
-        moved_from=(info.base_version or "") if moved else None,
+    moved_from = (info.base_version or "") if moved else None
+    return _reply(committed.member, created=committed.created, warnings=tuple(warnings), moved_from=moved_from), scan.files
+
+
+def _overtaken(draft: StagedDraft, latest: Member | None) -> LatestMovedError:
+    info = draft.info
+    assert latest is not None
+    return LatestMovedError(
+        f"`latest` of {info.project}/{info.collection} moved to v{latest.index} since this draft began from "
+        f"{info.base_version}; look at `artfs draft diff`, then commit with --force to put the draft on top"
     )
-    return reply, scan.files
+
+
+_NOT_USED = "this draft had been committed before, but the answer got lost: what was given then counts, not what is given now"
+
+
+def _says_more(options: CommitOptions) -> bool:
+    return options != CommitOptions(force=options.force)
+
+
+def _reply(member: Member, *, created: bool, warnings: tuple[str, ...], moved_from: str | None = None) -> CommitReply:
+    return CommitReply(
+        entity=member.entity, project=member.project, collection=member.collection, version=f"v{member.index}", created=created,
+        digest=member.version.digest, size=member.version.size, file_count=member.version.file_count, aliases=member.aliases,
+        warnings=warnings, moved_from=moved_from,
+    )
 
 
 def _name_it(catalog: Catalog, store: LocalStore, batch: StoreBatch, scan: StagedScan, new: NewVersion) -> Committed:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from artfs.errors import UnavailableError
+from artfs.errors import LatestMovedError, UnavailableError
 from artfs.testing.corner import Corner
 from artfs.testing.farside import LIMIT_S, PART, FarServer, FarWorkspace, at_most, check_sound, until
 from artfs.testing.faultproxy import Fault, FaultProxy, answer, garbage, html_page
@@ -320,6 +320,64 @@ def test_a_commit_while_its_files_are_being_sent(
     far.far.heal()
     assert picture(corner.path / "c" / "latest") == expected
     check_sound(far, project, daemon)
+
+
+@pytest.mark.parametrize("name", ["c", "c:latest"])
+def test_a_commit_that_nobody_heard_of_is_not_made_again(
+    far: FarWorkspace, far_daemon: Daemon, project: str, tmp_path: Path, name: str
+) -> None:
+    """Also if somebody else has committed since, whose version stays the latest."""
+    corner = Corner(far_daemon, project)
+    far_daemon.expect_log("")  # of the network
+    corner.log(make(tmp_path / "v0", {"x": "x"}))
+    draft = corner.begin(name)
+    make(draft, SMALL)
+    mine = picture(draft)
+    proxy = far.far.proxy
+    proxy.add(Fault("reset", after=0, times=None, match=COMMIT))
+    with pytest.raises(UnavailableError):
+        corner.commit(name, aliases=("mine",))
+    assert draft.exists()
+    far.far.heal()
+    until(lambda: far_daemon.status()["server"]["online"], "it is online")
+    corner.log(make(tmp_path / "v2", {"x": "theirs"}))
+    reply = corner.commit(name, aliases=("mine",))
+    assert (reply.version, reply.created, reply.aliases) == ("v1", True, ("mine",))
+    assert len(reply.warnings) == 1 and "committed before" in reply.warnings[0]
+    assert not draft.exists()
+    assert picture(corner.path / "c" / "v1") == mine
+    assert picture(corner.path / "c" / "latest") == picture(tmp_path / "v2")
+    with far.session() as session:
+        (collection,) = session.catalog.collections("local", project)
+        assert [member.index for member in session.catalog.members(collection.id)] == [0, 1, 2]
+    check_sound(far, project, far_daemon)
+
+
+@pytest.mark.parametrize("overtaken", [False, True])
+def test_what_changed_since_a_commit_that_nobody_heard_of_comes_on_top_of_it(
+    far: FarWorkspace, far_daemon: Daemon, project: str, tmp_path: Path, overtaken: bool
+) -> None:
+    """Unless somebody else has committed since."""
+    corner = Corner(far_daemon, project)
+    far_daemon.expect_log("")  # of the network
+    corner.log(make(tmp_path / "v0", {"x": "x"}))
+    draft = corner.begin("c:latest")
+    (draft / "new").write_text("one")
+    far.far.proxy.add(Fault("reset", after=0, times=None, match=COMMIT))
+    with pytest.raises(UnavailableError):
+        corner.commit("c:latest")
+    far.far.heal()
+    until(lambda: far_daemon.status()["server"]["online"], "it is online")
+    (draft / "new").write_text("two")
+    if overtaken:
+        corner.log(make(tmp_path / "v2", {"x": "theirs"}))
+        with pytest.raises(LatestMovedError, match="moved to v2"):
+            corner.commit("c:latest")
+        assert draft.exists()
+    else:
+        assert corner.commit("c:latest").version == "v2"
+        assert (corner.path / "c" / "v1" / "new").read_text() == "one"
+        assert (corner.path / "c" / "latest" / "new").read_text() == "two"
 
 
 def test_the_end_does_not_wait_until_drafts_are_sent(
