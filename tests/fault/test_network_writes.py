@@ -11,6 +11,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -322,6 +323,12 @@ def test_a_commit_while_its_files_are_being_sent(
     check_sound(far, project, daemon)
 
 
+def sees_the_server(corner: Corner) -> bool:
+    """Having been made to look: by itself a daemon does so every 15 s."""
+    corner.refresh()
+    return bool(corner.daemon.status()["server"]["online"])
+
+
 @pytest.mark.parametrize("name", ["c", "c:latest"])
 def test_a_commit_that_nobody_heard_of_is_not_made_again(
     far: FarWorkspace, far_daemon: Daemon, project: str, tmp_path: Path, name: str
@@ -339,7 +346,7 @@ def test_a_commit_that_nobody_heard_of_is_not_made_again(
         corner.commit(name, aliases=("mine",))
     assert draft.exists()
     far.far.heal()
-    until(lambda: far_daemon.status()["server"]["online"], "it is online")
+    until(partial(sees_the_server, corner), "it is online")
     corner.log(make(tmp_path / "v2", {"x": "theirs"}))
     reply = corner.commit(name, aliases=("mine",))
     assert (reply.version, reply.created, reply.aliases) == ("v1", True, ("mine",))
@@ -367,7 +374,7 @@ def test_what_changed_since_a_commit_that_nobody_heard_of_comes_on_top_of_it(
     with pytest.raises(UnavailableError):
         corner.commit("c:latest")
     far.far.heal()
-    until(lambda: far_daemon.status()["server"]["online"], "it is online")
+    until(partial(sees_the_server, corner), "it is online")
     (draft / "new").write_text("two")
     if overtaken:
         corner.log(make(tmp_path / "v2", {"x": "theirs"}))
