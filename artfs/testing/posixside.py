@@ -147,6 +147,9 @@ class Side:
     def rename_noreplace(self, old: str, new: str) -> None:
         renameat2(Path(self.at(old)), Path(self.at(new)), 1)
 
+    def rename_exchange(self, old: str, new: str) -> None:
+        renameat2(Path(self.at(old)), Path(self.at(new)), 2)
+
     def link(self, old: str, new: str) -> Any:
         """Of a symbolic link itself, too."""
         os.link(self.at(old), self.at(new), follow_symlinks=False)

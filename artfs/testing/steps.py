@@ -192,6 +192,21 @@ def rename_without_replacing(root: Path) -> None:
     renameat2(root / "quite new", root / "tool", RENAME_NOREPLACE)
 
 
+def exchange(root: Path) -> None:
+    renameat2(root / "file", root / "link", RENAME_EXCHANGE)
+    renameat2(root / "file", root / "folder" / "deep", RENAME_EXCHANGE)
+    renameat2(root / "empty", root / "folder", RENAME_EXCHANGE)
+    renameat2(root / "tool", root / "tool", RENAME_EXCHANGE)
+
+
+def exchange_with_nothing(root: Path) -> None:
+    renameat2(root / "file", root / "absent", RENAME_EXCHANGE)
+
+
+def exchange_with_what_it_is_in(root: Path) -> None:
+    renameat2(root / "folder", root / "folder" / "inner", RENAME_EXCHANGE)
+
+
 def rename_a_link(root: Path) -> object:
     os.rename(root / "link", root / "link 2")
     return os.readlink(root / "link 2")
@@ -505,6 +520,7 @@ STEPS: dict[str, list[Step]] = {
         rename_over_file,
         rename_a_link,
     ],
+    "exchanging": [exchange_with_nothing, exchange_with_what_it_is_in, exchange],
     "renaming a file": [rename_file, rename_what_is_not_there, rename_file],
     "renaming folders": [
         rename_folder_over_full,

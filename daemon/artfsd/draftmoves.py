@@ -6,7 +6,7 @@ import contextlib
 import errno
 import os
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from artfs.store.standins import BASE_NAME, GONE, exchange
 from artfsd.draftfiles import DraftFile
@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from artfsd.drafts import DraftDir
     from artfsd.livedraft import LiveDraft
 
-RENAME_NOREPLACE = 1
+    Item: TypeAlias = DraftDir | DraftFile | DraftLink
+
+RENAME_NOREPLACE, RENAME_EXCHANGE = 1, 2
 FILES = (DraftFile, DraftLink)
 """What is not a directory."""
 
@@ -34,11 +36,16 @@ def rename(source: DraftDir, name: bytes, target: DraftDir, new_name: bytes, fla
     over = target.find(new_name)
     if node is None:
         refuse(errno.ENOENT)
-    if flags & ~RENAME_NOREPLACE:
+    if flags not in (0, RENAME_NOREPLACE, RENAME_EXCHANGE):
         refuse(errno.EINVAL)
     if over is not None and flags & RENAME_NOREPLACE:
         refuse(errno.EEXIST)
     if over is node:
+        return
+    if flags & RENAME_EXCHANGE:
+        if over is None:
+            refuse(errno.ENOENT)
+        _swap(source, name, node, target, new_name, over)
         return
     if isinstance(node, FILES):
         if over is not None and not isinstance(over, FILES):
@@ -61,43 +68,66 @@ def rename(source: DraftDir, name: bytes, target: DraftDir, new_name: bytes, fla
         target.children.pop(new_name, None)
         if isinstance(over, FILES):
             over.lost_name(target, new_name)
+    _has_moved(node, source, name, target, new_name)
+    if isinstance(node, DraftFile):
+        node.refresh_record(known)
+
+
+def _has_moved(node: Item, source: DraftDir, name: bytes, target: DraftDir, new_name: bytes) -> None:
     target.children[new_name] = node
     if isinstance(node, FILES):
         node.renamed(source, name, target, new_name)
-        if isinstance(node, DraftFile):
-            node.refresh_record(known)
     else:
         node.parent, node.name = target, new_name
         node.above = target.ino
         node.draft.moves += 1
 
 
+def _swap(source: DraftDir, name: bytes, node: Item, target: DraftDir, new_name: bytes, over: Item) -> None:
+    source.materialize()
+    target.materialize()
+    known = [(each, each.known_record()) for each in (node, over) if isinstance(each, DraftFile)]
+    exchange(_on_disk(source, name, node), _on_disk(target, new_name, over))
+    _has_moved(node, source, name, target, new_name)
+    _has_moved(over, target, new_name, source, name)
+    for each, record in known:
+        each.refresh_record(record)
+
+
+def _on_disk(folder: DraftDir, name: bytes, node: Item) -> bytes:
+    """Where it is in the backing. What is inherited is put there, which shows nothing that was not there."""
+    path = folder.path + b"/" + name
+    if not isinstance(node, FILES):
+        node.materialize()
+    elif not os.path.lexists(path):
+        _place(node, path)
+    return path
+
+
+def _place(node: DraftFile | DraftLink, path: bytes) -> None:
+    if isinstance(node, DraftFile):
+        node.place_stand_in(path)
+    else:
+        node.place(path)
+
+
 def _move_file(
     source: DraftDir, node: DraftFile | DraftLink, name: bytes, target: DraftDir, new_name: bytes, hide: bool, is_free: bool
 ) -> None:
     old, dest = source.path + b"/" + name, target.path + b"/" + new_name
-
-    def bring(path: bytes) -> None:
-        if os.path.lexists(old):
-            os.rename(old, path)
-        elif isinstance(node, DraftFile):
-            assert node.entry is not None
-            node.place_stand_in(path)
-        else:
-            node.place(path)
-
     if hide and is_free:
         with _free(dest):
-            if not os.path.lexists(old):
-                bring(old)  # which shows nothing that was not there
-            exchange(old, dest)
+            exchange(_on_disk(source, name, node), dest)
         return
     with _hiding(source.draft, old, hide):
-        bring(dest)
+        if os.path.lexists(old):
+            os.rename(old, dest)
+        else:
+            _place(node, dest)
 
 
 def _move_directory(
-    node: DraftDir, target: DraftDir, new_name: bytes, over: DraftDir | DraftFile | DraftLink | None, hide: bool
+    node: DraftDir, target: DraftDir, new_name: bytes, over: Item | None, hide: bool
 ) -> None:
     old, dest = node.path, target.path + b"/" + new_name
     hide = hide or not node.backed

@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 
 from artfs.testing.corner import Corner
-from artfs.testing.steps import RENAME_EXCHANGE, renameat2
 from artfs.testing.trees import Link, make, picture, random_tree
 
 
@@ -288,7 +287,6 @@ def test_what_the_kernel_has_no_request_for_says_so(corner: Corner) -> None:
     draft = corner.begin()
     (draft / "one").touch()
     (draft / "two").touch()
-    refused(errno.EINVAL, lambda: renameat2(draft / "one", draft / "two", RENAME_EXCHANGE))
     refused(errno.EOPNOTSUPP, lambda: os.open(draft, os.O_TMPFILE | os.O_RDWR))
     refused(errno.EOPNOTSUPP, lambda: os.setxattr(draft / "one", "user.mine", b"x"))
     with (draft / "one").open("wb") as stream:
