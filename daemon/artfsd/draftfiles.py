@@ -46,6 +46,14 @@ class DraftFile(DraftLeaf):
         super().renamed(parent, name, new_parent, new_name)
         self._shown_by_stand_in()
 
+    def hold(self) -> None:
+        """Before it loses a name: whoever opened it when its content was still the store's, and has not read since it was copied,
+        gets it now. Raises OSError."""
+        if self.entry is None and len(self.names) == 1:
+            for handle in self.handles:
+                if handle.fd < 0:
+                    handle.fd = self.draft.open_backing(self.path, os.O_RDONLY)
+
     def lost_name(self, parent: DraftDir, name: bytes) -> None:
         super().lost_name(parent, name)
         if self.names:

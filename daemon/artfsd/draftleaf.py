@@ -57,6 +57,9 @@ class DraftLeaf(Node):
         self.names.remove((parent, name))
         self.names.append((new_parent, new_name))
 
+    def hold(self) -> None:
+        """Before it loses a name."""
+
     def lost_name(self, parent: DraftDir, name: bytes) -> None:
         with contextlib.suppress(ValueError):
             self.names.remove((parent, name))

@@ -58,6 +58,8 @@ def rename(source: DraftDir, name: bytes, target: DraftDir, new_name: bytes, fla
     target.in_base(new_name)  # loads what moving may need before anything changes
     source.materialize()
     target.materialize()
+    if isinstance(over, FILES):
+        over.hold()
     known = node.known_record() if isinstance(node, DraftFile) else None
     if isinstance(node, FILES):
         _move_file(source, node, name, target, new_name, hide, over is None)

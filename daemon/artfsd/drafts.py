@@ -429,6 +429,7 @@ class DraftDir(Node):
             refuse(errno.ENOENT)
         if isinstance(node, DraftDir):
             refuse(errno.EISDIR)
+        node.hold()
         self._take_away(name)
         node.lost_name(self, name)
         self.children.pop(name, None)

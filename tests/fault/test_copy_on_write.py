@@ -229,3 +229,21 @@ def test_truncate_to_the_size_that_it_has_is_a_change_of_the_time_only(daemon: D
     assert path.read_text() == "content"
     staged = daemon.workspace.settings.drafts_path / "local" / "p" / "c:latest" / "files" / "file"
     assert staged.is_symlink()
+
+
+@pytest.mark.parametrize("way", ["unlink", "rename"])
+def test_who_has_opened_a_file_keeps_it_when_it_is_changed_and_then_removed(daemon: Daemon, tmp_path: Path, way: str) -> None:
+    """It was opened while its content was still the store's, and nothing was read since."""
+    corner = Corner(daemon, "p")
+    corner.log(make(tmp_path / "v0", {"file": "0123456789", "other": "other"}))
+    draft = corner.begin("c:latest")
+    with (draft / "file").open("rb", buffering=0) as stream:
+        os.truncate(draft / "file", 5)
+        if way == "unlink":
+            (draft / "file").unlink()
+        else:
+            (draft / "other").rename(draft / "file")
+        status = os.fstat(stream.fileno())
+        assert (status.st_size, status.st_nlink) == (5, 0)
+        assert stream.read() == b"01234"
+    assert (draft / "file").exists() == (way == "rename")
