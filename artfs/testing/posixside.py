@@ -70,7 +70,7 @@ class Side:
         return os.lseek(self.open_files[slot], -3, os.SEEK_END)
 
     def ftruncate(self, slot: int, size: int) -> Any:
-        os.ftruncate(self.open_files[slot], size)
+        _truncate(self.open_files[slot], size)
         return self.fstat(slot)
 
     def fsync(self, slot: int, data_only: bool) -> None:
@@ -207,7 +207,7 @@ class Side:
         return self.stat(path)
 
     def truncate(self, path: str, size: int) -> Any:
-        os.truncate(self.at(path), size)
+        _truncate(self.at(path), size)
         return self.stat(path)
 
     def contents(self, path: str) -> str:
@@ -229,3 +229,11 @@ def fallocate(fd: int, mode: int, at: int, size: int) -> None:
     call: Callable[..., int] = libc.fallocate64
     if call(fd, mode, ctypes.c_longlong(at), ctypes.c_longlong(size)):
         raise OSError(ctypes.get_errno(), "fallocate")
+
+
+def _truncate(target: str | int, size: int) -> None:
+    """A tmpfs leaves the time of what is empty and stays so; every other file system sets it."""
+    was_empty = not os.stat(target).st_size
+    os.truncate(target, size)
+    if was_empty and not size:
+        os.utime(target)

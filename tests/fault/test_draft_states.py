@@ -306,8 +306,8 @@ class Beside(RuleBasedStateMachine):
     @rule(what=st.sampled_from(sorted(DIFFERENCES)))
     def is_refused(self, what: str) -> None:
         number, call = DIFFERENCES[what]
-        for name in ("asked", "exchanged"):
-            self.both("open", name, os.O_CREAT | os.O_RDWR, 0o644)
+        if self.both("open", "asked", os.O_CREAT | os.O_RDWR, 0o644) is None:
+            return  # something else was exchanged with it
         self.tally("what a draft refuses")
         with pytest.raises(OSError) as raised:
             call(self.draft / "asked")
