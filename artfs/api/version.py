@@ -16,7 +16,7 @@ from artfs.api.manifest import ArtifactManifest, VersionEntries
 from artfs.api.onefile import fetch_path
 from artfs.api.session import Session
 from artfs.errors import ConflictError, InvalidNameError, NotFoundError, TypeConflictError
-from artfs.model.metadata import check_metadata
+from artfs.model.metadata import check_metadata, same_json
 from artfs.model.names import check_alias, check_tag, is_version, parse_name
 from artfs.model.records import Member
 from artfs.model.ttl import Ttl, check_ttl
@@ -137,7 +137,7 @@ class LoggedArtifact:
         catalog.update_version(
             version.id,
             description=... if self.description == version.description else self.description,
-            metadata=None if metadata == version.metadata else metadata,
+            metadata=None if same_json(metadata, version.metadata) else metadata,
             ttl=... if self.ttl == version.ttl else self.ttl,
             add_tags=[tag for tag in tags if tag not in version.tags],
             remove_tags=[tag for tag in version.tags if tag not in tags],

@@ -50,6 +50,11 @@ def check_json(value: Mapping[Any, Any], what: str) -> dict[str, Any]:
     return plain
 
 
+def same_json(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two results of `check_json` are the same JSON. Python takes 1, 1.0 and True for equal, which JSON does not."""
+    return one == other and json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
+
+
 class _Where:
     """A place in a value. It is put into words only when somebody has to be told: for each of a million items below a long key
     that would take hours."""

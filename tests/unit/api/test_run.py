@@ -393,6 +393,16 @@ def test_config_and_summary_can_be_changed(session: Session) -> None:
     assert (found.config["late"], found.summary["late"], "lost" in found.config) == (1, 2, False)
 
 
+def test_values_that_only_python_takes_for_equal_are_kept(session: Session) -> None:
+    with init(config={"flag": 1}) as run:
+        run.config["flag"] = True
+        run.summary["done"] = 0
+    with init(id=run.id, resume="must") as run:
+        assert run.config["flag"] is True
+        run.summary["done"] = False
+    assert Api().run(run.id).summary["done"] is False
+
+
 # models -------------------------------------------------------------------------------------------
 
 

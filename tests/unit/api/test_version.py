@@ -174,6 +174,19 @@ def test_save_description_and_metadata(session: Session, log_files: Any) -> None
     assert (Api().artifact("ds").description, Api().artifact("ds").metadata) == (None, {})
 
 
+@pytest.mark.parametrize(
+    ("old", "new"), [(1, True), (True, 1), (0, False), (1, 1.0), ([1], [True]), ({"x": 0}, {"x": False})]
+)
+def test_values_that_only_python_takes_for_equal_are_saved(session: Session, log_files: Any, old: Any, new: Any) -> None:
+    artifact = log_files("ds", {"f": "1"})
+    artifact.metadata = {"value": old}
+    artifact.save()
+    artifact.metadata["value"] = new
+    artifact.save()
+    for found in (artifact, Api().artifact("ds")):
+        assert repr(found.metadata["value"]) == repr(new)
+
+
 def test_save_writes_only_what_was_changed_here(session: Session, log_files: Any) -> None:
     log_files("ds", {"f": "1"})
     one, two = Api().artifact("ds"), Api().artifact("ds")
