@@ -127,19 +127,16 @@ def _drop_unwanted(folder: int, prefix: str, wanted: Wanted) -> None:
                 _drop_unwanted(inner, f"{path}/", wanted)
             with suppress(OSError):
                 os.rmdir(name, dir_fd=folder)  # the pull makes it again if it is to be empty
-        elif not _is_whole(name, folder, wanted(path)):
+        elif not (stat.S_ISREG(mode) and _is_whole(name, folder, wanted(path))):
             os.unlink(name, dir_fd=folder)
 
 
 def _is_whole(name: str, folder: int, entry: Entry | None) -> bool:
     if not isinstance(entry, FileEntry):
         return False
-    fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
+    fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=folder)
     try:
-        status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode) or status.st_size != entry.size:
-            return False
-        return digest_file(fd, entry.size) == entry.digest
+        return os.fstat(fd).st_size == entry.size and digest_file(fd, entry.size) == entry.digest
     except SourceChangedError:
         return False
     finally:
