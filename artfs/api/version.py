@@ -159,10 +159,15 @@ class LoggedArtifact:
         self.ttl = check_ttl(ttl)
 
     def label(self, aliases: str | Iterable[str] | None, tags: str | Iterable[str] | None) -> None:
-        """Adds aliases and tags, and saves."""
-        self.aliases = list(as_names([*self.aliases, *as_names(aliases)]))
-        self.tags = list(as_names([*self.tags, *as_names(tags)]))
-        self.save()
+        """Adds aliases and tags, and saves; when that raises, they are not added."""
+        before = self.aliases, self.tags
+        self.aliases = list(as_names([*as_names(self.aliases), *as_names(aliases)]))
+        self.tags = list(as_names([*as_names(self.tags), *as_names(tags)]))
+        try:
+            self.save()
+        except BaseException:
+            self.aliases, self.tags = before
+            raise
 
     def delete(self, *, delete_aliases: bool) -> None:
         allowed = self.session.settings.allow_protected

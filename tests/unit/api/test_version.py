@@ -269,6 +269,21 @@ def test_bad_changes_write_nothing(session: Session, log_files: Any) -> None:
     assert Api().artifact("ds").description == "new"
 
 
+def test_labels_that_are_refused_are_not_kept(session: Session, log_files: Any) -> None:
+    artifact = log_files("ds", {"f": "1"})
+    with init() as run:
+        bad: tuple[dict[str, Any], ...] = ({"aliases": "v7"}, {"tags": "a/b"})
+        for labels in bad:
+            with pytest.raises(InvalidNameError):
+                run.log_artifact(artifact, **labels)
+        with pytest.raises(InvalidNameError):
+            run.use_artifact(artifact, aliases="v7")
+    assert (artifact.aliases, artifact.tags) == (["latest"], [])
+    artifact.description = "new"
+    artifact.save()
+    assert Api().artifact("ds").description == "new"
+
+
 def test_save_without_changes_changes_nothing(session: Session, log_files: Any) -> None:
     artifact = log_files("ds", {"f": "1"})
     token = session.catalog.change_token()
