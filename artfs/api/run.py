@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 from collections.abc import Iterable, Mapping
 from types import TracebackType
@@ -13,7 +14,7 @@ from artfs.api.artifact import Artifact, add_part, check_home, log, logged, logg
 from artfs.api.draft import StrPath
 from artfs.api.facts import warn_use_as
 from artfs.api.ingest import LogTarget, as_names
-from artfs.api.loggable import plain
+from artfs.api.loggable import name_of, plain
 from artfs.api.recorded import run_url
 from artfs.api.session import Session
 from artfs.api.tracking import Tracker, begin_run, try_resume
@@ -155,12 +156,13 @@ class Run:
                 the last). None: a new step.
             commit: False: the values belong to the step that the next call makes (or the end of the run). None: True.
         What was logged is kept within seconds, at the latest when the run ends; `Api().run(…)` shows it. Raises
-        ConflictError when the run is finished, TypeError.
+        ConflictError when the run is finished; TypeError and InvalidArgumentError for a `step` that is no whole number of
+        up to 63 bits.
         """
         if not isinstance(data, Mapping):
             raise TypeError(f"log() takes a dict of values, not {type(data).__name__}")
-        values = {str(name): plain(value) for name, value in data.items()}
-        self._tracker.log(values, step, commit=commit is not False)
+        values = {name_of(name): plain(value) for name, value in data.items()}
+        self._tracker.log(values, None if step is None else _check_step(step), commit=commit is not False)
 
     def log_artifact(
         self,
@@ -389,6 +391,19 @@ class Run:
         effect, as nothing is printed."""
         leave_run(self._tracker)
         self._tracker.finish("failed" if exit_code else "finished")
+
+
+def _check_step(step: object) -> int:
+    # Refused here: what waits to be sent would be refused with it.
+    if isinstance(step, float) and step.is_integer():
+        step = int(step)
+    try:
+        number = operator.index(step)  # type: ignore[arg-type]
+    except TypeError:
+        raise TypeError(f"a step must be a whole number, not {step!r}") from None
+    if number >= 2**63:
+        raise InvalidArgumentError(f"a step must be below 2**63, which {number} is not")
+    return number
 
 
 def run_of(tracker: Tracker) -> Run:

@@ -68,7 +68,7 @@ class Tracker:
             if number is None and not commit:
                 self._uncommitted.update(values)
                 return
-            step = self._steps if number is None else max(self._steps - 1, number)
+            step = self._steps if number is None else max(self._steps - 1, number, 0)
             self._put(step, {**self._uncommitted, **values})
             if len(self._rows) >= FLUSH_ROWS or time.monotonic() - self._flushed >= FLUSH_S:
                 self._flush()

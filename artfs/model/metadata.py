@@ -16,6 +16,9 @@ MAX_KEYS = 100
 MAX_NESTING = 100
 """Most objects and lists inside each other."""
 
+SURELY_SHOWN = 2000
+"""Bits of a whole number that has fewer digits than the least limit that Python can be given (640)."""
+
 
 def check_metadata(value: object) -> dict[str, Any]:
     """A deep copy of `value` as JSON knows it: a dict, a JSON text that spells an object, or None or "" for
@@ -82,6 +85,15 @@ def _text(value: str, where: _Where, what: str = "") -> str:
     return value
 
 
+def _number(value: int, where: _Where) -> int:
+    if value.bit_length() > SURELY_SHOWN:
+        try:
+            str(value)
+        except ValueError:
+            raise InvalidMetadataError(f"{where} is a number of more digits than Python writes or reads") from None
+    return value
+
+
 def _key(key: object, where: _Where) -> str:
     if isinstance(key, str):
         return _text(str.__str__(key), where, "a key of ")
@@ -96,7 +108,7 @@ def _plain(value: object, where: _Where, depth: int) -> Any:
     if isinstance(value, str):
         return _text(str.__str__(value), where)  # not str(): an Enum that is a str has another one
     if isinstance(value, int):
-        return int(value)
+        return _number(int(value), where)
     if isinstance(value, float):
         if math.isinf(value):
             raise InvalidMetadataError(f"{where} is infinite, which JSON cannot hold")

@@ -16,6 +16,7 @@ from artfs.api.session import Session, open_session
 from artfs.api.tracking import FLUSH_ROWS
 from artfs.errors import (
     ConflictError,
+    InvalidArgumentError,
     InvalidMetadataError,
     InvalidNameError,
     NotFoundError,
@@ -339,6 +340,20 @@ class Odd:
         return "<odd>"
 
 
+class Broken:
+    """As a tensor whose device is gone."""
+
+    shape = (1,)
+
+    def tolist(self) -> Any:
+        raise RuntimeError("gone")
+
+    def __str__(self) -> str:
+        raise RuntimeError("gone")
+
+    __repr__ = __str__
+
+
 class Array:
     """As NumPy's and PyTorch's look from outside."""
 
@@ -358,12 +373,42 @@ class Array:
         (float("nan"), "NaN"), (float("inf"), "Infinity"), (-float("inf"), "-Infinity"), ("\udcff", "?"),
         (Odd(), {"_type": "Odd", "text": "<odd>"}), (Array(1.5, shape=()), 1.5), (Array(1, 2, shape=(2,)), [1, 2]),
         (Array(shape=(1000, 1000)), {"_type": "Array", "shape": [1000, 1000]}),
+        (Broken(), {"_type": "Broken", "text": "(it cannot be shown: RuntimeError)"}),
+        ({"\udcff": 1}, {"?": 1}), ({Broken(): 1}, {"(it cannot be shown: RuntimeError)": 1}),
+        (10**30, 10**30),
     ],
 )  # fmt: skip
 def test_whatever_is_logged_is_kept_somehow(session: Session, value: Any, kept: Any) -> None:
     with init() as run:
         run.log({"value": value})
     assert history(run) == [{"_step": 0, "value": kept}]
+
+
+def test_a_number_that_nobody_could_read(session: Session) -> None:
+    with init() as run:
+        run.log({"a": 10**5000, "\udcff": 1})
+        for values in (run.config, run.summary):
+            with pytest.raises(InvalidMetadataError, match="digits"):
+                values["a"] = 10**5000
+    assert history(run) == [{"_step": 0, "a": {"_type": "int", "text": "(it cannot be shown: ValueError)"}, "?": 1}]
+
+
+@pytest.mark.parametrize("step", ["3", 2.5, 2**63, float("nan")])
+def test_a_step_that_is_none_is_refused_at_once(session: Session, step: Any) -> None:
+    with init() as run:
+        run.log({"a": 1})
+        with pytest.raises((TypeError, InvalidArgumentError), match="step"):
+            run.log({"a": 2}, step=step)
+        run.log_artifact(Artifact("a", "t"))
+    assert history(run) == [{"_step": 0, "a": 1}]
+
+
+def test_steps_that_are_taken_for_whole_numbers(session: Session) -> None:
+    with init() as run:
+        run.log({"a": 1}, step=-4)
+        run.log({"a": 2}, step=3.0)  # type: ignore[arg-type]
+        run.log({"b": 2}, step=True)
+    assert history(run) == [{"_step": 0, "a": 1}, {"_step": 3, "a": 2, "b": 2}]
 
 
 def test_history_by_keys_and_steps(session: Session) -> None:
