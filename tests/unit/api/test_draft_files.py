@@ -273,6 +273,20 @@ def test_new_file_modes_on_a_name_that_is_taken(session: Session, make_files: An
     assert artifact.manifest.entries["p"].digest == sha256("four five")
 
 
+@pytest.mark.parametrize(("mode", "executable"), [("a", True), ("r+", True), ("w", False)])
+@pytest.mark.parametrize("policy", ["mutable", "immutable"])
+def test_new_file_that_begins_with_a_program_is_one(
+    session: Session, make_files: Any, policy: Any, mode: str, executable: bool
+) -> None:
+    path = make_files("in", {"run.sh": "#!/bin/sh\n"}) / "run.sh"
+    path.chmod(0o755)
+    artifact = Artifact("a", "t")
+    artifact.add_file(path, policy=policy)
+    with artifact.new_file("run.sh", mode) as stream:
+        stream.write("#")
+    assert artifact.manifest.entries["run.sh"].executable == executable
+
+
 def test_new_file_over_a_link(session: Session, make_files: Any) -> None:
     root = make_files("in", {"f": "1"})
     (root / "l").symlink_to("f")
