@@ -128,6 +128,10 @@ class Run:
         """
         return self._config
 
+    @config.setter
+    def config(self, values: Values) -> None:
+        _check_merged("config", values)
+
     def _note_use(self, artifact: Artifact) -> None:
         self.use_artifact(artifact)
 
@@ -135,6 +139,10 @@ class Run:
     def summary(self) -> Values:
         """The last value of each name that was logged. What is put there is kept, too, until the name is logged again."""
         return Values(self._tracker.summary, self._tracker.add_summary, what="summary")
+
+    @summary.setter
+    def summary(self, values: Values) -> None:
+        _check_merged("summary", values)
 
     @property
     def state(self) -> str:
@@ -391,6 +399,12 @@ class Run:
         effect, as nothing is printed."""
         leave_run(self._tracker)
         self._tracker.finish("failed" if exit_code else "finished")
+
+
+def _check_merged(name: str, values: object) -> None:
+    # Python assigns what `run.config |= …` has updated.
+    if not isinstance(values, Values):
+        raise InvalidArgumentError(f"a run's {name} cannot be replaced, only changed: run.{name}.update(…)")
 
 
 def _check_step(step: object) -> int:

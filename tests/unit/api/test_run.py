@@ -438,6 +438,19 @@ def test_config_and_summary_can_be_changed(session: Session) -> None:
     assert (found.config["late"], found.summary["late"], "lost" in found.config) == (1, 2, False)
 
 
+def test_values_can_be_merged(session: Session) -> None:
+    with init(config={"lr": 0.1}) as run:
+        run.config |= {"lr": 0.2, "batch": 8}
+        config = run.config
+        config |= [("depth", 3)]
+        run.summary |= {"best": 1}
+        for name in ("config", "summary"):
+            with pytest.raises(InvalidArgumentError, match="update"):
+                setattr(run, name, {"lr": 1})
+    found = Api().run(run.id)
+    assert (found.config, found.summary) == ({"lr": 0.2, "batch": 8, "depth": 3}, {"best": 1})
+
+
 def test_values_that_only_python_takes_for_equal_are_kept(session: Session) -> None:
     with init(config={"flag": 1}) as run:
         run.config["flag"] = True
