@@ -64,9 +64,9 @@ def add_file(
         raise InvalidArgumentError(f"cannot add {local}: it is not a file" + _use_add_dir(status))
     item: FileEntry | Pending = Pending.of(local, status)
     if how == "mutable":
-        with told() as on_progress:
+        with told() as on_progress, draft.depositing() as deposit:
             raw = os.fsencode(path.rpartition("/")[2])
-            item = push_file(draft.open_deposit().batch, local, name=raw, on_progress=on_progress)
+            item = push_file(deposit.batch, local, name=raw, on_progress=on_progress)
     if is_tmp:
         digest = item.hashed().digest if isinstance(item, Pending) else item.digest
         folder, _, last = path.rpartition("/")
@@ -106,20 +106,19 @@ _Found = tuple[list[tuple[str, Item]], list[str]]
 
 def _put_dir(draft: DraftArtifact, root: StrPath) -> _Found:
     """Puts all bytes into the store."""
-    deposit = draft.open_deposit()
-    session = deposit.session
-    workers = session.settings.worker_count
-    with told() as on_progress:
-        pushed = push_directory(
-            deposit.batch, root, ignore=IgnoreRules.none(), on_progress=on_progress, workers=workers
-        )
-    items: list[tuple[str, Item]] = []
-    empty_dirs = [""] if pushed.root == EMPTY_TREE else []
-    for path, entry in Manifest(deposit.pages, pushed.root).walk(include_dirs=True):
-        if isinstance(entry, FileEntry | LinkEntry):
-            items.append((path, entry))
-        elif isinstance(entry, DirEntry) and entry.digest == EMPTY_TREE:
-            empty_dirs.append(path)
+    with draft.depositing() as deposit:
+        workers = deposit.session.settings.worker_count
+        with told() as on_progress:
+            pushed = push_directory(
+                deposit.batch, root, ignore=IgnoreRules.none(), on_progress=on_progress, workers=workers
+            )
+        items: list[tuple[str, Item]] = []
+        empty_dirs = [""] if pushed.root == EMPTY_TREE else []
+        for path, entry in Manifest(deposit.pages, pushed.root).walk(include_dirs=True):
+            if isinstance(entry, FileEntry | LinkEntry):
+                items.append((path, entry))
+            elif isinstance(entry, DirEntry) and entry.digest == EMPTY_TREE:
+                empty_dirs.append(path)
     return items, empty_dirs
 
 

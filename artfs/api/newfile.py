@@ -65,12 +65,7 @@ def _check_mode(mode: str) -> str:
 def _new_file(
     draft: DraftArtifact, path: str, how: str, mode: str, encoding: str | None
 ) -> Iterator[IO[Any]]:
-    deposit = draft.open_deposit()
-    try:
-        scratch = tempfile.TemporaryFile(dir=deposit.store.root, buffering=0)  # noqa: SIM115 - below
-    except OSError as error:
-        raise StorageError.wrap(error, f"making the new file {path!r}") from error
-    with scratch:
+    with draft.depositing() as deposit, _scratch(deposit, path) as scratch:
         there = draft.items.get(path)
         if isinstance(there, FileEntry | Pending) and how in _BEGIN_WITH_WHAT_IS_THERE:
             _copy_item(deposit, there, scratch)
@@ -83,6 +78,13 @@ def _new_file(
             yield stream
         entry = push_file(deposit.batch, local, name=os.fsencode(path.rpartition("/")[2]))
         draft.put(path, entry, overwrite=how != "x")
+
+
+def _scratch(deposit: Deposit, path: str) -> IO[bytes]:
+    try:
+        return tempfile.TemporaryFile(dir=deposit.store.root, buffering=0)
+    except OSError as error:
+        raise StorageError.wrap(error, f"making the new file {path!r}") from error
 
 
 def _copy_item(deposit: Deposit, item: FileEntry | Pending, target: IO[bytes]) -> None:

@@ -15,7 +15,9 @@ from artfs.api.artifact import Artifact
 from artfs.api.public import Api
 from artfs.api.run import init
 from artfs.api.session import Session, open_session
+from artfs.api.telling import progress
 from artfs.errors import (
+    ArtifactFinalizedError,
     ConflictError,
     InvalidMetadataError,
     InvalidNameError,
@@ -26,6 +28,7 @@ from artfs.errors import (
 )
 from artfs.settings import Settings
 from artfs.transfer.gc import collect_garbage
+from artfs.wire.control import Progress
 
 
 def draft(text: str = "one", name: str = "ds", type: str = "dataset") -> Artifact:
@@ -137,6 +140,36 @@ def test_saved_by_several_threads_at_once(session: Session) -> None:
         thread.join()
     assert versions(session) == ["ds:v0", "ds:v1"]
     assert artifact.version == "v1"
+
+
+@pytest.mark.parametrize("how", ["file", "folder"])
+def test_saved_while_another_thread_adds(session: Session, make_files: Any, how: str) -> None:
+    root = make_files("in", {"large": bytes(3_000_000), "other": bytes(3_000_000)})
+    artifact = draft()
+
+    def save(told: Progress) -> None:
+        if told.phase == "push" and artifact.is_draft():
+            thread = threading.Thread(target=artifact.save)
+            thread.start()
+            thread.join()
+
+    with progress(save), pytest.raises(ArtifactFinalizedError):
+        if how == "file":
+            artifact.add_file(root / "large")
+        else:
+            artifact.add_dir(root)
+    assert sorted(artifact.manifest.entries) == ["f"]
+    if session.remote is None:
+        collect_garbage(session.catalog, session.store)  # type: ignore[arg-type] # nobody holds the store any more
+    artifact.verify(artifact.download())
+
+
+def test_saved_while_a_new_file_is_written(session: Session) -> None:
+    artifact = draft()
+    with pytest.raises(ArtifactFinalizedError), artifact.new_file("g") as stream:
+        stream.write("g")
+        artifact.save()
+    assert sorted(artifact.manifest.entries) == ["f"]
 
 
 def test_type_conflict(session: Session) -> None:
