@@ -500,14 +500,17 @@ def log(
     Raises ConflictError for an artifact that is logged elsewhere than in the target's project, and for a draft of
     such a one.
     """
-    state = artifact._state
-    if isinstance(state, DraftArtifact):
-        _check_target(state, target)
-        committed = ingest.log_draft(target, state, aliases, tags, distributed_id)
-        version = LoggedArtifact(target.session, committed.member)
-        version.added = state.added
-        artifact._state = version
-        return
+    draft = artifact._state
+    if isinstance(draft, DraftArtifact):
+        with draft.lock:
+            if artifact._state is draft:  # else another thread logged it, while this one waited
+                _check_target(draft, target)
+                committed = ingest.log_draft(target, draft, aliases, tags, distributed_id)
+                version = LoggedArtifact(target.session, committed.member)
+                version.added = draft.added
+                artifact._state = version
+                return
+    state = artifact._logged("log_artifact")
     source = state.member.version
     if (source.entity, source.project) != (target.entity, target.project):
         raise ConflictError(

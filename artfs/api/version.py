@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import base64
 import copy
+import threading
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from functools import partial
@@ -43,6 +44,7 @@ class LoggedArtifact:
     def __init__(self, session: Session, member: Member, alias: str | None = None) -> None:
         """`alias`: the name by which it was fetched, None when by none."""
         self.session = session
+        self._lock = threading.RLock()  # while it is saved, or labels are added: from what is here to what is in the catalog
         self._alias = alias if alias is not None and not is_version(alias) else None
         self.added = AddedPaths()
         self._load(member)
@@ -129,6 +131,10 @@ class LoggedArtifact:
         Raises InvalidNameError or InvalidMetadataError before anything is written; NotFoundError when it was
         deleted.
         """
+        with self._lock:
+            self._save()
+
+    def _save(self) -> None:
         version = self.member.version
         aliases = [check_alias(alias) for alias in as_names(self.aliases)]
         tags = [check_tag(tag) for tag in as_names(self.tags)]
@@ -160,14 +166,15 @@ class LoggedArtifact:
 
     def label(self, aliases: str | Iterable[str] | None, tags: str | Iterable[str] | None) -> None:
         """Adds aliases and tags, and saves; when that raises, they are not added."""
-        before = self.aliases, self.tags
-        self.aliases = list(as_names([*as_names(self.aliases), *as_names(aliases)]))
-        self.tags = list(as_names([*as_names(self.tags), *as_names(tags)]))
-        try:
-            self.save()
-        except BaseException:
-            self.aliases, self.tags = before
-            raise
+        with self._lock:
+            before = self.aliases, self.tags
+            self.aliases = list(as_names([*as_names(self.aliases), *as_names(aliases)]))
+            self.tags = list(as_names([*as_names(self.tags), *as_names(tags)]))
+            try:
+                self.save()
+            except BaseException:
+                self.aliases, self.tags = before
+                raise
 
     def delete(self, *, delete_aliases: bool) -> None:
         allowed = self.session.settings.allow_protected

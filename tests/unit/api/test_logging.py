@@ -142,6 +142,29 @@ def test_saved_by_several_threads_at_once(session: Session) -> None:
     assert artifact.version == "v1"
 
 
+@pytest.mark.parametrize("is_draft", [True, False])
+def test_logged_by_several_threads_at_once_it_has_all_their_labels(session: Session, is_draft: bool) -> None:
+    artifact = draft()
+    if not is_draft:
+        artifact.save()
+    runs = [init() for _ in range(6)]
+
+    def log(number: int) -> None:
+        runs[number].log_artifact(artifact, aliases=f"a{number}", tags=f"t{number}")
+
+    threads = [threading.Thread(target=log, args=(number,)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    found = Api().artifact("ds:v0")
+    assert sorted(found.aliases) == ["a0", "a1", "a2", "a3", "a4", "a5", "latest"]
+    assert sorted(found.tags) == ["t0", "t1", "t2", "t3", "t4", "t5"]
+    for run in runs:
+        run.finish()
+        assert [logged.name for logged in Api().run(run.id).logged_artifacts()] == ["ds:v0"]
+
+
 @pytest.mark.parametrize("how", ["file", "folder"])
 def test_saved_while_another_thread_adds(session: Session, make_files: Any, how: str) -> None:
     root = make_files("in", {"large": bytes(3_000_000), "other": bytes(3_000_000)})
