@@ -7,7 +7,6 @@ it is "the current one"); this is it, and everything below takes its collaborato
 from __future__ import annotations
 
 import atexit
-import logging
 import os
 import sys
 import threading
@@ -15,10 +14,8 @@ import weakref
 
 from artfs.api.session import Session, open_session
 from artfs.api.tracking import Tracker
-from artfs.errors import ArtfsError, InvalidArgumentError
+from artfs.errors import InvalidArgumentError
 from artfs.settings import Settings, load_settings
-
-log = logging.getLogger(__name__)
 
 
 class _Ambient:
@@ -112,7 +109,4 @@ def _finish_runs() -> None:
     # Python notes the exception that ends a process there.
     state = "finished" if getattr(sys, "last_value", None) is None else "failed"
     for tracker in _ambient.runs:
-        try:
-            tracker.finish(state)
-        except ArtfsError as error:
-            log.warning("the run %s cannot be marked as %s: %s", tracker.record.id, state, error)
+        tracker.try_finish(state)

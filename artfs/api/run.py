@@ -58,7 +58,10 @@ class Run:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.finish(exit_code=0 if error is None else 1)
+        if error is None:
+            self.finish()
+        elif self._tracker.try_finish("failed"):
+            leave_run(self._tracker)
 
     @property
     def id(self) -> str:
@@ -163,9 +166,10 @@ class Run:
             step: the number of this one, of which there may be several; it never goes back (a smaller one counts as
                 the last). None: a new step.
             commit: False: the values belong to the step that the next call makes (or the end of the run). None: True.
-        What was logged is kept within seconds, at the latest when the run ends; `Api().run(…)` shows it. Raises
+        What was logged is kept within seconds, at the latest when the run ends; `Api().run(…)` shows it. While it cannot be
+        (a server that is away, a full disk) it waits in memory, up to 100,000 steps, with a warning in the log. Raises
         ConflictError when the run is finished; TypeError and InvalidArgumentError for a `step` that is no whole number of
-        up to 63 bits.
+        up to 63 bits; UnavailableError, CatalogError when too much waits; NotFoundError when the run was deleted.
         """
         if not isinstance(data, Mapping):
             raise TypeError(f"log() takes a dict of values, not {type(data).__name__}")
@@ -396,9 +400,10 @@ class Run:
 
     def finish(self, exit_code: int | None = None, quiet: bool | None = None) -> None:
         """Ends the run: "finished", or "failed" when `exit_code` is neither None nor 0. Again is fine. `quiet`: without
-        effect, as nothing is printed."""
-        leave_run(self._tracker)
+        effect, as nothing is printed. Raises UnavailableError, CatalogError; the run goes on then, and its end is tried
+        once more when the process ends."""
         self._tracker.finish("failed" if exit_code else "finished")
+        leave_run(self._tracker)
 
 
 def _check_merged(name: str, values: object) -> None:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
+from artfs.api import tracking
 from artfs.api.ambient import current_run
-from artfs.api.artifact import Artifact
+from artfs.api.artifact import Artifact, log
+from artfs.api.current import try_run
 from artfs.api.public import Api
 from artfs.api.run import init
 from artfs.api.session import Session, open_session
-from artfs.api.tracking import FLUSH_ROWS
+from artfs.api.tracking import FLUSH_ROWS, auto_run
+from artfs.catalog.base import Catalog
 from artfs.errors import (
     ConflictError,
     InvalidArgumentError,
@@ -21,6 +25,7 @@ from artfs.errors import (
     InvalidNameError,
     NotFoundError,
     TypeConflictError,
+    UnavailableError,
 )
 from artfs.settings import Settings
 
@@ -459,6 +464,108 @@ def test_values_that_only_python_takes_for_equal_are_kept(session: Session) -> N
         assert run.config["flag"] is True
         run.summary["done"] = False
     assert Api().run(run.id).summary["done"] is False
+
+
+# a catalog that cannot be written ---------------------------------------------------------------------
+
+
+class Failing:
+    """A catalog whose calls of these names raise, as those of a server that is away."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+        self.calls: dict[str, Exception] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        if name in self.calls:
+            raise self.calls[name]
+        return getattr(self._catalog, name)
+
+
+AWAY = UnavailableError("the server does not answer")
+
+
+@pytest.fixture
+def failing(session: Session) -> Failing:
+    return Failing(session.catalog)
+
+
+@pytest.fixture
+def behind(session: Session, failing: Failing) -> Session:
+    """A session whose catalog may be failing."""
+    return Session(session.settings, cast(Catalog, failing), session.store)
+
+
+def test_a_run_goes_on_while_what_it_logs_cannot_be_sent(
+    behind: Session, failing: Failing, expect_log: Callable[..., None]
+) -> None:
+    expect_log("cannot be sent now", count=1)
+    with init(session=behind) as run:
+        failing.calls = {"add_history": AWAY, "update_run": AWAY}
+        for number in range(2 * FLUSH_ROWS):
+            run.log({"a": number})
+        failing.calls = {}
+    assert [row["a"] for row in history(run)] == list(range(2 * FLUSH_ROWS))
+
+
+def test_what_waits_to_be_sent_has_an_end(
+    behind: Session, failing: Failing, expect_log: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tracking, "MOST_ROWS", FLUSH_ROWS + 1)
+    expect_log("cannot be sent now", count=1)
+    with init(session=behind) as run:
+        failing.calls = {"add_history": AWAY}
+        for number in range(FLUSH_ROWS):
+            run.log({"a": number})
+        with pytest.raises(UnavailableError):
+            run.log({"a": FLUSH_ROWS})
+        failing.calls = {}
+    assert len(history(run)) == FLUSH_ROWS + 1
+
+
+def test_a_run_whose_catalog_refuses_is_told_so(behind: Session, failing: Failing) -> None:
+    with init(session=behind) as run:
+        failing.calls = {"add_history": NotFoundError("the run was deleted")}
+        with pytest.raises(NotFoundError):
+            for number in range(FLUSH_ROWS):
+                run.log({"a": number})
+        failing.calls = {}
+
+
+def test_a_run_that_could_not_be_ended_goes_on(behind: Session, failing: Failing) -> None:
+    run = init(session=behind)
+    failing.calls = {"update_run": AWAY}
+    with pytest.raises(UnavailableError):
+        run.finish()
+    assert (run.state, try_run()) == ("running", run)
+    failing.calls = {}
+    run.finish()
+    assert (run.state, try_run()) == ("finished", None)
+
+
+def test_an_error_in_a_run_is_not_hidden_by_that_of_its_end(
+    behind: Session, failing: Failing, expect_log: Callable[..., None]
+) -> None:
+    expect_log("cannot be marked as failed")
+    with pytest.raises(ZeroDivisionError), init(session=behind) as run:
+        failing.calls = {"update_run": AWAY}
+        raise ZeroDivisionError
+    failing.calls = {}
+    run.finish(1)
+
+
+def test_what_was_saved_is_saved_though_its_run_cannot_be_ended(
+    behind: Session, failing: Failing, expect_log: Callable[..., None]
+) -> None:
+    expect_log("cannot be marked as finished")
+    expect_log("cannot be marked as failed")
+    artifact = Artifact("ds", "t")
+    failing.calls = {"update_run": AWAY}
+    with auto_run(behind, "p") as made:
+        log(artifact, made.target())
+    assert artifact.version == "v0"
+    with pytest.raises(ZeroDivisionError), auto_run(behind, "p"):
+        raise ZeroDivisionError
 
 
 # models -------------------------------------------------------------------------------------------
