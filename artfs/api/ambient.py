@@ -14,6 +14,7 @@ import weakref
 
 from artfs.api.session import Session, open_session
 from artfs.api.tracking import Tracker
+from artfs.catalog.base import Catalog
 from artfs.errors import InvalidArgumentError
 from artfs.settings import Settings, load_settings
 
@@ -51,11 +52,17 @@ def session_for(settings: Settings | None = None) -> Session:
         session = _ambient.sessions.get(wanted)
         if session is None:
             session = open_session(wanted)
-            weakref.finalize(session, session.catalog.close)
+            weakref.finalize(session, _close, session.catalog, os.getpid())
             _ambient.sessions[wanted] = session
         if settings is None:
             _ambient.latest = session
         return session
+
+
+def _close(catalog: Catalog, pid: int) -> None:
+    # A forked child that ends must not hang up on its parent.
+    if os.getpid() == pid:
+        catalog.close()
 
 
 def enter_run(tracker: Tracker) -> None:
