@@ -55,13 +55,15 @@ def add_file(
     how = check_policy(policy)
     draft.check_open()
     local = os.fspath(local_path)
-    path = check_path(name or os.path.basename(local))
     try:
         status = os.stat(local)
     except OSError as error:
         raise InvalidArgumentError(f"cannot add {local}: {error.strerror}") from None
+    except ValueError as error:
+        raise InvalidArgumentError(f"cannot add {local!r}: {error}") from None
     if not stat.S_ISREG(status.st_mode):
         raise InvalidArgumentError(f"cannot add {local}: it is not a file" + _use_add_dir(status))
+    path = check_path(name or os.path.basename(local))
     item: FileEntry | Pending = Pending.of(local, status)
     if how == "mutable":
         with told() as on_progress, draft.depositing() as deposit:

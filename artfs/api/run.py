@@ -24,10 +24,17 @@ from artfs.errors import (
     ArtifactFinalizedError,
     ConflictError,
     InvalidArgumentError,
+    InvalidNameError,
     NotFoundError,
     TypeConflictError,
 )
-from artfs.model.names import REGISTRY_PREFIX, check_entity_name, check_label, check_project_name
+from artfs.model.names import (
+    REGISTRY_PREFIX,
+    check_collection_name,
+    check_entity_name,
+    check_label,
+    check_project_name,
+)
 from artfs.settings import Settings
 
 _ARTIFACT = "wandb-artifact://"
@@ -226,7 +233,7 @@ class Run:
     def _from_path(self, path: str, name: str | None, type: str | None) -> Artifact:
         is_uri = "://" in path
         last = os.path.basename(urlsplit(path).path.rstrip("/") if is_uri else os.path.abspath(path))
-        artifact = Artifact(name or f"run-{self.id}-{last}", type or "unspecified")
+        artifact = Artifact(name or self._name_of(path, last), type or "unspecified")
         if is_uri:
             artifact.add_reference(path)
         elif os.path.isdir(path):
@@ -236,6 +243,12 @@ class Run:
         else:
             raise InvalidArgumentError(f"there is no file or directory {path!r} to log")
         return artifact
+
+    def _name_of(self, path: str, last: str) -> str:
+        try:
+            return check_collection_name(f"run-{self.id}-{last}")
+        except InvalidNameError as error:
+            raise InvalidNameError(f"{path!r} makes no name of an artifact, so give one (name=…): {error}") from None
 
     def use_artifact(
         self,

@@ -123,6 +123,10 @@ def test_add_file_of_what_is_no_file(session: Session, make_files: Any) -> None:
         artifact.add_file(root / "nothing-here")
     with pytest.raises(InvalidArgumentError, match="use add_dir"):
         artifact.add_file(root / "d")
+    with pytest.raises(InvalidArgumentError, match="use add_dir"):
+        artifact.add_file(f"{root}/d/")
+    with pytest.raises(InvalidArgumentError, match="null byte"):
+        artifact.add_file("a\0b", "name")
     with pytest.raises(ValueError, match="not a file"):
         artifact.add_file(root / "pipe")
 

@@ -466,6 +466,14 @@ def test_values_that_only_python_takes_for_equal_are_kept(session: Session) -> N
     assert Api().run(run.id).summary["done"] is False
 
 
+def test_a_path_that_makes_no_name_says_that_one_can_be_given(session: Session, make_files: Any) -> None:
+    folder = make_files("my pictures", {"f": "1"})
+    with init() as run:
+        with pytest.raises(InvalidNameError, match="name="):
+            run.log_artifact(folder)
+        assert run.log_artifact(folder, name="pictures").name == "pictures:v0"
+
+
 # a catalog that cannot be written ---------------------------------------------------------------------
 
 
