@@ -256,7 +256,8 @@ class Artifact(ArtifactFacts):
             project: for a draft outside a run; None: the settings' (of `new_draft`: where its version was logged).
             settings: for the run that is made; None: from the config file and the environment.
         Raises SourceChangedError for a file that was added with policy "immutable" and changed;
-        TypeConflictError when the collection has another type; NotFoundError for a logged artifact that was
+        TypeConflictError when the collection has another type; ConflictError (a ValueError) when an incremental one
+        has a file where `latest` has a directory, or the other way round; NotFoundError for a logged artifact that was
         deleted; InvalidNameError, InvalidMetadataError, StorageError, CatalogError.
         """
         state = self._state

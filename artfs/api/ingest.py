@@ -393,6 +393,12 @@ def _build(
     except NotFoundError:
         return build_manifest(files, empty_dirs), -1
     base = Manifest(target.session.pages, latest.version.digest)
+    for path in files:
+        if isinstance(base.get(path), DirEntry):
+            raise ConflictError(
+                f"{path!r} is a directory of {latest.qualified_name}, which an incremental artifact adds to; a file cannot "
+                "have the same path"
+            )
     changes: dict[str, Entry | None] = dict(files)
     for path in empty_dirs:
         if base.get(path) is None:

@@ -234,6 +234,22 @@ def test_incremental_adds_to_latest(session: Session, make_files: Any) -> None:
     assert nothing.version == more.version == "v1"
 
 
+def test_incremental_removes_no_directory(session: Session) -> None:
+    first = Artifact("ds", "dataset")
+    for path in ("d/x", "d/y/z", "f"):
+        with first.new_file(path) as stream:
+            stream.write(path)
+    first.save()
+    for path in ("d", "d/y", "f/below"):
+        more = Artifact("ds", "dataset", incremental=True)
+        with more.new_file(path) as stream:
+            stream.write("more")
+        with pytest.raises(ConflictError, match="director"):
+            more.save()
+        assert more.is_draft()
+    assert versions(session) == ["ds:v0"]
+
+
 def test_incremental_drafts_at_once_lose_nothing(session: Session) -> None:
     draft("base").save()
     artifacts = []
