@@ -12,7 +12,7 @@ import sys
 import threading
 import weakref
 
-from artfs.api.session import Session, open_session
+from artfs.api.session import Remote, Session, open_session
 from artfs.api.tracking import Tracker
 from artfs.catalog.base import Catalog
 from artfs.errors import InvalidArgumentError
@@ -53,16 +53,19 @@ def session_for(settings: Settings | None = None) -> Session:
         if session is None:
             session = open_session(wanted)
             weakref.finalize(session, _close, session.catalog, os.getpid())
+            if session.remote is not None:
+                # At the end of the process its threads need not be waited for.
+                weakref.finalize(session, _close, session.remote, os.getpid()).atexit = False
             _ambient.sessions[wanted] = session
         if settings is None:
             _ambient.latest = session
         return session
 
 
-def _close(catalog: Catalog, pid: int) -> None:
+def _close(part: Catalog | Remote, pid: int) -> None:
     # A forked child that ends must not hang up on its parent.
     if os.getpid() == pid:
-        catalog.close()
+        part.close()
 
 
 def enter_run(tracker: Tracker) -> None:
