@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -120,3 +121,42 @@ def test_a_session_that_was_closed_stays_closed(both: tuple[Session, Session]) -
     both[1].close()
     found = in_children(lambda number: both[1].catalog.projects("local"))
     assert all("closed by this program" in text for text in found)
+
+
+@pytest.mark.parametrize("busy", [False, True])
+def test_what_a_child_logs_is_there_though_its_parent_has_closed_the_catalog(settings: Settings, busy: bool) -> None:
+    session = open_session(settings)
+    log(session, "parent")
+    token = session.catalog.change_token()
+    context = multiprocessing.get_context("fork")
+    ready, closed = context.Event(), context.Event()
+
+    def write() -> None:
+        log(session, "before")
+        ready.set()
+        closed.wait(_LIMIT_S)
+        log(session, "after")
+
+    child = context.Process(target=write)
+    stop = threading.Event()
+    others = [threading.Thread(target=_read, args=(session, stop)) for _ in range(2 * busy)]
+    for thread in others:
+        thread.start()
+    child.start()
+    ready.wait(_LIMIT_S)
+    stop.set()
+    for thread in others:
+        thread.join()
+    assert session.catalog.change_token() != token
+    session.close()
+    closed.set()
+    child.join(_LIMIT_S)
+    assert child.exitcode == 0
+    with open_session(settings) as again:
+        names = [collection.name for collection in again.catalog.collections("local", "p")]
+        assert names == ["after", "before", "parent"]
+
+
+def _read(session: Session, stop: threading.Event) -> None:
+    while not stop.is_set():
+        session.catalog.collections("local", "p")
