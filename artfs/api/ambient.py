@@ -7,18 +7,16 @@ it is "the current one"); this is it, and everything below takes its collaborato
 from __future__ import annotations
 
 import atexit
-import logging
 import os
 import sys
 import threading
 import weakref
 
-from artfs.api.session import Session, open_session
+from artfs.api.session import Remote, Session, open_session
 from artfs.api.tracking import Tracker
-from artfs.errors import ArtfsError, InvalidArgumentError
+from artfs.catalog.base import Catalog
+from artfs.errors import InvalidArgumentError
 from artfs.settings import Settings, load_settings
-
-log = logging.getLogger(__name__)
 
 
 class _Ambient:
@@ -54,11 +52,20 @@ def session_for(settings: Settings | None = None) -> Session:
         session = _ambient.sessions.get(wanted)
         if session is None:
             session = open_session(wanted)
-            weakref.finalize(session, session.catalog.close)
+            weakref.finalize(session, _close, session.catalog, os.getpid())
+            if session.remote is not None:
+                # At the end of the process its threads need not be waited for.
+                weakref.finalize(session, _close, session.remote, os.getpid()).atexit = False
             _ambient.sessions[wanted] = session
         if settings is None:
             _ambient.latest = session
         return session
+
+
+def _close(part: Catalog | Remote, pid: int) -> None:
+    # A forked child that ends must not hang up on its parent.
+    if os.getpid() == pid:
+        part.close()
 
 
 def enter_run(tracker: Tracker) -> None:
@@ -112,7 +119,4 @@ def _finish_runs() -> None:
     # Python notes the exception that ends a process there.
     state = "finished" if getattr(sys, "last_value", None) is None else "failed"
     for tracker in _ambient.runs:
-        try:
-            tracker.finish(state)
-        except ArtfsError as error:
-            log.warning("the run %s cannot be marked as %s: %s", tracker.record.id, state, error)
+        tracker.try_finish(state)

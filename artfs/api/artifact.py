@@ -256,7 +256,8 @@ class Artifact(ArtifactFacts):
             project: for a draft outside a run; None: the settings' (of `new_draft`: where its version was logged).
             settings: for the run that is made; None: from the config file and the environment.
         Raises SourceChangedError for a file that was added with policy "immutable" and changed;
-        TypeConflictError when the collection has another type; NotFoundError for a logged artifact that was
+        TypeConflictError when the collection has another type; ConflictError (a ValueError) when an incremental one
+        has a file where `latest` has a directory, or the other way round; NotFoundError for a logged artifact that was
         deleted; InvalidNameError, InvalidMetadataError, StorageError, CatalogError.
         """
         state = self._state
@@ -500,14 +501,17 @@ def log(
     Raises ConflictError for an artifact that is logged elsewhere than in the target's project, and for a draft of
     such a one.
     """
-    state = artifact._state
-    if isinstance(state, DraftArtifact):
-        _check_target(state, target)
-        committed = ingest.log_draft(target, state, aliases, tags, distributed_id)
-        version = LoggedArtifact(target.session, committed.member)
-        version.added = state.added
-        artifact._state = version
-        return
+    draft = artifact._state
+    if isinstance(draft, DraftArtifact):
+        with draft.lock:
+            if artifact._state is draft:  # else another thread logged it, while this one waited
+                _check_target(draft, target)
+                committed = ingest.log_draft(target, draft, aliases, tags, distributed_id)
+                version = LoggedArtifact(target.session, committed.member)
+                version.added = draft.added
+                artifact._state = version
+                return
+    state = artifact._logged("log_artifact")
     source = state.member.version
     if (source.entity, source.project) != (target.entity, target.project):
         raise ConflictError(

@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from artfs.api.draft import StrPath
+from artfs.api.onefile import folder_of
 from artfs.api.references import download_references
 from artfs.api.telling import told
 from artfs.api.version import LoggedArtifact
@@ -48,7 +49,7 @@ def download(
 ) -> str:
     """See Artifact.download. `workers` None: as the settings say."""
     session = state.session
-    dest = default_root(state) if root is None else os.fspath(root)
+    dest = default_root(state) if root is None else folder_of(root)
     manifest = Manifest(session.pages, state.member.version.digest)
     ours = _is_free(dest)
     try:
@@ -73,7 +74,7 @@ def download(
 
 def checkout(state: LoggedArtifact, root: StrPath | None) -> str:
     """See Artifact.checkout."""
-    dest = checkout_root(state) if root is None else os.fspath(root)
+    dest = checkout_root(state) if root is None else folder_of(root)
     _check_may_replace(dest, state.session.settings.home)
     manifest = Manifest(state.session.pages, state.member.version.digest)
     if os.path.isdir(dest):
@@ -91,6 +92,7 @@ def verify(state: LoggedArtifact, root: StrPath | None) -> None:
         root = default_root(state)
         if not os.path.lexists(root):
             download(state, root, None, allow_missing_references=True)
+    root = folder_of(root)
     shown = f"{os.fspath(root)} is not {state.member.qualified_name}"
     if not os.path.isdir(root):
         raise VerificationError(f"{shown}: there is no such directory")

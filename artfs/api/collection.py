@@ -139,14 +139,14 @@ class ArtifactCollection:
             start: goes on after a list that ended early: its `cursor`.
         Raises InvalidArgumentError; when pages are fetched NotFoundError if it was deleted.
         """
-        catalog, wanted, by = self._session.catalog, as_names(tags), order_of(order, "-index")
+        session, wanted, by = self._session, as_names(tags), order_of(order, "-index")
 
         def fetch(cursor: str | None, size: int) -> Page[Artifact]:
-            page = catalog.page_of_members(self._record.id, PageRequest(by, size, cursor), tags=wanted)
-            return [self._wrap(LoggedArtifact(self._session, member)) for member in page.items], page.cursor
+            page = session.catalog.page_of_members(self._record.id, PageRequest(by, size, cursor), tags=wanted)
+            return [self._wrap(LoggedArtifact(session, member)) for member in page.items], page.cursor
 
         def count() -> int:
-            return catalog.page_of_members(self._record.id, PageRequest(by, 1), tags=wanted).total or 0
+            return session.catalog.page_of_members(self._record.id, PageRequest(by, 1), tags=wanted).total or 0
 
         return Paginator(fetch, per_page=per_page, start=start, count=count)
 

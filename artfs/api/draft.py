@@ -18,6 +18,7 @@ import stat
 import threading
 import weakref
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -166,15 +167,34 @@ class Deposit:
         self.pages = session.pages if self.scratch is None else PageCache(self.scratch.read_page)
         self.batch: StoreBatch = self.store.begin().__enter__()
         self._close = weakref.finalize(self, _leave, self.batch, self.scratch, os.getpid())
+        self._lock = threading.Lock()
+        self._users = 0
+        self._closing = False
 
     def open_blob(self, entry: FileEntry) -> int:
         """What a store's open_blob gives, also of what came with a version. Raises what it raises."""
         mine = self.scratch is not None and self.scratch.try_size(entry.digest) is not None
         return (self.store if mine else self.session.store).open_blob(entry.digest, entry.content)
 
+    def hold(self) -> None:
+        """From now on, until `release`, bytes may be put, also when it is closed meanwhile."""
+        with self._lock:
+            self._users += 1
+
+    def release(self) -> None:
+        with self._lock:
+            self._users -= 1
+            last = self._closing and not self._users
+        if last:
+            self._close()
+
     def close(self) -> None:
-        """Again is fine."""
-        self._close()
+        """As soon as nobody holds it. Again is fine."""
+        with self._lock:
+            self._closing = True
+            idle = not self._users
+        if idle:
+            self._close()
 
 
 def _leave(batch: StoreBatch, scratch: ScratchStore | None, pid: int) -> None:
@@ -283,6 +303,19 @@ class DraftArtifact:
             if self.deposit is None:
                 self.deposit = Deposit(self._sessions())
             return self.deposit
+
+    @contextmanager
+    def depositing(self) -> Iterator[Deposit]:
+        """For whoever puts bytes without the lock, as that takes long: another thread may log the draft meanwhile. (What was
+        put can then not be added any more.)"""
+        with self.lock:
+            self.check_open()
+            deposit = self.open_deposit()
+            deposit.hold()
+        try:
+            yield deposit
+        finally:
+            deposit.release()
 
     def put(self, path: str, item: Item, *, overwrite: bool) -> ManifestEntry:
         """Raises ConflictError when something else is there, and `overwrite` is False or it is a

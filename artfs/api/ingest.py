@@ -55,18 +55,20 @@ def add_file(
     how = check_policy(policy)
     draft.check_open()
     local = os.fspath(local_path)
-    path = check_path(name or os.path.basename(local))
     try:
         status = os.stat(local)
     except OSError as error:
         raise InvalidArgumentError(f"cannot add {local}: {error.strerror}") from None
+    except ValueError as error:
+        raise InvalidArgumentError(f"cannot add {local!r}: {error}") from None
     if not stat.S_ISREG(status.st_mode):
         raise InvalidArgumentError(f"cannot add {local}: it is not a file" + _use_add_dir(status))
+    path = check_path(name or os.path.basename(local))
     item: FileEntry | Pending = Pending.of(local, status)
     if how == "mutable":
-        with told() as on_progress:
+        with told() as on_progress, draft.depositing() as deposit:
             raw = os.fsencode(path.rpartition("/")[2])
-            item = push_file(draft.open_deposit().batch, local, name=raw, on_progress=on_progress)
+            item = push_file(deposit.batch, local, name=raw, on_progress=on_progress)
     if is_tmp:
         digest = item.hashed().digest if isinstance(item, Pending) else item.digest
         folder, _, last = path.rpartition("/")
@@ -106,20 +108,19 @@ _Found = tuple[list[tuple[str, Item]], list[str]]
 
 def _put_dir(draft: DraftArtifact, root: StrPath) -> _Found:
     """Puts all bytes into the store."""
-    deposit = draft.open_deposit()
-    session = deposit.session
-    workers = session.settings.worker_count
-    with told() as on_progress:
-        pushed = push_directory(
-            deposit.batch, root, ignore=IgnoreRules.none(), on_progress=on_progress, workers=workers
-        )
-    items: list[tuple[str, Item]] = []
-    empty_dirs = [""] if pushed.root == EMPTY_TREE else []
-    for path, entry in Manifest(deposit.pages, pushed.root).walk(include_dirs=True):
-        if isinstance(entry, FileEntry | LinkEntry):
-            items.append((path, entry))
-        elif isinstance(entry, DirEntry) and entry.digest == EMPTY_TREE:
-            empty_dirs.append(path)
+    with draft.depositing() as deposit:
+        workers = deposit.session.settings.worker_count
+        with told() as on_progress:
+            pushed = push_directory(
+                deposit.batch, root, ignore=IgnoreRules.none(), on_progress=on_progress, workers=workers
+            )
+        items: list[tuple[str, Item]] = []
+        empty_dirs = [""] if pushed.root == EMPTY_TREE else []
+        for path, entry in Manifest(deposit.pages, pushed.root).walk(include_dirs=True):
+            if isinstance(entry, FileEntry | LinkEntry):
+                items.append((path, entry))
+            elif isinstance(entry, DirEntry) and entry.digest == EMPTY_TREE:
+                empty_dirs.append(path)
     return items, empty_dirs
 
 
@@ -392,6 +393,12 @@ def _build(
     except NotFoundError:
         return build_manifest(files, empty_dirs), -1
     base = Manifest(target.session.pages, latest.version.digest)
+    for path in files:
+        if isinstance(base.get(path), DirEntry):
+            raise ConflictError(
+                f"{path!r} is a directory of {latest.qualified_name}, which an incremental artifact adds to; a file cannot "
+                "have the same path"
+            )
     changes: dict[str, Entry | None] = dict(files)
     for path in empty_dirs:
         if base.get(path) is None:

@@ -13,14 +13,14 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import IO, Any
 
-from artfs.api.draft import Deposit, DraftArtifact, Item, Pending, StrPath
+from artfs.api.draft import Deposit, DraftArtifact, Pending, StrPath
 from artfs.errors import (
     ConflictError,
     InvalidArgumentError,
     PathNotFoundError,
     StorageError,
 )
-from artfs.model.entry import LinkEntry, RefEntry
+from artfs.model.entry import FileEntry, LinkEntry, RefEntry
 from artfs.model.names import check_path
 from artfs.transfer.push import push_file
 
@@ -65,15 +65,12 @@ def _check_mode(mode: str) -> str:
 def _new_file(
     draft: DraftArtifact, path: str, how: str, mode: str, encoding: str | None
 ) -> Iterator[IO[Any]]:
-    deposit = draft.open_deposit()
-    try:
-        scratch = tempfile.TemporaryFile(dir=deposit.store.root, buffering=0)  # noqa: SIM115 - below
-    except OSError as error:
-        raise StorageError.wrap(error, f"making the new file {path!r}") from error
-    with scratch:
+    with draft.depositing() as deposit, _scratch(deposit, path) as scratch:
         there = draft.items.get(path)
-        if there is not None and how in _BEGIN_WITH_WHAT_IS_THERE:
+        if isinstance(there, FileEntry | Pending) and how in _BEGIN_WITH_WHAT_IS_THERE:
             _copy_item(deposit, there, scratch)
+            if there.executable:
+                os.fchmod(scratch.fileno(), 0o700)
         # By this name the unnamed file can be opened again: each opening has its own mode, position and
         # buffer.
         local = f"/proc/self/fd/{scratch.fileno()}"
@@ -83,12 +80,18 @@ def _new_file(
         draft.put(path, entry, overwrite=how != "x")
 
 
-def _copy_item(deposit: Deposit, item: Item, target: IO[bytes]) -> None:
+def _scratch(deposit: Deposit, path: str) -> IO[bytes]:
+    try:
+        return tempfile.TemporaryFile(dir=deposit.store.root, buffering=0)
+    except OSError as error:
+        raise StorageError.wrap(error, f"making the new file {path!r}") from error
+
+
+def _copy_item(deposit: Deposit, item: FileEntry | Pending, target: IO[bytes]) -> None:
     if isinstance(item, Pending):
         item.check()
         source: str | int = item.path
     else:
-        assert not isinstance(item, LinkEntry | RefEntry)
         source = deposit.open_blob(item)
     try:
         with open(source, "rb") as stream:

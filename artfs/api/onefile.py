@@ -14,11 +14,17 @@ from artfs.model.tree import PageCache
 from artfs.transfer.pull import pull
 
 
+def folder_of(root: StrPath) -> str:
+    """A folder as people name it; "" is the current one."""
+    return os.fspath(root) or "."
+
+
 def fetch_one(session: Session, path: str, entry: Entry, root: StrPath) -> str:
     """Makes the entry, which is no directory, the file `root`/`path`, as a download of all of them does: what is there and
     right stays. Returns that path. Raises what Artifact.download raises."""
+    root = folder_of(root)
     if isinstance(entry, RefEntry):
-        fetch_to(session.references, entry, os.fspath(root), path)
+        fetch_to(session.references, entry, root, path)
     else:
         alone = build_manifest({path: entry})
         source = PageCache(dict(alone.objects).__getitem__)

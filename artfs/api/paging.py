@@ -74,8 +74,8 @@ class Paginator(Generic[T]):
         if isinstance(index, int):
             self._load(index + 1 if index >= 0 else None)
         else:
-            ends = (index.start or 0, -1 if index.stop is None else index.stop)
-            self._load(max(ends) if min(ends) >= 0 else None)
+            ends = (index.start or 0, -1 if index.stop is None else index.stop, index.step or 1)
+            self._load(max(ends[:2]) if min(ends) >= 0 else None)
         return self._items[index]
 
     def __len__(self) -> int:

@@ -157,14 +157,14 @@ class RecordedRun:
         return self._artifacts(per_page, start, used=True)
 
     def _artifacts(self, per_page: int, start: str | None, *, used: bool) -> Paginator[Artifact]:
-        catalog = self._session.catalog
+        session = self._session
 
         def fetch(cursor: str | None, size: int) -> Page[Artifact]:
-            page = catalog.page_of_run_versions(self.id, PageRequest("created_at", size, cursor), used=used)
-            return [self._wrap(LoggedArtifact(self._session, member)) for member in page.items], page.cursor
+            page = session.catalog.page_of_run_versions(self.id, PageRequest("created_at", size, cursor), used=used)
+            return [self._wrap(LoggedArtifact(session, member)) for member in page.items], page.cursor
 
         def count() -> int:
-            return catalog.page_of_run_versions(self.id, PageRequest("created_at", 1), used=used).total or 0
+            return session.catalog.page_of_run_versions(self.id, PageRequest("created_at", 1), used=used).total or 0
 
         return Paginator(fetch, per_page=per_page, start=start, count=count)
 

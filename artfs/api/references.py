@@ -21,7 +21,7 @@ from artfs.references.base import Examined
 from artfs.references.router import References
 from artfs.references.uris import has_digest, shown
 from artfs.store.verify import digest_file
-from artfs.transfer.landing import open_landing
+from artfs.transfer.landing import open_landing, refused
 
 log = logging.getLogger(__name__)
 
@@ -160,7 +160,7 @@ def _fetch_to(references: References, entry: RefEntry, dest: str, path: str, lan
         except IsADirectoryError:
             raise ConflictError(f"{dest}/{path} is a directory, and the version has a file there") from None
         except OSError as error:
-            raise StorageError.wrap(error, f"writing {dest}/{path}") from error
+            raise refused(error, f"writing {dest}/{path}") from error
 
 
 @contextmanager
@@ -171,7 +171,7 @@ def _directory(dest: str, path: str) -> Iterator[int]:
         os.makedirs(dest, exist_ok=True)
         fd = os.open(dest, flags)
     except OSError as error:
-        raise StorageError.wrap(error, f"making the folder {dest}") from error
+        raise refused(error, f"making the folder {dest}") from error
     try:
         for name in path.split("/") if path else ():
             done = f"{done}/{name}"
@@ -182,7 +182,7 @@ def _directory(dest: str, path: str) -> Iterator[int]:
             except OSError as error:
                 if error.errno in (errno.ENOTDIR, errno.ELOOP):
                     raise ConflictError(f"{done} is no directory, and the version has one there; move it away") from None
-                raise StorageError.wrap(error, f"opening {done}") from error
+                raise refused(error, f"opening {done}") from error
             os.close(fd)
             fd = below
         yield fd

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 from collections.abc import Iterable, Mapping
 from types import TracebackType
@@ -13,7 +14,7 @@ from artfs.api.artifact import Artifact, add_part, check_home, log, logged, logg
 from artfs.api.draft import StrPath
 from artfs.api.facts import warn_use_as
 from artfs.api.ingest import LogTarget, as_names
-from artfs.api.loggable import plain
+from artfs.api.loggable import name_of, plain
 from artfs.api.recorded import run_url
 from artfs.api.session import Session
 from artfs.api.tracking import Tracker, begin_run, try_resume
@@ -23,10 +24,17 @@ from artfs.errors import (
     ArtifactFinalizedError,
     ConflictError,
     InvalidArgumentError,
+    InvalidNameError,
     NotFoundError,
     TypeConflictError,
 )
-from artfs.model.names import REGISTRY_PREFIX, check_entity_name, check_label, check_project_name
+from artfs.model.names import (
+    REGISTRY_PREFIX,
+    check_collection_name,
+    check_entity_name,
+    check_label,
+    check_project_name,
+)
 from artfs.settings import Settings
 
 _ARTIFACT = "wandb-artifact://"
@@ -57,7 +65,10 @@ class Run:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.finish(exit_code=0 if error is None else 1)
+        if error is None:
+            self.finish()
+        elif self._tracker.try_finish("failed"):
+            leave_run(self._tracker)
 
     @property
     def id(self) -> str:
@@ -127,6 +138,10 @@ class Run:
         """
         return self._config
 
+    @config.setter
+    def config(self, values: Values) -> None:
+        _check_merged("config", values)
+
     def _note_use(self, artifact: Artifact) -> None:
         self.use_artifact(artifact)
 
@@ -134,6 +149,10 @@ class Run:
     def summary(self) -> Values:
         """The last value of each name that was logged. What is put there is kept, too, until the name is logged again."""
         return Values(self._tracker.summary, self._tracker.add_summary, what="summary")
+
+    @summary.setter
+    def summary(self, values: Values) -> None:
+        _check_merged("summary", values)
 
     @property
     def state(self) -> str:
@@ -154,13 +173,15 @@ class Run:
             step: the number of this one, of which there may be several; it never goes back (a smaller one counts as
                 the last). None: a new step.
             commit: False: the values belong to the step that the next call makes (or the end of the run). None: True.
-        What was logged is kept within seconds, at the latest when the run ends; `Api().run(…)` shows it. Raises
-        ConflictError when the run is finished, TypeError.
+        What was logged is kept within seconds, at the latest when the run ends; `Api().run(…)` shows it. While it cannot be
+        (a server that is away, a full disk) it waits in memory, up to 100,000 steps, with a warning in the log. Raises
+        ConflictError when the run is finished; TypeError and InvalidArgumentError for a `step` that is no whole number of
+        up to 63 bits; UnavailableError, CatalogError when too much waits; NotFoundError when the run was deleted.
         """
         if not isinstance(data, Mapping):
             raise TypeError(f"log() takes a dict of values, not {type(data).__name__}")
-        values = {str(name): plain(value) for name, value in data.items()}
-        self._tracker.log(values, step, commit=commit is not False)
+        values = {name_of(name): plain(value) for name, value in data.items()}
+        self._tracker.log(values, None if step is None else _check_step(step), commit=commit is not False)
 
     def log_artifact(
         self,
@@ -212,7 +233,7 @@ class Run:
     def _from_path(self, path: str, name: str | None, type: str | None) -> Artifact:
         is_uri = "://" in path
         last = os.path.basename(urlsplit(path).path.rstrip("/") if is_uri else os.path.abspath(path))
-        artifact = Artifact(name or f"run-{self.id}-{last}", type or "unspecified")
+        artifact = Artifact(name or self._name_of(path, last), type or "unspecified")
         if is_uri:
             artifact.add_reference(path)
         elif os.path.isdir(path):
@@ -222,6 +243,12 @@ class Run:
         else:
             raise InvalidArgumentError(f"there is no file or directory {path!r} to log")
         return artifact
+
+    def _name_of(self, path: str, last: str) -> str:
+        try:
+            return check_collection_name(f"run-{self.id}-{last}")
+        except InvalidNameError as error:
+            raise InvalidNameError(f"{path!r} makes no name of an artifact, so give one (name=…): {error}") from None
 
     def use_artifact(
         self,
@@ -386,9 +413,29 @@ class Run:
 
     def finish(self, exit_code: int | None = None, quiet: bool | None = None) -> None:
         """Ends the run: "finished", or "failed" when `exit_code` is neither None nor 0. Again is fine. `quiet`: without
-        effect, as nothing is printed."""
-        leave_run(self._tracker)
+        effect, as nothing is printed. Raises UnavailableError, CatalogError; the run goes on then, and its end is tried
+        once more when the process ends."""
         self._tracker.finish("failed" if exit_code else "finished")
+        leave_run(self._tracker)
+
+
+def _check_merged(name: str, values: object) -> None:
+    # Python assigns what `run.config |= …` has updated.
+    if not isinstance(values, Values):
+        raise InvalidArgumentError(f"a run's {name} cannot be replaced, only changed: run.{name}.update(…)")
+
+
+def _check_step(step: object) -> int:
+    # Refused here: what waits to be sent would be refused with it.
+    if isinstance(step, float) and step.is_integer():
+        step = int(step)
+    try:
+        number = operator.index(step)  # type: ignore[arg-type]
+    except TypeError:
+        raise TypeError(f"a step must be a whole number, not {step!r}") from None
+    if number >= 2**63:
+        raise InvalidArgumentError(f"a step must be below 2**63, which {number} is not")
+    return number
 
 
 def run_of(tracker: Tracker) -> Run:

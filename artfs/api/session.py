@@ -6,10 +6,13 @@
 from __future__ import annotations
 
 import os
+import threading
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache, partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from artfs.api import reserve
 from artfs.catalog import open_catalog
@@ -47,9 +50,14 @@ class Remote:
         self.fetcher.cache.close()
 
 
+Parts = tuple[Catalog, LocalStore, Remote | None]
+
+
 class Session:
-    """One state folder, open. A context manager; thread-safe, but not for use in a child after a fork (open
-    another one there).
+    """One state folder, open. A context manager; thread-safe.
+
+    A child after a fork opens connections, threads and locks of its own when it first needs them, if it is known how:
+    whoever shares a connection with its parent gets answers to what others asked, and waits for threads that it has not.
 
     Attributes:
         settings, catalog, store: what it was opened with.
@@ -58,15 +66,48 @@ class Session:
         remote: what it has besides with a server; None: catalog and store are this machine's.
     """
 
+    catalog: Catalog
+    store: LocalStore
+    remote: Remote | None
+    references: References
+
     def __init__(
-        self, settings: Settings, catalog: Catalog, store: LocalStore, remote: Remote | None = None
+        self, settings: Settings, catalog: Catalog, store: LocalStore, remote: Remote | None = None, *,
+        reopen: Callable[[], Parts] | None = None,
     ) -> None:
+        """`reopen`: makes the others anew, in a child; None: it is not for use in one."""
         self.settings = settings
-        self.catalog = catalog
+        self._lock = threading.Lock()
+        self._reopen = reopen
+        self._inherited: list[object] = []
         self.store = store
-        self.pages = PageCache(store.read_page)
+        self.pages = PageCache(_PageLoader(self))
+        self._take(catalog, store, remote)
+        if reopen is not None:
+            _watch_forks()
+            _open_sessions.add(self)
+
+    def _take(self, catalog: Catalog, store: LocalStore, remote: Remote | None) -> None:
+        self.references = References(self.settings, store, self.pages, self)
+        self.store = store
         self.remote = remote
-        self.references = References(settings, store, self.pages, self)
+        self.catalog = catalog
+
+    def _leave_parent(self) -> None:
+        """In a child, which has one thread yet. What is the parent's is kept, as to close it may reach the parent."""
+        self._lock = threading.Lock()
+        for name in _PARTS:
+            if name in self.__dict__:
+                self._inherited.append(self.__dict__.pop(name))
+
+    def __getattr__(self, name: str) -> Any:
+        # Of parts only that are not there: those of a child that has not opened its own yet.
+        if name not in _PARTS or self._reopen is None:
+            raise AttributeError(f"a session has no {name!r}")
+        with self._lock:
+            if name not in self.__dict__:
+                self._take(*self._reopen())
+        return self.__dict__[name]
 
     def root_of(self, version_id: int) -> str:
         """Root tree of a version. Raises NotFoundError when it was deleted, or never was."""
@@ -92,6 +133,9 @@ class Session:
     def close(self) -> None:
         """Closes the catalog; again is fine. Artifacts that came from the session keep what they know and can
         look up no more."""
+        _open_sessions.discard(self)
+        if "catalog" not in self.__dict__:
+            return  # in a child that never needed it
         self.references.close()
         if self.remote is not None:
             self.remote.close()
@@ -107,6 +151,34 @@ class Session:
 
     def __repr__(self) -> str:
         return f"<Session {self.settings.home}>"
+
+
+class _PageLoader:
+    """Reads from the store that the session has now, and does not keep it alive: manifests live longer."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = weakref.ref(session)
+        self._store = session.store
+
+    def __call__(self, digest: str) -> bytes:
+        session = self._session()
+        if session is not None:
+            self._store = session.store
+        return self._store.read_page(digest)
+
+
+_PARTS = ("catalog", "store", "remote", "references")
+_open_sessions: weakref.WeakSet[Session] = weakref.WeakSet()
+
+
+@cache
+def _watch_forks() -> None:
+    os.register_at_fork(after_in_child=_leave_parent)
+
+
+def _leave_parent() -> None:
+    for session in list(_open_sessions):
+        session._leave_parent()
 
 
 def prepare_home(settings: Settings) -> None:
@@ -127,13 +199,18 @@ def open_session(settings: Settings, *, listen: bool = False) -> Session:
     wrote it) and StorageError when what is there cannot be opened.
     """
     prepare_home(settings)
+    opening = partial(_open_parts, settings)
+    return Session(settings, *opening(listen=listen), reopen=partial(opening, listen=False))
+
+
+def _open_parts(settings: Settings, *, listen: bool) -> Parts:
     if settings.server:
         # Loads httpx, which the embedded catalog does not need.
         from artfs.api.remote import open_remote
 
-        return Session(settings, *open_remote(settings, listen=listen))
+        return open_remote(settings, listen=listen)
     store = FolderStore(settings.store_path, free_floor=settings.floor_on(os.statvfs(settings.home)))
-    return Session(settings, _open_catalog(settings), store)
+    return _open_catalog(settings), store, None
 
 
 def _open_catalog(settings: Settings) -> Catalog:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -11,12 +12,28 @@ from typing import Any
 
 from artfs.api.ingest import LogTarget
 from artfs.api.session import Session
-from artfs.errors import ConflictError, NotFoundError
+from artfs.errors import (
+    ArtfsError,
+    CatalogError,
+    ConflictError,
+    NotFoundError,
+    StorageError,
+    UnavailableError,
+    WaitTimeoutError,
+)
 from artfs.model.names import check_project_name
 from artfs.model.records import HistoryRow, RunRecord
 
+log = logging.getLogger(__name__)
+
 FLUSH_ROWS = 1000
 FLUSH_S = 5.0
+
+MOST_ROWS = 100_000
+"""So many steps wait in memory while they cannot be sent; then `log` says why."""
+
+_PASSING = (UnavailableError, WaitTimeoutError, CatalogError, StorageError)
+"""What may be over soon: a server that is away, a full disk, a locked database."""
 
 
 class Tracker:
@@ -37,6 +54,7 @@ class Tracker:
         self._uncommitted: dict[str, Any] = {}
         self._summary: dict[str, Any] = {}
         self._flushed = time.monotonic()
+        self._failed = 0.0  # when it could not be flushed; 0: it could, the last time
         # Reentrant: a signal handler (an interrupt that ends the run) may come while this thread logs.
         self._lock = threading.RLock()
 
@@ -68,10 +86,10 @@ class Tracker:
             if number is None and not commit:
                 self._uncommitted.update(values)
                 return
-            step = self._steps if number is None else max(self._steps - 1, number)
+            step = self._steps if number is None else max(self._steps - 1, number, 0)
             self._put(step, {**self._uncommitted, **values})
-            if len(self._rows) >= FLUSH_ROWS or time.monotonic() - self._flushed >= FLUSH_S:
-                self._flush()
+            if self._is_due(time.monotonic()):
+                self._flush_if_it_can_be()
 
     def _put(self, step: int, values: dict[str, Any]) -> None:
         self._uncommitted = {}
@@ -126,6 +144,31 @@ class Tracker:
                     self.record.id, state=state, history_steps=self._steps
                 )
 
+    def try_finish(self, state: str) -> bool:
+        """`finish`; an error is a warning in the log."""
+        try:
+            self.finish(state)
+        except ArtfsError as error:
+            log.warning("the run %s cannot be marked as %s: %s", self.record.id, state, error)
+            return False
+        return True
+
+    def _is_due(self, now: float) -> bool:
+        if self._failed and now - self._failed < FLUSH_S:
+            return len(self._rows) >= MOST_ROWS
+        return len(self._rows) >= FLUSH_ROWS or now - self._flushed >= FLUSH_S
+
+    def _flush_if_it_can_be(self) -> None:
+        # A training run must not end because the server is away for a while.
+        try:
+            self._flush()
+        except _PASSING as error:
+            if len(self._rows) >= MOST_ROWS:
+                raise
+            if not self._failed:
+                log.warning("what the run %s logs cannot be sent now, and waits: %s", self.record.id, error)
+            self._failed = time.monotonic()
+
     def _flush(self) -> None:
         """What is in memory goes to the catalog; it stays there when that raises."""
         catalog = self.session.catalog
@@ -138,6 +181,7 @@ class Tracker:
             )
             self._summary = {}
         self._flushed = time.monotonic()
+        self._failed = 0.0
 
 
 def begin_run(
@@ -173,7 +217,8 @@ def try_resume(session: Session, run_id: str, entity: str, project: str) -> Trac
 
 @contextmanager
 def auto_run(session: Session, project: str, entity: str | None = None) -> Iterator[Tracker]:
-    """A run of type "auto" around one act of logging. `entity` None: the settings'."""
+    """A run of type "auto" around one act of logging. `entity` None: the settings'. That its end cannot be noted is a warning
+    in the log: what was logged is logged."""
     tracker = begin_run(
         session,
         entity=entity or session.settings.entity,
@@ -183,6 +228,6 @@ def auto_run(session: Session, project: str, entity: str | None = None) -> Itera
     try:
         yield tracker
     except BaseException:
-        tracker.finish("failed")
+        tracker.try_finish("failed")
         raise
-    tracker.finish("finished")
+    tracker.try_finish("finished")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, Self
 
 from artfs.errors import InvalidArgumentError
 from artfs.model.metadata import MAX_NESTING, check_json
@@ -112,6 +112,10 @@ class Values(dict[str, Any]):
         for artifact in artifacts.values():
             self._on_artifact(artifact)
         super().update(values | artifacts)
+
+    def __ior__(self, given: Any) -> Self:  # type: ignore[override,misc]
+        self.update(given)
+        return self
 
     def setdefault(self, name: str, default: Any = None, /) -> Any:
         if name not in self:

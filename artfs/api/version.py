@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import base64
 import copy
+import threading
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from functools import partial
@@ -16,7 +17,7 @@ from artfs.api.manifest import ArtifactManifest, VersionEntries
 from artfs.api.onefile import fetch_path
 from artfs.api.session import Session
 from artfs.errors import ConflictError, InvalidNameError, NotFoundError, TypeConflictError
-from artfs.model.metadata import check_metadata
+from artfs.model.metadata import check_metadata, same_json
 from artfs.model.names import check_alias, check_tag, is_version, parse_name
 from artfs.model.records import Member
 from artfs.model.ttl import Ttl, check_ttl
@@ -43,6 +44,7 @@ class LoggedArtifact:
     def __init__(self, session: Session, member: Member, alias: str | None = None) -> None:
         """`alias`: the name by which it was fetched, None when by none."""
         self.session = session
+        self._lock = threading.RLock()  # while it is saved, or labels are added: from what is here to what is in the catalog
         self._alias = alias if alias is not None and not is_version(alias) else None
         self.added = AddedPaths()
         self._load(member)
@@ -129,6 +131,10 @@ class LoggedArtifact:
         Raises InvalidNameError or InvalidMetadataError before anything is written; NotFoundError when it was
         deleted.
         """
+        with self._lock:
+            self._save()
+
+    def _save(self) -> None:
         version = self.member.version
         aliases = [check_alias(alias) for alias in as_names(self.aliases)]
         tags = [check_tag(tag) for tag in as_names(self.tags)]
@@ -137,7 +143,7 @@ class LoggedArtifact:
         catalog.update_version(
             version.id,
             description=... if self.description == version.description else self.description,
-            metadata=None if metadata == version.metadata else metadata,
+            metadata=None if same_json(metadata, version.metadata) else metadata,
             ttl=... if self.ttl == version.ttl else self.ttl,
             add_tags=[tag for tag in tags if tag not in version.tags],
             remove_tags=[tag for tag in version.tags if tag not in tags],
@@ -159,10 +165,16 @@ class LoggedArtifact:
         self.ttl = check_ttl(ttl)
 
     def label(self, aliases: str | Iterable[str] | None, tags: str | Iterable[str] | None) -> None:
-        """Adds aliases and tags, and saves."""
-        self.aliases = list(as_names([*self.aliases, *as_names(aliases)]))
-        self.tags = list(as_names([*self.tags, *as_names(tags)]))
-        self.save()
+        """Adds aliases and tags, and saves; when that raises, they are not added."""
+        with self._lock:
+            before = self.aliases, self.tags
+            self.aliases = list(as_names([*as_names(self.aliases), *as_names(aliases)]))
+            self.tags = list(as_names([*as_names(self.tags), *as_names(tags)]))
+            try:
+                self.save()
+            except BaseException:
+                self.aliases, self.tags = before
+                raise
 
     def delete(self, *, delete_aliases: bool) -> None:
         allowed = self.session.settings.allow_protected

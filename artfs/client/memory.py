@@ -331,7 +331,10 @@ def _touches(changed: EventData, place: Place) -> bool:
 
 
 class _File:
-    """Answers on the disk. Losing them costs nothing but the offline names, so nothing waits for the disk."""
+    """Answers on the disk. Losing them costs nothing but the offline names, so nothing waits for the disk.
+
+    As JSON, as they came: MessagePack has no whole numbers of more than 64 bits, and metadata may hold them.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -377,7 +380,7 @@ class _File:
                 log.warning("the names that were seen cannot be kept in %s: %s", self._path, error)
 
     def put(self, key: bytes, value: Any) -> None:
-        data = msgspec.msgpack.encode(value)
+        data = msgspec.json.encode(value)
         with self._quietly():
             self._connection.execute(
                 "INSERT OR REPLACE INTO answers VALUES (?, ?, ?)", (key, data, int(time.time()))
@@ -394,7 +397,7 @@ class _File:
             row = self._connection.execute("SELECT value FROM answers WHERE key = ?", (key,)).fetchone()
             if row is not None:
                 with suppress(*UNREADABLE):
-                    return msgspec.msgpack.decode(row[0], type=kind)
+                    return msgspec.json.decode(row[0], type=kind)
         return _UNKNOWN
 
     def close(self) -> None:

@@ -16,6 +16,9 @@ MAX_KEYS = 100
 MAX_NESTING = 100
 """Most objects and lists inside each other."""
 
+SURELY_SHOWN = 2000
+"""Bits of a whole number that has fewer digits than the least limit that Python can be given (640)."""
+
 
 def check_metadata(value: object) -> dict[str, Any]:
     """A deep copy of `value` as JSON knows it: a dict, a JSON text that spells an object, or None or "" for
@@ -50,6 +53,11 @@ def check_json(value: Mapping[Any, Any], what: str) -> dict[str, Any]:
     return plain
 
 
+def same_json(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two results of `check_json` are the same JSON. Python takes 1, 1.0 and True for equal, which JSON does not."""
+    return one == other and json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
+
+
 class _Where:
     """A place in a value. It is put into words only when somebody has to be told: for each of a million items below a long key
     that would take hours."""
@@ -77,6 +85,15 @@ def _text(value: str, where: _Where, what: str = "") -> str:
     return value
 
 
+def _number(value: int, where: _Where) -> int:
+    if value.bit_length() > SURELY_SHOWN:
+        try:
+            str(value)
+        except ValueError:
+            raise InvalidMetadataError(f"{where} is a number of more digits than Python writes or reads") from None
+    return value
+
+
 def _key(key: object, where: _Where) -> str:
     if isinstance(key, str):
         return _text(str.__str__(key), where, "a key of ")
@@ -91,7 +108,7 @@ def _plain(value: object, where: _Where, depth: int) -> Any:
     if isinstance(value, str):
         return _text(str.__str__(value), where)  # not str(): an Enum that is a str has another one
     if isinstance(value, int):
-        return int(value)
+        return _number(int(value), where)
     if isinstance(value, float):
         if math.isinf(value):
             raise InvalidMetadataError(f"{where} is infinite, which JSON cannot hold")

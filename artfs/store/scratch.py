@@ -33,21 +33,30 @@ class ScratchStore(FolderStore):
     """
 
     def __init__(self, parent: Path, *, free_floor: int = 0) -> None:
-        path = parent / secrets.token_hex(8)
         try:
             make_folder(str(parent))
             _clear_dead(parent)
-            path.mkdir(mode=0o700)
-            self._held = os.open(path / _HELD, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            path, self._held = _make_held(parent)
         except OSError as error:
             raise StorageError.wrap(error, f"making room for files in {parent}") from error
-        fcntl.flock(self._held, fcntl.LOCK_EX)
         super().__init__(path, free_floor=free_floor)
 
     def close(self) -> None:
         """Once. What cannot be removed is left for the next one."""
         shutil.rmtree(self.root, ignore_errors=True)
         os.close(self._held)
+
+
+def _make_held(parent: Path) -> tuple[Path, int]:
+    """A new folder, and its locked file."""
+    while True:
+        path = parent / secrets.token_hex(8)
+        path.mkdir(mode=0o700)
+        held = os.open(path / _HELD, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fcntl.flock(held, fcntl.LOCK_EX)
+        if (path / _HELD).exists():
+            return path, held
+        os.close(held)  # somebody took it for a dead one's before it was locked
 
 
 def _clear_dead(parent: Path) -> None:

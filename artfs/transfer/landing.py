@@ -57,18 +57,24 @@ class Landing:
 @contextmanager
 def open_landing(dest_fd: int, dest_path: str, wanted: Wanted) -> Iterator[Landing]:
     """A new landing folder in the open directory `dest_fd`, after those of dead pulls were emptied. It is gone
-    afterwards, with all that was not published. Raises OSError, ConflictError."""
-    for name in os.listdir(dest_fd):
-        if is_landing(name):
-            _settle_dead(name, dest_fd, dest_path, wanted)
+    afterwards, with all that was not published. Raises StorageError, ConflictError."""
+    try:
+        for name in os.listdir(dest_fd):
+            if is_landing(name):
+                _settle_dead(name, dest_fd, dest_path, wanted)
+    except OSError as error:
+        raise refused(error, f"removing what an interrupted download left in {dest_path}") from error
     name = f".artfs-{secrets.token_hex(8)}.tmp"
     fd: int | None = None
     # Ctrl-C may come anywhere in here: before we know that there is a folder, and while it is removed.
     try:
-        while fd is None:
-            with suppress(FileExistsError):  # another pull took it for a dead one's, and is about to remove it
-                os.mkdir(name, 0o700, dir_fd=dest_fd)
-            fd = _try_lock(name, dest_fd)
+        try:
+            while fd is None:
+                with suppress(FileExistsError):  # another pull took it for a dead one's, and is about to remove it
+                    os.mkdir(name, 0o700, dir_fd=dest_fd)
+                fd = _try_lock(name, dest_fd)
+        except OSError as error:
+            raise refused(error, f"making a folder in {dest_path}") from error
         yield Landing(fd, dest_fd, dest_path)
     finally:
         try:
@@ -127,19 +133,16 @@ def _drop_unwanted(folder: int, prefix: str, wanted: Wanted) -> None:
                 _drop_unwanted(inner, f"{path}/", wanted)
             with suppress(OSError):
                 os.rmdir(name, dir_fd=folder)  # the pull makes it again if it is to be empty
-        elif not _is_whole(name, folder, wanted(path)):
+        elif not (stat.S_ISREG(mode) and _is_whole(name, folder, wanted(path))):
             os.unlink(name, dir_fd=folder)
 
 
 def _is_whole(name: str, folder: int, entry: Entry | None) -> bool:
     if not isinstance(entry, FileEntry):
         return False
-    fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
+    fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=folder)
     try:
-        status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode) or status.st_size != entry.size:
-            return False
-        return digest_file(fd, entry.size) == entry.digest
+        return os.fstat(fd).st_size == entry.size and digest_file(fd, entry.size) == entry.digest
     except SourceChangedError:
         return False
     finally:
@@ -177,6 +180,12 @@ def _merge(source: int, target: int, shown: str) -> None:
         with _opened(name, source) as inner, _opened(name, target) as there:
             _merge(inner, there, f"{shown}/{name}")
         os.rmdir(name, dir_fd=source)
+
+
+def refused(error: OSError, doing: str) -> StorageError:
+    """As StorageError.wrap, where the disk is the user's own and not the state folder's."""
+    number = error.errno or errno.EIO
+    return StorageError(f"{doing} failed: {os.strerror(number)}", number)
 
 
 def not_a_directory(shown: str, mode: int) -> str:

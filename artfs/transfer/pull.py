@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from functools import partial
 
-from artfs.errors import ArtfsError, ConflictError, StorageError
+from artfs.errors import ArtfsError, ConflictError
 from artfs.model.entry import DirEntry, Entry, FileEntry, LinkEntry, RefEntry
 from artfs.model.manifest import Manifest
 from artfs.model.records import Content
@@ -17,7 +16,7 @@ from artfs.store.blockcopy import BlockCopier
 from artfs.transfer.ahead import HEAVY_ABOVE, Ahead, Light
 from artfs.transfer.announce import announced
 from artfs.transfer.helpers import Helpers
-from artfs.transfer.landing import open_landing
+from artfs.transfer.landing import open_landing, refused
 from artfs.transfer.progress import Meter, OnProgress
 from artfs.transfer.writer import Group, Pulled, Writer
 
@@ -72,7 +71,7 @@ def pull(
         try:
             landing.publish()
         except OSError as error:
-            raise StorageError.wrap(error, f"moving files into place in {dest_path}") from error
+            raise refused(error, f"moving files into place in {dest_path}") from error
     return work.result
 
 
@@ -180,7 +179,7 @@ def _open_dest(dest: str | os.PathLike[str]) -> Iterator[tuple[int, str]]:
     except (FileExistsError, NotADirectoryError):
         raise ConflictError(f"{path} is not a folder (or something above it is a file)") from None
     except OSError as error:
-        raise StorageError(f"making the folder {path} failed: {error.strerror}", error.errno or errno.EIO) from error
+        raise refused(error, f"making the folder {path}") from error
     try:
         yield fd, path
     finally:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
-from artfs.errors import BadBlobError, ConflictError, SourceChangedError, StorageError
+from artfs.errors import BadBlobError, ConflictError, SourceChangedError
 from artfs.model.digests import BLOCKS_ABOVE, digest_bytes
 from artfs.model.entry import FileEntry, LinkEntry
 from artfs.store.base import BlobStore, FarStore
@@ -19,7 +19,7 @@ from artfs.store.blockcopy import BlockCopier
 from artfs.store.blocks import BlobChecker
 from artfs.store.folder import FolderStore
 from artfs.store.verify import OnBytes, read_small, write_all
-from artfs.transfer.landing import OPEN_DIRECTORY, Landing, move_file, not_a_directory
+from artfs.transfer.landing import OPEN_DIRECTORY, Landing, move_file, not_a_directory, refused
 from artfs.transfer.smallcopy import File, NotThatBlob, Reflinks, copy_files
 
 _LONG_PATH = 3000
@@ -93,7 +93,7 @@ class Writer:
             except FileNotFoundError:
                 return False
             except OSError as error:
-                raise self._refused(error, f"looking at {self._shown(path)}") from error
+                raise refused(error, f"looking at {self._shown(path)}") from error
             self._check_directory(name, fd, path)
             return True
 
@@ -110,7 +110,7 @@ class Writer:
         except FileExistsError:
             pass
         except OSError as error:
-            raise self._refused(error, f"making the directory {self._shown(path)}") from error
+            raise refused(error, f"making the directory {self._shown(path)}") from error
 
     # groups ----------------------------------------------------------------------------------------------------------
 
@@ -197,7 +197,7 @@ class Writer:
                         f"{self._shown(path)} is a directory, and the version has a file there; move it away"
                     ) from None
                 except OSError as error:
-                    raise self._refused(error, f"writing {self._shown(path)}") from error
+                    raise refused(error, f"writing {self._shown(path)}") from error
         return done
 
     # one file ----------------------------------------------------------------------------------------------------------
@@ -376,7 +376,7 @@ class Writer:
                     below = os.open(name, OPEN_DIRECTORY, dir_fd=fd)
                 except OSError as error:
                     self._check_directory(name, fd, done)
-                    raise self._refused(error, f"opening {self._shown(done)}") from error
+                    raise refused(error, f"opening {self._shown(done)}") from error
                 os.close(fd)
                 fd = below
             yield fd
@@ -387,13 +387,9 @@ class Writer:
         try:
             mode = os.stat(name, dir_fd=dir_fd, follow_symlinks=False).st_mode
         except OSError as error:
-            raise self._refused(error, f"looking at {self._shown(path)}") from error
+            raise refused(error, f"looking at {self._shown(path)}") from error
         if not stat.S_ISDIR(mode):
             raise ConflictError(not_a_directory(self._shown(path), mode))
-
-    def _refused(self, error: OSError, doing: str) -> StorageError:
-        number = error.errno or errno.EIO
-        return StorageError(f"{doing} failed: {os.strerror(number)}", number)
 
     def _shown(self, path: str) -> str:
         return f"{self._dest_path}/{path}"

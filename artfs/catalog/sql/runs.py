@@ -15,6 +15,7 @@ from artfs.catalog import schema
 from artfs.catalog.sql import names, queries, rows
 from artfs.catalog.sql.engine import Writing
 from artfs.errors import ConflictError, UsageError
+from artfs.model.metadata import same_json
 from artfs.model.names import check_label, check_run_id
 from artfs.model.records import HistoryRow, Member, RunRecord
 
@@ -89,7 +90,7 @@ def update_run(
             raise UsageError(f"a run cannot have logged {history_steps} steps")
         changes["history_steps"] = history_steps
     for column, values, now in (("summary", summary, run.summary), ("config", config, run.config)):
-        if values and (merged := {**now, **values}) != now:
+        if values and not same_json(merged := {**now, **values}, now):
             changes[column] = queries.to_json(merged)
     if name is not None and (name or run_id) != run.name:
         changes["name"] = name or run_id

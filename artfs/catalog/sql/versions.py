@@ -15,7 +15,7 @@ from artfs.catalog.sql.engine import Writing
 from artfs.catalog.sql.labels import LATEST
 from artfs.errors import ConflictError, NotFoundError
 from artfs.model import names
-from artfs.model.metadata import check_metadata
+from artfs.model.metadata import check_metadata, same_json
 from artfs.model.records import Collection, Member, Version
 from artfs.model.ttl import Ttl, check_ttl
 
@@ -148,7 +148,7 @@ def update_version(
     changes: dict[str, Any] = {}
     if not isinstance(description, EllipsisType) and description != version.description:
         changes["description"] = description
-    if detached is not None and detached != version.metadata:
+    if detached is not None and not same_json(detached, version.metadata):
         changes["metadata"] = queries.to_json(detached)
     if not isinstance(policy, EllipsisType) and policy != version.ttl:
         changes["ttl_s"] = queries.from_ttl(policy)

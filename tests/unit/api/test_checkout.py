@@ -201,6 +201,22 @@ def test_checkout_root(session: Session, log_files: Any, root: Any) -> None:
     assert tree(root) == FILES
 
 
+def test_no_name_is_the_current_directory(session: Session, log_files: Any, make_files: Any) -> None:
+    artifact = log_files("ds", {"f": "1"})
+    Path("f").write_text("mine")
+    with pytest.raises(ConflictError, match="not empty"):
+        artifact.checkout("")
+    assert Path("f").read_text() == "mine"
+    draft = artifact.new_draft()
+    draft.add_reference((make_files("in", {"r": "2"}) / "r").as_uri())
+    draft.save()
+    draft.download("")
+    assert (Path("f").read_text(), Path("r").read_text()) == ("1", "2")
+    draft.verify("")
+    Path("r").unlink()
+    assert Path(draft.get_entry("r").download("")).read_text() == "2"
+
+
 def test_checkout_does_not_follow_links(session: Session, log_files: Any, make_files: Any, tmp_path: Path) -> None:
     outside = make_files("outside", {"e/f": "theirs", "x": "theirs"})
     artifact = log_files("ds", FILES)

@@ -123,6 +123,10 @@ def test_add_file_of_what_is_no_file(session: Session, make_files: Any) -> None:
         artifact.add_file(root / "nothing-here")
     with pytest.raises(InvalidArgumentError, match="use add_dir"):
         artifact.add_file(root / "d")
+    with pytest.raises(InvalidArgumentError, match="use add_dir"):
+        artifact.add_file(f"{root}/d/")
+    with pytest.raises(InvalidArgumentError, match="null byte"):
+        artifact.add_file("a\0b", "name")
     with pytest.raises(ValueError, match="not a file"):
         artifact.add_file(root / "pipe")
 
@@ -271,6 +275,20 @@ def test_new_file_modes_on_a_name_that_is_taken(session: Session, make_files: An
     with artifact.new_file("p", "a") as stream:
         stream.write(" five")
     assert artifact.manifest.entries["p"].digest == sha256("four five")
+
+
+@pytest.mark.parametrize(("mode", "executable"), [("a", True), ("r+", True), ("w", False)])
+@pytest.mark.parametrize("policy", ["mutable", "immutable"])
+def test_new_file_that_begins_with_a_program_is_one(
+    session: Session, make_files: Any, policy: Any, mode: str, executable: bool
+) -> None:
+    path = make_files("in", {"run.sh": "#!/bin/sh\n"}) / "run.sh"
+    path.chmod(0o755)
+    artifact = Artifact("a", "t")
+    artifact.add_file(path, policy=policy)
+    with artifact.new_file("run.sh", mode) as stream:
+        stream.write("#")
+    assert artifact.manifest.entries["run.sh"].executable == executable
 
 
 def test_new_file_over_a_link(session: Session, make_files: Any) -> None:

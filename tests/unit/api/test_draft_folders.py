@@ -83,6 +83,17 @@ def test_add_empty_dir(session: Session, make_files: Any, policy: Any) -> None:
     assert Path(artifact.download(), "d", "e").is_dir()
 
 
+def test_a_folder_of_empty_folders_is_a_folder(session: Session, make_files: Any) -> None:
+    artifact = Artifact("a", "t")
+    artifact.add_dir(make_files("in", {"d/e/f/": ""}))
+    with pytest.raises(ConflictError, match="'d/e' is a directory"):
+        artifact.add_file(make_files("other", {"x": "1"}) / "x", "d/e")
+    artifact.remove("d/e")
+    artifact.add_file(make_files("other", {"x": "1"}) / "x", "d/e")
+    artifact.save()
+    assert paths(artifact) == ["d/e"]
+
+
 def test_add_dir_merge(session: Session, make_files: Any) -> None:
     root = make_files("in", {"same": "s", "changed": "1", "gone": "g"})
     artifact = Artifact("a", "t")

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from artfs.api.artifact import Artifact
+from artfs.api.paging import Page, Paginator
 from artfs.api.public import Api
 from artfs.api.session import Session
 from artfs.errors import (
@@ -276,3 +277,15 @@ def test_json_encode(artifact: Artifact) -> None:
     }
     assert artifact.json_encode() == expected
     assert artifact.link("best").json_encode() == expected
+
+
+@pytest.mark.parametrize("step", [None, 1, 2, -1, -2])
+@pytest.mark.parametrize("stop", [None, 0, 2, 4, -1, -9, 9])
+@pytest.mark.parametrize("start", [None, 0, 3, 4, -2, -9, 9])
+def test_slices_are_those_of_a_list(start: int | None, stop: int | None, step: int | None) -> None:
+    def fetch(after: str | None, size: int) -> Page[int]:
+        first = 0 if after is None else int(after)
+        return list(range(5))[first : first + size], str(first + size) if first + size < 5 else None
+
+    wanted = slice(start, stop, step)
+    assert Paginator(fetch, per_page=1)[wanted] == list(range(5))[wanted]

@@ -15,7 +15,9 @@ from artfs.api.artifact import Artifact
 from artfs.api.public import Api
 from artfs.api.run import init
 from artfs.api.session import Session, open_session
+from artfs.api.telling import progress
 from artfs.errors import (
+    ArtifactFinalizedError,
     ConflictError,
     InvalidMetadataError,
     InvalidNameError,
@@ -26,6 +28,7 @@ from artfs.errors import (
 )
 from artfs.settings import Settings
 from artfs.transfer.gc import collect_garbage
+from artfs.wire.control import Progress
 
 
 def draft(text: str = "one", name: str = "ds", type: str = "dataset") -> Artifact:
@@ -139,6 +142,59 @@ def test_saved_by_several_threads_at_once(session: Session) -> None:
     assert artifact.version == "v1"
 
 
+@pytest.mark.parametrize("is_draft", [True, False])
+def test_logged_by_several_threads_at_once_it_has_all_their_labels(session: Session, is_draft: bool) -> None:
+    artifact = draft()
+    if not is_draft:
+        artifact.save()
+    runs = [init() for _ in range(6)]
+
+    def log(number: int) -> None:
+        runs[number].log_artifact(artifact, aliases=f"a{number}", tags=f"t{number}")
+
+    threads = [threading.Thread(target=log, args=(number,)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    found = Api().artifact("ds:v0")
+    assert sorted(found.aliases) == ["a0", "a1", "a2", "a3", "a4", "a5", "latest"]
+    assert sorted(found.tags) == ["t0", "t1", "t2", "t3", "t4", "t5"]
+    for run in runs:
+        run.finish()
+        assert [logged.name for logged in Api().run(run.id).logged_artifacts()] == ["ds:v0"]
+
+
+@pytest.mark.parametrize("how", ["file", "folder"])
+def test_saved_while_another_thread_adds(session: Session, make_files: Any, how: str) -> None:
+    root = make_files("in", {"large": bytes(3_000_000), "other": bytes(3_000_000)})
+    artifact = draft()
+
+    def save(told: Progress) -> None:
+        if told.phase == "push" and artifact.is_draft():
+            thread = threading.Thread(target=artifact.save)
+            thread.start()
+            thread.join()
+
+    with progress(save), pytest.raises(ArtifactFinalizedError):
+        if how == "file":
+            artifact.add_file(root / "large")
+        else:
+            artifact.add_dir(root)
+    assert sorted(artifact.manifest.entries) == ["f"]
+    if session.remote is None:
+        collect_garbage(session.catalog, session.store)  # type: ignore[arg-type] # nobody holds the store any more
+    artifact.verify(artifact.download())
+
+
+def test_saved_while_a_new_file_is_written(session: Session) -> None:
+    artifact = draft()
+    with pytest.raises(ArtifactFinalizedError), artifact.new_file("g") as stream:
+        stream.write("g")
+        artifact.save()
+    assert sorted(artifact.manifest.entries) == ["f"]
+
+
 def test_type_conflict(session: Session) -> None:
     draft().save()
     other = draft("two", type="model")
@@ -176,6 +232,22 @@ def test_incremental_adds_to_latest(session: Session, make_files: Any) -> None:
     nothing = Artifact("ds", "dataset", incremental=True)
     nothing.save()
     assert nothing.version == more.version == "v1"
+
+
+def test_incremental_removes_no_directory(session: Session) -> None:
+    first = Artifact("ds", "dataset")
+    for path in ("d/x", "d/y/z", "f"):
+        with first.new_file(path) as stream:
+            stream.write(path)
+    first.save()
+    for path in ("d", "d/y", "f/below"):
+        more = Artifact("ds", "dataset", incremental=True)
+        with more.new_file(path) as stream:
+            stream.write("more")
+        with pytest.raises(ConflictError, match="director"):
+            more.save()
+        assert more.is_draft()
+    assert versions(session) == ["ds:v0"]
 
 
 def test_incremental_drafts_at_once_lose_nothing(session: Session) -> None:

@@ -50,6 +50,22 @@ def test_empty_directories_are_kept_until_something_is_in_them() -> None:
     assert len(paths) == 0
 
 
+def test_what_lies_above_an_empty_directory_is_a_directory() -> None:
+    paths: PathMap[int] = PathMap()
+    paths.put_empty_dir("e/f/g")
+    paths.put_empty_dir("e/f/g")
+    paths.put_empty_dir("e")
+    for path in ("e", "e/f", "e/f/g"):
+        assert paths.is_dir(path)
+        with pytest.raises(ConflictError, match=f"'{path}' is a directory"):
+            paths.put(path, 1)
+    assert paths.empty_dirs() == ["e/f/g"]
+    assert paths.remove("e/f") == []
+    assert paths.empty_dirs() == []
+    paths.put("e", 1)
+    assert list(paths) == ["e"]
+
+
 def test_remove_file_directory_or_nothing() -> None:
     paths: PathMap[int] = PathMap()
     for path in ("a", "d/x", "d/e/y", "dd"):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +12,12 @@ import pytest
 
 import artfs
 from artfs.api.ambient import session_for
+from artfs.api.artifact import Artifact
+from artfs.api.public import Api
 from artfs.api.session import Session, open_session
 from artfs.errors import CatalogError, UsageError
 from artfs.settings import load_settings
+from artfs.testing.inprocess import serving
 
 FRAMEWORKS = {"click", "rich", "trio", "pyfuse3", "sqlalchemy", "alembic"}
 HEAVY = FRAMEWORKS | {"asyncio", "msgspec", "artfs.api", "artfs.catalog", "artfs.store"}
@@ -84,3 +89,27 @@ def test_the_process_has_one_session_for_the_same_settings(
     with pytest.raises(CatalogError):
         catalog.entities()  # closed with the last who could use it
     second.close()
+
+
+def test_sessions_with_a_server_leave_nothing_when_nobody_uses_them(
+    template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "server"
+    home.mkdir()
+    shutil.copy(template, home / "catalog.db")
+    counts = []
+    with serving(home) as url:
+        monkeypatch.setenv("ARTFS_SERVER", url)
+        artifact = Artifact("ds", "dataset")
+        with artifact.new_file("f") as stream:
+            stream.write("1")
+        artifact.save("p")
+        for number in range(6):
+            monkeypatch.setenv("ARTFS_HOME", str(tmp_path / f"home{number}"))
+            monkeypatch.setenv("ARTFS_CACHE_PATH", str(tmp_path / f"cache{number}"))
+            Api().artifact("p/ds").download(tmp_path / f"out{number}")
+            gc.collect()
+            counts.append(len(os.listdir("/proc/self/fd")))
+        session_for().close()
+    # Each has six, four were made since; the server's own connections come and go.
+    assert counts[-1] < counts[1] + 12

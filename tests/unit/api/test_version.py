@@ -174,6 +174,19 @@ def test_save_description_and_metadata(session: Session, log_files: Any) -> None
     assert (Api().artifact("ds").description, Api().artifact("ds").metadata) == (None, {})
 
 
+@pytest.mark.parametrize(
+    ("old", "new"), [(1, True), (True, 1), (0, False), (1, 1.0), ([1], [True]), ({"x": 0}, {"x": False})]
+)
+def test_values_that_only_python_takes_for_equal_are_saved(session: Session, log_files: Any, old: Any, new: Any) -> None:
+    artifact = log_files("ds", {"f": "1"})
+    artifact.metadata = {"value": old}
+    artifact.save()
+    artifact.metadata["value"] = new
+    artifact.save()
+    for found in (artifact, Api().artifact("ds")):
+        assert repr(found.metadata["value"]) == repr(new)
+
+
 def test_save_writes_only_what_was_changed_here(session: Session, log_files: Any) -> None:
     log_files("ds", {"f": "1"})
     one, two = Api().artifact("ds"), Api().artifact("ds")
@@ -252,6 +265,21 @@ def test_bad_changes_write_nothing(session: Session, log_files: Any) -> None:
         {},
     )
     del artifact.metadata["x"]
+    artifact.save()
+    assert Api().artifact("ds").description == "new"
+
+
+def test_labels_that_are_refused_are_not_kept(session: Session, log_files: Any) -> None:
+    artifact = log_files("ds", {"f": "1"})
+    with init() as run:
+        bad: tuple[dict[str, Any], ...] = ({"aliases": "v7"}, {"tags": "a/b"})
+        for labels in bad:
+            with pytest.raises(InvalidNameError):
+                run.log_artifact(artifact, **labels)
+        with pytest.raises(InvalidNameError):
+            run.use_artifact(artifact, aliases="v7")
+    assert (artifact.aliases, artifact.tags) == (["latest"], [])
+    artifact.description = "new"
     artifact.save()
     assert Api().artifact("ds").description == "new"
 

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -191,6 +192,16 @@ def test_what_was_seen_outlives_the_process(catalog: RememberingCatalog, http: F
         assert again.members(7) == [MEMBER]
         assert again.resolve("e", "p", "c", "latest") == MEMBER
     assert (tmp_path / "names.db").stat().st_mode & 0o777 == 0o600
+
+
+def test_metadata_of_any_numbers_can_be_remembered(catalog: RememberingCatalog, http: FakeHttp, tmp_path: Path) -> None:
+    version = replace(VERSION, metadata={"large": 10**30, "small": -(2**70), "real": 1.0})
+    http.members = [replace(MEMBER, version=version)]
+    assert catalog.members(7) == http.members
+    catalog.close()
+    http.away = True
+    with RememberingCatalog(http, tmp_path / "names.db", Reach("https://server"), poll_s=1000.0) as again:
+        assert repr(again.members(7)) == repr(http.members)
 
 
 def test_what_is_not_found_is_not_remembered_as_there(catalog: RememberingCatalog, http: FakeHttp) -> None:

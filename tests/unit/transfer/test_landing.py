@@ -85,6 +85,22 @@ def test_what_a_killed_pull_left_is_used_or_removed(store: FolderStore, version:
     assert (done.written, done.unchanged) == (5, 1)
 
 
+@pytest.mark.parametrize("what", ["link", "pipe"])
+def test_what_a_killed_pull_of_another_version_left(
+    store: FolderStore, version: Manifest, tmp_path: Path, what: str
+) -> None:
+    dest = tmp_path / "dest"
+    there = dest / DEAD / "a.txt"
+    there.parent.mkdir(parents=True)
+    if what == "link":
+        there.symlink_to("b.txt")
+    else:
+        os.mkfifo(there)
+    pull(store, version, dest)
+    assert verify_directory(store, version.root, dest) == []
+    assert not leftovers(dest)
+
+
 def test_only_what_is_wanted_is_used(store: FolderStore, version: Manifest, tmp_path: Path) -> None:
     dest = tmp_path / "dest"
     leave_dead(dest)

@@ -213,3 +213,9 @@ def test_many_files(store: FolderStore, push: Push, manifest: Open, tmp_path: Pa
 def test_a_destination_that_cannot_be_made(store: FolderStore, version: Manifest) -> None:
     with pytest.raises(StorageError, match="/proc/nothing"):
         pull(store, version, "/proc/nothing")
+
+
+def test_a_destination_that_takes_no_files(store: FolderStore, version: Manifest) -> None:
+    with pytest.raises(StorageError, match="/proc") as caught:
+        pull(store, version, "/proc")
+    assert "state folder" not in str(caught.value)

@@ -26,6 +26,7 @@ from sqlalchemy import URL, Connection, QueuePool, create_engine, event
 from artfs.catalog.sql import changes
 from artfs.catalog.sql.engine import Clock, Writing, system_clock
 from artfs.catalog.sql.sqlite.errors import locked, translated
+from artfs.catalog.sql.sqlite.forks import Gate, tell_of_forks
 from artfs.errors import CatalogError, ConflictError, StorageError, UsageError
 
 BUSY_TIMEOUT_S = 30.0
@@ -56,6 +57,8 @@ class SqliteDatabase:
         self._write_lock = threading.Lock()
         self._watch_lock = threading.Lock()
         self._watch: sqlite3.Connection | None = None
+        self._watches = 0  # how many there were: the numbers of one say nothing of another's
+        self._gate = Gate()
         # No limit on the overflow: threads are limited elsewhere, and one that reads must not wait for one that writes.
         self.engine = create_engine(
             URL.create("sqlite", database=str(path)),
@@ -67,6 +70,28 @@ class SqliteDatabase:
         self._writing_engine = self.engine.execution_options(artfs_begin="BEGIN IMMEDIATE")
         self._asking_engine = self.engine.execution_options(artfs_begin="")
         event.listen(self.engine, "begin", _begin)
+        tell_of_forks(self)
+
+    def before_fork(self) -> None:
+        """Closes all connections (see forks)."""
+        self._gate.shut()
+        self._close_watch()
+        self.engine.dispose()
+
+    def after_fork(self, *, in_child: bool) -> None:
+        if in_child:
+            # Other threads may have had these.
+            self._write_lock = threading.Lock()
+            self._watch_lock = threading.Lock()
+            self._gate = Gate()
+        else:
+            self._gate.open()
+
+    def _close_watch(self) -> None:
+        with self._watch_lock:
+            if self._watch is not None:
+                self._watch.close()
+                self._watch = None
 
     @property
     def place(self) -> str:
@@ -77,14 +102,14 @@ class SqliteDatabase:
         """A transaction that sees one state of the catalog."""
         doing = "reading the catalog"
         self._check_open(doing)
-        with translated(self.path, doing), self.engine.begin() as conn:
+        with self._gate, translated(self.path, doing), self.engine.begin() as conn:
             yield conn
 
     @contextmanager
     def ask(self) -> Iterator[Connection]:
         doing = "reading the catalog"
         self._check_open(doing)
-        with translated(self.path, doing), self._asking_engine.connect() as conn:
+        with self._gate, translated(self.path, doing), self._asking_engine.connect() as conn:
             yield conn
 
     @contextmanager
@@ -96,7 +121,7 @@ class SqliteDatabase:
         if not self._write_lock.acquire(timeout=self._busy_timeout_s):
             raise locked(self.path, doing)
         try:
-            with translated(self.path, doing), self._writing_engine.begin() as conn:
+            with self._gate, translated(self.path, doing), self._writing_engine.begin() as conn:
                 tx = Writing(conn, self._clock())
                 yield tx
                 changes.record(tx)
@@ -110,11 +135,12 @@ class SqliteDatabase:
         """`PRAGMA data_version` of a connection that does nothing else: it counts the commits of all other connections,
         those of this process included, and reads no page but the first."""
         doing = "watching the catalog"
-        with translated(self.path, doing), self._watch_lock:
+        with self._gate, translated(self.path, doing), self._watch_lock:
             self._check_open(doing)
             if self._watch is None:
                 self._watch = connect(self.path, self._busy_timeout_s)
-            return int(self._watch.execute("PRAGMA data_version").fetchone()[0])
+                self._watches += 1
+            return int(self._watch.execute("PRAGMA data_version").fetchone()[0]) + (self._watches - 1 << 32)
 
     def backup(self, target: Path) -> None:
         """See Catalog.backup. `target` is replaced in one step, mode 0600, when the copy is whole and on the disk; an
@@ -144,7 +170,7 @@ class SqliteDatabase:
             raise StorageError.wrap(error, doing) from error
 
     def _copy_to(self, part: Path, doing: str) -> None:
-        with translated(self.path, doing), closing(connect(self.path, self._busy_timeout_s)) as source:
+        with self._gate, translated(self.path, doing), closing(connect(self.path, self._busy_timeout_s)) as source:
             with translated(part, doing), closing(connect(part)) as copy:
                 # All pages in one step: one reading transaction, so a busy writer cannot make it start again and again.
                 source.backup(copy, pages=-1)
@@ -155,9 +181,7 @@ class SqliteDatabase:
         """Idempotent. What other threads are doing with the catalog ends normally."""
         with self._watch_lock:
             self._closed = True
-            if self._watch is not None:
-                self._watch.close()
-                self._watch = None
+        self._close_watch()
         self.engine.dispose()
 
     def _check_open(self, doing: str) -> None:
