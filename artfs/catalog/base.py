@@ -148,7 +148,8 @@ class Catalog(Protocol):
 
     def commit(self, new: NewVersion) -> Committed:
         """One transaction: makes project and collection when missing, checks the type, gives the next index, moves
-        `latest` and the other aliases, or finds that `latest` has this digest already. Indexes are never reused.
+        `latest` and the other aliases, or finds that `latest` (with `index`: the version of that index) has this digest already.
+        Indexes are never reused.
         Commits of a collection have strictly increasing times, whatever the clock does. The digest is compared before
         `expect_latest` is: who commits what is there already has lost nothing, and a commit whose answer got lost may be
         sent again. Raises TypeConflictError, LatestMovedError (expect_latest), ConflictError (a portfolio), errors for

@@ -219,3 +219,16 @@ def test_an_empty_server_is_this_machines_own_catalog(
     monkeypatch.setenv("ARTFS_SERVER", "")
     assert "server" not in artfs("status", "--json").json
     artfs("backup", "bk")
+
+
+def test_links_find_what_another_name_of_the_same_push_brings(
+    artfs: Artfs, two_versions: Path, open_server: ServerProcess
+) -> None:
+    artfs("link", "vega/cars:v0", "approved/cars")
+    pushed = artfs("push", "approved", "vega/cars:v1", "vega/cars:v0", "--to", open_server.url, "--json").json
+    assert [version["name"] for version in pushed["versions"]] == ["local/vega/cars:v0", "local/vega/cars:v1"]
+    assert pushed["links"] == ["local/approved/cars:v0"]
+    assert pushed["left_out"] == []
+    again = artfs("push", "approved", "vega", "--to", open_server.url, "--json").json
+    assert again["links"] == []
+    assert [version["created"] for version in again["versions"]] == [False, False]
