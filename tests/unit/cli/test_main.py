@@ -239,6 +239,36 @@ def test_a_reader_that_goes_away_is_no_error(artfs: Artfs, tmp_path: Path) -> No
     assert child.returncode == 141
 
 
+@pytest.mark.parametrize("line", ["ls", "ls --json", "cat p/c:v0/f", "cat p/c:v0/large", "--version", "ls --help"])
+@pytest.mark.parametrize(("out", "why"), [("> /dev/full", "No space left on device"), (">&-", "Bad file descriptor")])
+def test_output_that_cannot_be_written_is_told(artfs: Artfs, tmp_path: Path, line: str, out: str, why: str) -> None:
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "f").write_text("f")
+    (tmp_path / "d" / "large").write_bytes(bytes(100_000))
+    artfs("log", "d", "p/c")
+    done = in_a_shell(f"{line} {out}")
+    assert (done.returncode, done.stderr) == (9, f"artfs: writing to standard output failed: {why}\n")
+
+
+@pytest.mark.parametrize("streams", ["2>&-", "2> /dev/full", "<&-"])
+def test_work_is_done_whatever_the_other_streams_are(artfs: Artfs, tmp_path: Path, streams: str) -> None:
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / ".DS_Store").touch()  # there is a note
+    assert in_a_shell(f"log d p/c {streams}").returncode == 0
+    assert in_a_shell(f"delete p/c:v0 --delete-aliases {streams}").returncode == 0
+    assert in_a_shell(f"ls nope {streams}").returncode == 3
+
+
+def in_a_shell(line: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["sh", "-c", f"exec {sys.executable} -m artfs.cli {line}"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **ENVIRONMENT},
+        check=False,
+    )
+
+
 def test_ctrl_c_reaches_the_shell(tmp_path: Path) -> None:
     fifo = tmp_path / "metadata"
     os.mkfifo(fifo)
