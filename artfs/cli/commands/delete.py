@@ -52,7 +52,8 @@ def command(
     if collection and empty_project:
         raise click.UsageError("say --collection or --empty-project, not both")
     # All are looked up before the first is deleted: a typing mistake deletes nothing.
-    doomed = [_find(app, name, collection=collection, empty_project=empty_project) for name in names]
+    found = [_find(app, name, collection=collection, empty_project=empty_project) for name in names]
+    doomed = list({item.id: item for item in found}.values())  # one may be named twice, as v3 and as latest
     for item in doomed:
         if isinstance(item, Member) and not delete_aliases:
             _refuse_aliases(app, item)

@@ -110,6 +110,11 @@ def test_a_mistake_deletes_nothing(artfs: Artfs, refused: Refused, two_versions:
     assert len(artfs("ls", "vega/cars", "--json").json) == 2
 
 
+def test_what_is_named_twice_is_deleted_once(artfs: Artfs, two_versions: Path) -> None:
+    done = artfs("delete", "vega/cars:latest", "vega/cars:v0", "vega/cars:v1", "vega/cars:v0", "--delete-aliases")
+    assert done.out.splitlines() == ["deleted local/vega/cars:v1", "deleted local/vega/cars:v0"]
+
+
 def test_a_link_is_deleted_alone(artfs: Artfs, two_versions: Path, session: Session) -> None:
     member = session.catalog.resolve("local", "vega", "cars", "v0")
     session.catalog.link(member.version.id, "local", "vega", "best", ["prod"])
