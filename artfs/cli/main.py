@@ -198,6 +198,7 @@ def run(args: Sequence[str] | None = None) -> int:
         click.echo(error.format_message(), err=True)
         return exits.USAGE
     except click.ClickException as error:
+        app.json = app.json or _wants_json(sys.argv[1:] if args is None else args)
         return _report(app, "usage", _with_hint(error), exits.USAGE)
     except (click.Abort, KeyboardInterrupt):
         return _report(app, "interrupted", "interrupted", exits.INTERRUPTED)
@@ -242,6 +243,12 @@ def main() -> NoReturn:
         sys.stderr.flush()
         os._exit(code)
     sys.exit(code)
+
+
+def _wants_json(args: Sequence[str]) -> bool:
+    """Of a command line that click gave up before it came to the option."""
+    options = args[: args.index("--")] if "--" in args else args
+    return "--json" in options
 
 
 def _with_hint(error: click.ClickException) -> str:

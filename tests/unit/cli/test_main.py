@@ -156,6 +156,14 @@ def test_a_bad_setting_is_one_line(refused: Callable[..., str], monkeypatch: pyt
     assert "ARTFS_DEADLINE_S: bad value" in refused("ls", code=2)
 
 
+@pytest.mark.parametrize("line", [["ls", "--json", "--bogus"], ["ls", "--bogus", "--json"], ["audit", "--json", "-n"]])
+def test_bad_options_are_json_too_when_asked(artfs: Artfs, line: list[str]) -> None:
+    result = artfs(*line, code=2)
+    assert result.json["error"]["kind"] == "usage"
+    assert result.json["error"]["message"] in result.err
+    assert artfs("ls", "--bogus", "--", "--json", code=2).out == ""
+
+
 def test_errors_are_json_too_when_asked(artfs: Artfs) -> None:
     result = artfs("ls", "nope", "--json", code=3)
     assert result.json == {
