@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -200,6 +201,24 @@ def test_logout_of_another_server(artfs: Artfs) -> None:
 )
 def test_a_server_that_must_not_run_does_not(refused: Callable[..., str], line: list[str], words: str) -> None:
     assert words in refused("serve", *line, code=2)
+
+
+def test_a_bucket_that_cannot_be_used_is_told_before_a_server_begins(
+    refused: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In one line, not by the tracebacks of workers."""
+    (tmp_path / "theirs" / "catalog").mkdir(parents=True)
+    (tmp_path / "theirs" / "catalog" / "0123").write_text("of another database")
+    (tmp_path / "file").touch()
+    line = ("serve", "--no-auth", "--listen", "127.0.0.1:0", "--blobs")
+    assert "is another database's" in refused(*line, tmp_path / "theirs", code=2)
+    assert "Not a directory" in refused(*line, tmp_path / "file" / "blobs", code=9)
+    with monkeypatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("AWS_")]:
+            patch.delenv(name)
+        patch.setenv("HOME", str(tmp_path))
+        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        assert "there are no credentials for S3" in refused(*line, "s3://bucket/prefix", code=2)
 
 
 def test_a_missing_extra_is_named(refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
