@@ -20,7 +20,7 @@ from artfs.cli.common import App, TellsOfOutput, global_options, without_collect
 from artfs.cli.output import escape, note, say, to_stdout
 from artfs.errors import ArtfsError, ForbiddenError, NotFoundError
 from artfs.release import release
-from artfs.settings import DEFAULT_ENTITY
+from artfs.settings import DEFAULT_ENTITY, wants_no_color
 
 SECTIONS: dict[str, dict[str, str]] = {
     "The mount": {
@@ -191,7 +191,8 @@ def run(args: Sequence[str] | None = None) -> int:
     app = App()
     try:
         result = cli.main(
-            args=None if args is None else list(args), prog_name="artfs", standalone_mode=False, obj=app
+            args=None if args is None else list(args), prog_name="artfs", standalone_mode=False, obj=app,
+            color=False if wants_no_color() else None,
         )
         return result if isinstance(result, int) else exits.OK
     except click.exceptions.NoArgsIsHelpError as error:

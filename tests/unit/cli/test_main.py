@@ -267,6 +267,28 @@ def test_work_is_done_whatever_the_other_streams_are(artfs: Artfs, tmp_path: Pat
     assert in_a_shell(f"ls nope {streams}").returncode == 3
 
 
+@pytest.mark.parametrize(
+    ("environ", "is_plain"), [({}, False), ({"NO_COLOR": "1"}, True), ({"NO_COLOR": ""}, False), ({"TERM": "dumb"}, True)]
+)
+def test_a_terminal_that_wants_no_colour_gets_none(
+    artfs: Artfs, two_versions: Path, environ: dict[str, str], is_plain: bool
+) -> None:
+    ours, theirs = os.openpty()
+    try:
+        subprocess.run(
+            [sys.executable, "-m", "artfs.cli", "ls"],
+            stdout=theirs,
+            env={**os.environ, **ENVIRONMENT, "TERM": "xterm", "NO_COLOR": "", **environ},
+            check=True,
+        )
+        shown = os.read(ours, 10_000)
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    assert b"PROJECT" in shown
+    assert (b"\x1b[" not in shown) is is_plain
+
+
 def in_a_shell(line: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         ["sh", "-c", f"exec {sys.executable} -m artfs.cli {line}"],
