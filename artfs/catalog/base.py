@@ -73,10 +73,11 @@ class Catalog(Protocol):
 
     def update_collection(
         self, collection_id: int, *, name: str | None = None, description: str | None = None,
-        tags: Iterable[str] | None = None, type: str | None = None,
+        tags: Iterable[str] | None = None, add_tags: Iterable[str] = (), remove_tags: Iterable[str] = (),
+        type: str | None = None,
     ) -> Collection:
-        """None leaves a thing as it is. A description of "" removes it; `tags` replace all. ConflictError when another
-        collection has the name, and for the type of a portfolio."""
+        """None leaves a thing as it is. A description of "" removes it; `tags` replace all, before some are removed and
+        added. ConflictError when another collection has the name, and for the type of a portfolio."""
         ...
 
     def delete_collection(self, collection_id: int, *, allow_protected: bool = False) -> None:

@@ -9,6 +9,10 @@ import pytest
 
 from artfs.api.session import Session
 from artfs.cli import common
+from artfs.cli.commands import collection
+from artfs.cli.targets import collection_of
+from artfs.model.names import ArtifactName
+from artfs.model.records import Collection
 
 from .conftest import Artfs
 
@@ -140,3 +144,17 @@ def test_a_person_is_asked(
         result = artfs("delete", "vega/cars:v0", "--delete-aliases", code=0 if answer == "y" else 1)
     assert "Delete local/vega/cars:v0 (3 files, 1.2 MiB)?" in result.err
     assert len(artfs("ls", "vega/cars", "--json").json) == left
+
+
+def test_tags_that_two_give_a_collection_at_once_are_both_there(
+    artfs: Artfs, two_versions: Path, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def somebody_else_is_quicker(given: Session, name: ArtifactName) -> Collection:
+        found = collection_of(given, name)
+        session.catalog.update_collection(found.id, tags=["theirs"])
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(collection, "collection_of", somebody_else_is_quicker)
+        shown = artfs("collection", "vega/cars", "--tag", "ours", "--remove-tag", "none", "--json").json
+    assert shown["tags"] == ["theirs", "ours"]
