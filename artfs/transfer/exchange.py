@@ -114,9 +114,12 @@ def _move_sequence(
     # Afterwards, because giving an alias is younger than any commit that comes along.
     for each in moved:
         _give_aliases(target.catalog, each.source, each.target, allow_protected)
-    if moved:
-        _describe(target.catalog, entity, collection)
-    done.versions += [Moved(each.source, target.catalog.member(each.target.id), each.created) for each in moved]
+    if not moved:
+        return
+    _describe(target.catalog, entity, collection)
+    # All in one call: over a network, one for each takes longer than finding out that nothing is to be done.
+    now = {member.id: member for member in target.catalog.members(moved[0].target.collection_id)}
+    done.versions += [Moved(each.source, now.get(each.target.id, each.target), each.created) for each in moved]
 
 
 def _same(members: Sequence[Member], known: Sequence[Member]) -> dict[int, Member]:

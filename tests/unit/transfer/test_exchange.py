@@ -282,3 +282,18 @@ def test_links_that_are_there_are_left_as_they_are(sessions: tuple[Session, Sess
     move(here, there, "cars", "best")
     assert there.catalog.resolve(E, P, "best", "prod").index == 0
     assert there.catalog.resolve(E, P, "best", "latest").index == 0
+
+
+def test_finding_that_all_is_there_takes_few_calls(
+    sessions: tuple[Session, Session], history: list[Member], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Over a network each is a round trip."""
+    here, there = sessions
+    move(here, there, "cars")
+    calls: list[int] = []
+    member = type(there.catalog).member
+    with monkeypatch.context() as patch:
+        patch.setattr(type(there.catalog), "member", lambda self, key: calls.append(key) or member(self, key))
+        done = move(here, there, "cars")
+    assert [moved.target.aliases for moved in done.versions] == [("old",), (), ("best", "latest")]
+    assert calls == []
