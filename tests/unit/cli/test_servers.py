@@ -185,6 +185,17 @@ def test_logout_of_another_server(artfs: Artfs) -> None:
     assert artfs("logout", "http://127.0.0.1:1").lines == ["no token of http://127.0.0.1:1 was kept"]
 
 
+@pytest.mark.parametrize(
+    "line", [["token", "list"], ["token", "revoke", "ann"], ["token", "grant", "ann", "p", "reader"], ["audit"], ["quota", "p"]]
+)
+def test_a_mistyped_database_is_not_made(refused: Callable[..., str], artfs: Artfs, tmp_path: Path, line: list[str]) -> None:
+    wrong = tmp_path / "srv" / "catlog.db"
+    assert refused(*line, "--database", wrong, code=3) == f"there is no database {wrong}"
+    assert not wrong.parent.exists()
+    artfs("token", "create", "ann", "--admin", "--database", wrong)
+    assert [token["name"] for token in artfs("token", "list", "--database", wrong, "--json").json] == ["ann"]
+
+
 # serve, as far as it does not begin -----------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("line", "words"),
