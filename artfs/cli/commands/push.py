@@ -5,12 +5,12 @@ from __future__ import annotations
 import click
 
 from artfs.cli.common import App, artfs_command, json_option, pass_app, protected_option
-from artfs.cli.completion import complete_name
+from artfs.cli.completion import complete_own_name
 from artfs.cli.exchanging import LOCAL, chosen, move
 
 
 @artfs_command("push")
-@click.argument("names", nargs=-1, metavar="[NAME...]", shell_complete=complete_name)
+@click.argument("names", nargs=-1, metavar="[NAME...]", shell_complete=complete_own_name)
 @click.option("--all", "everything", is_flag=True, help="Every collection.")
 @click.option("--to", metavar="URL", help="The server. [default: the one of `artfs login`]")
 @click.option("--from", "source", metavar="URL", help="Another server instead of this machine's own catalog.")

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from click.shell_completion import ShellComplete
 
 from artfs.cli.commands import login
-from artfs.settings import config_path, load_settings
+from artfs.cli.common import App
+from artfs.cli.main import cli
+from artfs.settings import Settings, config_path, load_settings
 from artfs.testing.serving import ServerProcess, artfs_serve
 
 from .conftest import Artfs
@@ -262,3 +266,42 @@ def test_links_find_what_another_name_of_the_same_push_brings(
     again = artfs("push", "approved", "vega", "--to", open_server.url, "--json").json
     assert again["links"] == []
     assert [version["created"] for version in again["versions"]] == [False, False]
+
+
+def test_names_of_a_server_are_completed_where_no_own_catalog_is(
+    artfs: Artfs, two_versions: Path, open_server: ServerProcess, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    artfs("log", two_versions, "mine/cars")
+    artfs("push", "vega", "--to", open_server.url)
+    with monkeypatch.context() as patch:
+        patch.setenv("ARTFS_SERVER", open_server.url)
+        assert completions("ls vega/cars:o") == ["vega/cars:old"]
+        # `push` takes names of this machine's own catalog.
+        assert completions("push ") == ["mine/", "vega/"]
+        assert completions("pull m") == []
+        settings.catalog_path.unlink()
+        assert completions("ls vega/cars:o") == ["vega/cars:old"]
+        assert completions("push ") == []
+        shutil.rmtree(settings.home)
+        assert completions("ls v") == []
+        assert not settings.home.exists()
+
+
+def completions(line: str) -> list[str]:
+    *arguments, incomplete = line.split(" ")
+    shell = ShellComplete(cli, {"obj": App()}, "artfs", "_ARTFS_COMPLETE")
+    return [item.value for item in shell.get_completions(arguments, incomplete)]
+
+
+def test_a_pin_of_a_server_that_is_not_used_is_told(
+    artfs: Artfs, refused: Callable[..., str], two_versions: Path, open_server: ServerProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    artfs("push", "vega", "--to", open_server.url)
+    with monkeypatch.context() as patch:
+        patch.setenv("ARTFS_SERVER", open_server.url)
+        artfs("pin", "vega/cars:v0")
+    assert f"put ARTFS_SERVER={open_server.url} before" in refused("unpin", "vega/cars:v0", code=3)
+    with monkeypatch.context() as patch:
+        patch.setenv("ARTFS_SERVER", open_server.url)
+        artfs("unpin", "vega/cars:v0")
+        assert "`artfs cache pins` lists" in refused("unpin", "vega/cars:v0", code=3)
