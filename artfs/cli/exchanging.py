@@ -132,6 +132,7 @@ def _tell(app: App, done: Exchanged, where: str) -> None:
                 ],
                 "links": [link.qualified_name for link in links],
                 "left_out": [link.qualified_name for link in left_out],
+                "kept_aliases": done.kept,
                 "size": nbytes,
             }
         )
@@ -142,6 +143,8 @@ def _tell(app: App, done: Exchanged, where: str) -> None:
             say(escape(f"{moved.target.qualified_name}{renamed}"))
     for link in left_out:
         app.note(escape(f"note: {link.qualified_name} was left out: what it links to was not moved"))
+    for alias in done.kept:
+        app.note(f"note: {alias} stays as it is: it was changed there later than here")
     new = sum(moved.created for moved in versions)
     there = len(versions) - new
     also = f", {there:,} were there" if there else ""

@@ -4,7 +4,7 @@ A collection goes over with its versions in their order, each with its index and
 there, their descriptions, metadata, tags and lifetimes, and their aliases. Only blobs that the other side has not travel.
 What is there already (the same tree under the same index, or under any) is not made again, so the same call again goes
 on where an interrupted one ended. Links go over when what they lead to did. `latest` is given to what has it here, unless
-others have made younger versions there.
+others have made younger versions there; other aliases, unless they were changed there later than here.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from artfs.catalog.base import Catalog
 from artfs.errors import BadBlobError, BadObjectError, ConflictError, SourceChangedError
@@ -49,11 +50,13 @@ class Moved:
 @dataclass(slots=True)
 class Exchanged:
     """`versions` in the order of their commits; `links`: those that were made, as members of the other side; `left_out`: links
-    whose versions were not moved; `nbytes`, `blobs`: what travelled."""
+    whose versions were not moved; `kept`: names of aliases that were changed there later than here, and stay; `nbytes`, `blobs`:
+    what travelled."""
 
     versions: list[Moved] = field(default_factory=list)
     links: list[Member] = field(default_factory=list)
     left_out: list[Member] = field(default_factory=list)
+    kept: list[str] = field(default_factory=list)
     nbytes: int = 0
     blobs: int = 0
 
@@ -81,7 +84,7 @@ def exchange(
         if collection.kind == "sequence":
             _move_sequence(source, target, collection, owner, members, wanted, allow_protected, on_progress, done, over)
         else:
-            _move_portfolio(target, collection, owner, wanted, allow_protected, done, over)
+            _move_portfolio(source, target, collection, owner, wanted, allow_protected, done, over)
     return done
 
 
@@ -111,11 +114,10 @@ def _move_sequence(
             if (owner := latest.owner_after(member, made.member)) is not None:
                 target.catalog.set_aliases(owner.id, add=[LATEST])
         over[member.version.id] = moved[-1].target
-    # Afterwards, because giving an alias is younger than any commit that comes along.
-    for each in moved:
-        _give_aliases(target.catalog, each.source, each.target, allow_protected)
     if not moved:
         return
+    # Afterwards, because giving an alias is younger than any commit that comes along.
+    _give_aliases(source, target, [(each.source, each.target) for each in moved], allow_protected, done)
     _describe(target.catalog, entity, collection)
     # All in one call: over a network, one for each takes longer than finding out that nothing is to be done.
     now = {member.id: member for member in target.catalog.members(moved[0].target.collection_id)}
@@ -172,10 +174,34 @@ def _latest_of(members: Sequence[Member]) -> Member | None:
     return next((member for member in members if LATEST in member.aliases), None)
 
 
-def _give_aliases(catalog: Catalog, source: Member, target: Member, allow_protected: bool) -> None:
-    wanted = [alias for alias in source.aliases if alias not in target.aliases and alias != LATEST]
-    if wanted:
-        catalog.set_aliases(target.id, add=wanted, allow_protected=allow_protected)
+def _give_aliases(
+    source: Side, target: Side, pairs: Sequence[tuple[Member, Member]], allow_protected: bool, done: Exchanged
+) -> None:
+    """Gives members of a collection there the aliases that they have here, but for those that were given, moved or removed there
+    later than here: the same call again must not undo what others did meanwhile."""
+    wanted = [
+        (theirs, alias)
+        for mine, theirs in pairs
+        for alias in mine.aliases
+        if alias not in theirs.aliases and alias != LATEST
+    ]
+    if not wanted:
+        return
+    here = _changed_at(source.catalog, pairs[0][0].collection_id)
+    there = _changed_at(target.catalog, pairs[0][1].collection_id)
+    given: dict[int, list[str]] = {}
+    for member, alias in wanted:
+        if alias in there and alias in here and there[alias] > here[alias]:
+            done.kept.append(f"{member.entity}/{member.project}/{member.collection}:{alias}")
+        else:
+            given.setdefault(member.id, []).append(alias)
+    for member_id, aliases in given.items():
+        target.catalog.set_aliases(member_id, add=aliases, allow_protected=allow_protected)
+
+
+def _changed_at(catalog: Catalog, collection_id: int) -> dict[str, datetime]:
+    """When each alias changed last, also those that were removed."""
+    return {alias: at for at, alias, _ in catalog.alias_history(collection_id)}
 
 
 def _new_version(member: Member, entity: str) -> NewVersion:
@@ -209,31 +235,31 @@ def _describe(catalog: Catalog, entity: str, collection: Collection) -> None:
 
 
 def _move_portfolio(
-    target: Side, collection: Collection, entity: str, wanted: Sequence[Member], allow_protected: bool, done: Exchanged,
-    over: dict[int, Member],
+    source: Side, target: Side, collection: Collection, entity: str, wanted: Sequence[Member], allow_protected: bool,
+    done: Exchanged, over: dict[int, Member],
 ) -> None:
     catalog = target.catalog
     there = catalog.try_collection(entity, collection.project, collection.name)
     known = catalog.members(there.id) if there is not None else []
     linked = {member.version.id: member for member in known}
     made: dict[int, Member] = {}  # by the link's id here
+    pairs: list[tuple[Member, Member]] = []
     for member in wanted:
         version = over.get(member.version.id)
         if version is None:
             done.left_out.append(member)
         elif version.version.id in linked:
             # Linking it again would take `latest` from others.
-            _give_aliases(catalog, member, linked[version.version.id], allow_protected)
+            pairs.append((member, linked[version.version.id]))
         else:
-            aliases = [alias for alias in member.aliases if alias != LATEST]
-            made[member.id] = catalog.link(
-                version.version.id, entity, collection.project, collection.name, aliases, allow_protected=allow_protected
-            )
+            made[member.id] = catalog.link(version.version.id, entity, collection.project, collection.name)
+            pairs.append((member, made[member.id]))
     if made:
         mine, holder = _latest_of(wanted), _latest_of(known)
         owner = made.get(mine.id, holder) if mine is not None else holder
         if owner is not None:
             catalog.set_aliases(owner.id, add=[LATEST])
+    _give_aliases(source, target, pairs, allow_protected, done)
     done.links += [catalog.member(each.id) for each in made.values()]
     if made or linked:
         _describe(catalog, entity, collection)

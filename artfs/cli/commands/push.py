@@ -33,7 +33,8 @@ def command(
     NAME is PROJECT, PROJECT/COLLECTION, or a single version. What goes over: the versions in their order, with their
     numbers, times, descriptions, metadata, tags, lifetimes and aliases, and links to them. Only bytes that the server has not
     travel. Nothing is removed here. The same call again goes on where an interrupted one ended; what is there already is
-    not made again, and `latest` stays with younger versions that others made there.
+    not made again, `latest` stays with younger versions that others made there, and other aliases stay when they were
+    changed there later than here.
 
     \b
     Examples:

@@ -297,3 +297,25 @@ def test_finding_that_all_is_there_takes_few_calls(
         done = move(here, there, "cars")
     assert [moved.target.aliases for moved in done.versions] == [("old",), (), ("best", "latest")]
     assert calls == []
+
+
+def test_aliases_that_others_changed_later_stay(sessions: tuple[Session, Session], history: list[Member]) -> None:
+    here, there = sessions
+    here.catalog.link(history[0].version.id, E, P, "links", ["prod"])
+    here.catalog.link(history[1].version.id, E, P, "links")
+    move(here, there, "cars", "links")
+    there.catalog.set_aliases(there.catalog.resolve(E, P, "cars", "v4").id, add=["old"])
+    there.catalog.set_aliases(there.catalog.resolve(E, P, "cars", "v5").id, remove=["best"])
+    there.catalog.set_aliases(there.catalog.resolve(E, P, "links", "v1").id, add=["prod"])
+    done = move(here, there, "cars", "links")
+    assert done.kept == [f"{E}/{P}/cars:old", f"{E}/{P}/cars:best", f"{E}/{P}/links:prod"]
+    assert there.catalog.resolve(E, P, "cars", "old").index == 4
+    assert "best" not in there.catalog.resolve(E, P, "cars", "v5").aliases
+    assert there.catalog.resolve(E, P, "links", "prod").index == 1
+    # What is changed here after that goes over.
+    here.catalog.set_aliases(history[2].id, add=["old"])
+    here.catalog.set_aliases(here.catalog.resolve(E, P, "links", "v0").id, remove=["prod"])
+    here.catalog.set_aliases(here.catalog.resolve(E, P, "links", "v0").id, add=["prod"])
+    assert move(here, there, "cars", "links").kept == [f"{E}/{P}/cars:best"]
+    assert there.catalog.resolve(E, P, "cars", "old").index == 5
+    assert there.catalog.resolve(E, P, "links", "prod").index == 0
