@@ -13,6 +13,7 @@ then the catalog's copy takes its place in one step.
 from __future__ import annotations
 
 import fcntl
+import filecmp
 import os
 import shutil
 import time
@@ -114,8 +115,9 @@ def restore(
     """Makes the state folder `home` (missing, or empty but for an interrupted restore) from a backup, durably.
 
     Every blob is checked while it is copied; damaged ones are left out and told in the result. `on_progress`: phase
-    "restore". Raises NotFoundError when `source` is no complete backup, ConflictError when `home` is not empty or the backup is
-    being renewed, StorageError (then the same restore may be called again, and goes on).
+    "restore". Raises NotFoundError when `source` is no complete backup, ConflictError when `home` is not empty, or has versions
+    that were made since it was interrupted, or when the backup is being renewed, StorageError (then the same restore may be
+    called again, and goes on).
     """
     old, new = Settings(home=Path(source).absolute()), Settings(home=Path(home).absolute())
     read_marker(old.home)
@@ -130,6 +132,7 @@ def _restore(old: Settings, new: Settings, on_progress: OnProgress | None, worke
             raise ConflictError(f"{new.home} is not empty; restore into a new folder (ARTFS_HOME)")
         make_folder(str(new.home))
         _write(restoring, b"")
+    _refuse_used(old, new)
     done = _copy_blobs(FolderStore(old.store_path), FolderStore(new.store_path), on_progress, "restore", workers)
     with _disk(f"restoring {new.home}"):
         # Somebody may have used the backup as a state folder: then a part of its catalog is in the log beside it.
@@ -137,12 +140,31 @@ def _restore(old: Settings, new: Settings, on_progress: OnProgress | None, worke
             path = old.catalog_path.with_name(old.catalog_path.name + suffix)
             if path.exists():
                 copy = new.catalog_path.with_name(new.catalog_path.name + suffix)
-                shutil.copyfile(path, copy)
-                copy.chmod(0o600)
-                sync_path(str(copy))
+                part = copy.with_name(f"{copy.name}.new")
+                shutil.copyfile(path, part)
+                part.chmod(0o600)
+                sync_path(str(part))
+                part.rename(copy)
         restoring.unlink()
         sync_path(str(new.home))
     return done
+
+
+def _refuse_used(old: Settings, new: Settings) -> None:
+    """Somebody may have worked in the state folder since a restore to it was interrupted: its catalog would be replaced. Raises
+    ConflictError."""
+    if not new.catalog_path.exists():
+        return
+    with _disk(f"restoring {new.home}"):
+        if filecmp.cmp(old.catalog_path, new.catalog_path, shallow=False):
+            return  # it was interrupted at its very end
+    with open_catalog(new.catalog_path) as catalog:
+        count = len(catalog.versions())
+    if count:
+        made = "1 version that was" if count == 1 else f"{count:,} versions that were"
+        raise ConflictError(
+            f"{new.home} has {made} made since its restore was interrupted; restore into a new folder (ARTFS_HOME)"
+        )
 
 
 def read_marker(target: Path) -> Marker:

@@ -276,3 +276,30 @@ def test_a_backup_without_a_lock_can_be_restored(
     restore(target, tmp_path / "new")
     check_home(tmp_path / "new", [first.root])
     assert not (target / LOCK).exists()
+
+
+def test_versions_that_were_made_in_an_interrupted_restore_are_not_lost(
+    store: FolderStore, catalog: Catalog, log: Callable[[], Pushed], tmp_path: Path
+) -> None:
+    first = log()
+    target, home = tmp_path / "backup", tmp_path / "home"
+    backup(catalog, store, target)
+
+    def interrupt(progress: Progress) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        restore(target, home, on_progress=interrupt)
+    with open_catalog(home / "catalog.db") as begun:  # as `artfs ls` does
+        assert begun.versions() == []
+    with pytest.raises(KeyboardInterrupt):
+        restore(target, home, on_progress=interrupt)
+    with open_catalog(home / "catalog.db") as used:
+        used.commit(NewVersion("local", "p", "own", "dataset", first.root, 1, 1))
+    with pytest.raises(ConflictError, match="has 1 version that was made since its restore was interrupted"):
+        restore(target, home)
+    with open_catalog(home / "catalog.db") as used:
+        assert [member.collection for member in used.versions()] == ["own"]
+        used.delete_version(used.versions()[0].id, delete_aliases=True)
+    restore(target, home)
+    check_home(home, [first.root])
