@@ -114,6 +114,20 @@ def test_a_mistake_deletes_nothing(artfs: Artfs, refused: Refused, two_versions:
     assert len(artfs("ls", "vega/cars", "--json").json) == 2
 
 
+@pytest.mark.parametrize("last", [["vega/cars:v1", "--delete-aliases"], ["local/vega/best:v0"]])
+def test_a_protected_alias_of_the_last_one_deletes_none(
+    artfs: Artfs, refused: Refused, two_versions: Path, last: list[str]
+) -> None:
+    artfs("log", two_versions, "vega/other")
+    artfs("alias", "vega/other:v0", "-r", "latest")
+    artfs("alias", "vega/cars:v1", "prod")
+    artfs("link", "vega/cars:v1", "vega/best", "prod")
+    artfs("protect", "vega", "prod")
+    assert "prod is protected" in refused("delete", "vega/other:v0", *last, code=4)
+    assert len(artfs("ls", "vega/other", "--json").json) == 1
+    artfs("delete", "vega/other:v0", *last, "--allow-protected")
+
+
 def test_what_is_named_twice_is_deleted_once(artfs: Artfs, two_versions: Path) -> None:
     done = artfs("delete", "vega/cars:latest", "vega/cars:v0", "vega/cars:v1", "vega/cars:v0", "--delete-aliases")
     assert done.out.splitlines() == ["deleted local/vega/cars:v1", "deleted local/vega/cars:v0"]
