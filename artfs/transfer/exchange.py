@@ -71,9 +71,10 @@ def exchange(
         entity: whose they are there; None: the same as here.
         only: by a collection's id the indexes of the versions or links to move; of collections that are not in it, all.
         on_progress: phases "copy" and "send", once a version.
-    Raises ConflictError when a collection is of another kind there, TypeConflictError, AliasProtectedError, and what
-    reading and writing raise. Whole versions that went over by then stay.
+    Raises ConflictError when a collection is of another kind there, or two would be one, TypeConflictError,
+    AliasProtectedError, and what reading and writing raise. Whole versions that went over by then stay.
     """
+    _refuse_mixing(collections, entity)
     done = Exchanged()
     over: dict[int, Member] = {}  # by the version's id here
     for collection in sorted(collections, key=lambda each: each.kind == "portfolio"):
@@ -86,6 +87,18 @@ def exchange(
         else:
             _move_portfolio(source, target, collection, owner, wanted, allow_protected, done, over)
     return done
+
+
+def _refuse_mixing(collections: Sequence[Collection], entity: str | None) -> None:
+    """Histories of two collections, one behind the other, are no history of anything."""
+    first: dict[tuple[str, str, str], Collection] = {}
+    for each in collections:
+        other = first.setdefault((entity or each.entity, each.project, each.name), each)
+        if other.id != each.id:
+            names = " and ".join(f"{one.entity}/{one.project}/{one.name}" for one in (other, each))
+            raise ConflictError(
+                f"{names} would both be {entity}/{each.project}/{each.name}; name the projects of one entity at a time (--entity)"
+            )
 
 
 def _move_sequence(

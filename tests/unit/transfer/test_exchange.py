@@ -319,3 +319,17 @@ def test_aliases_that_others_changed_later_stay(sessions: tuple[Session, Session
     assert move(here, there, "cars", "links").kept == [f"{E}/{P}/cars:best"]
     assert there.catalog.resolve(E, P, "cars", "old").index == 5
     assert there.catalog.resolve(E, P, "links", "prod").index == 0
+
+
+def test_collections_of_two_entities_do_not_become_one(
+    sessions: tuple[Session, Session], history: list[Member], tmp_path: Path
+) -> None:
+    here, there = sessions
+    totals = history[0].version
+    here.catalog.commit(NewVersion("me", P, "cars", "dataset", totals.digest, totals.size, totals.file_count))
+    both = [*here.catalog.collections(E, P), *here.catalog.collections("me", P)]
+    with pytest.raises(ConflictError, match=f"{E}/{P}/cars and me/{P}/cars would both be team/{P}/cars"):
+        exchange(Side(here.catalog, here.store), Side(there.catalog, there.store), both, entity="team")
+    assert there.catalog.entities() == []
+    exchange(Side(here.catalog, here.store), Side(there.catalog, there.store), both)
+    assert there.catalog.entities() == [E, "me"]
