@@ -201,6 +201,12 @@ def service_environment(environ: Mapping[str, str] | None = None) -> ServiceEnvi
     )
 
 
+def wants_no_color(environ: Mapping[str, str] | None = None) -> bool:
+    """Whether terminals get plain text: NO_COLOR is set, and not to nothing (no-color.org), or the terminal knows no more."""
+    env = os.environ if environ is None else environ
+    return bool(env.get("NO_COLOR")) or env.get("TERM") == "dumb"
+
+
 def config_path(environ: Mapping[str, str] | None = None) -> Path:
     """The config file, whether it is there or not."""
     env = os.environ if environ is None else environ

@@ -73,10 +73,11 @@ class Catalog(Protocol):
 
     def update_collection(
         self, collection_id: int, *, name: str | None = None, description: str | None = None,
-        tags: Iterable[str] | None = None, type: str | None = None,
+        tags: Iterable[str] | None = None, add_tags: Iterable[str] = (), remove_tags: Iterable[str] = (),
+        type: str | None = None,
     ) -> Collection:
-        """None leaves a thing as it is. A description of "" removes it; `tags` replace all. ConflictError when another
-        collection has the name, and for the type of a portfolio."""
+        """None leaves a thing as it is. A description of "" removes it; `tags` replace all, before some are removed and
+        added. ConflictError when another collection has the name, and for the type of a portfolio."""
         ...
 
     def delete_collection(self, collection_id: int, *, allow_protected: bool = False) -> None:
@@ -148,7 +149,8 @@ class Catalog(Protocol):
 
     def commit(self, new: NewVersion) -> Committed:
         """One transaction: makes project and collection when missing, checks the type, gives the next index, moves
-        `latest` and the other aliases, or finds that `latest` has this digest already. Indexes are never reused.
+        `latest` and the other aliases, or finds that `latest` (with `index`: the version of that index) has this digest already.
+        Indexes are never reused.
         Commits of a collection have strictly increasing times, whatever the clock does. The digest is compared before
         `expect_latest` is: who commits what is there already has lost nothing, and a commit whose answer got lost may be
         sent again. Raises TypeConflictError, LatestMovedError (expect_latest), ConflictError (a portfolio), errors for

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from artfs.cli.output import escape, note, on_terminal
+from artfs.cli.output import escape, note, on_terminal, to_stdout
 from artfs.cli.progress import ProgressView
 from artfs.errors import UsageError
 from artfs.model.names import check_entity_name, check_project_name
@@ -174,14 +174,22 @@ def global_options(*, hidden: bool) -> list[click.Parameter]:
     ]
 
 
-class Command(click.Command):
+class TellsOfOutput(click.Command):
+    """click prints the help while it parses."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        with to_stdout():
+            return super().parse_args(ctx, args)
+
+
+class Command(TellsOfOutput):
     """A click command that takes the global options, too."""
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         return [*super().get_params(ctx), *global_options(hidden=True)]
 
 
-class Group(click.Group):
+class Group(TellsOfOutput, click.Group):
     """A click group whose commands take the global options, too."""
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:

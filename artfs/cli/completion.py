@@ -16,15 +16,32 @@ from artfs.settings import Settings
 
 SHELLS = ("bash", "zsh", "fish")
 MAX_ITEMS = 500
+PATIENCE_S = 2.0
+"""How long a server may not answer: a person has pressed Tab, and cannot go on typing meanwhile."""
 
 
 def complete_name(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
     """Projects, then collections, then aliases and versions, one step at a time."""
     with contextlib.suppress(ArtfsError):
-        settings = ctx.ensure_object(App).settings
+        settings = _settings(ctx)
+        # What a server's names are kept in lies in the state folder, too.
+        if settings.home.exists() if settings.server else settings.catalog_path.exists():
+            return [CompletionItem(name) for name in _names(settings, incomplete)]
+    return []
+
+
+def complete_own_name(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
+    """The same of this machine's own catalog, whatever server is used."""
+    with contextlib.suppress(ArtfsError):
+        settings = _settings(ctx).with_changes(server="")
         if settings.catalog_path.exists():
             return [CompletionItem(name) for name in _names(settings, incomplete)]
     return []
+
+
+def _settings(ctx: click.Context) -> Settings:
+    settings = ctx.ensure_object(App).settings
+    return settings.with_changes(network_timeout_s=min(settings.network_timeout_s, PATIENCE_S))
 
 
 def _names(settings: Settings, incomplete: str) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -55,43 +55,47 @@ def move(
     if entity is not None:
         check_entity_name(entity)
     with two_sessions(source, target) as (here, there):
-        done: list[Exchanged] = []
+        collections, only = _wanted(here, names, everything)
         with app.progress() as progress:
-            for collections, only in _wanted(here, names, everything):
-                done.append(
-                    exchange(
-                        Side(here.catalog, here.store),
-                        Side(there.catalog, there.store),
-                        collections,
-                        entity=entity,
-                        only=only,
-                        allow_protected=allow_protected,
-                        on_progress=progress,
-                    )
-                )
+            done = exchange(
+                Side(here.catalog, here.store),
+                Side(there.catalog, there.store),
+                collections,
+                entity=entity,
+                only=only,
+                allow_protected=allow_protected,
+                on_progress=progress,
+            )
     _tell(app, done, target.server or LOCAL)
 
 
 def _wanted(
     session: Session, names: tuple[str, ...], everything: bool
-) -> Iterator[tuple[list[Collection], list[int] | None]]:
-    """Groups of collections that go together, with the indexes of the versions (None: all)."""
+) -> tuple[list[Collection], dict[int, set[int]]]:
+    """The collections, and of some, by their ids, the indexes of the versions that are meant (of the others: all).
+
+    All are moved together, whatever named them, so that links find what they lead to.
+    """
     catalog = session.catalog
+    found: dict[int, Collection] = {}
+    only: dict[int, set[int]] = {}
+    whole: set[int] = set()
+
+    def take(collections: Iterable[Collection]) -> None:
+        for collection in collections:
+            found[collection.id] = collection
+            whole.add(collection.id)
+
     if everything:
-        found = [
-            collection
-            for entity in catalog.entities()
-            for project in catalog.projects(entity)
-            for collection in catalog.collections(entity, project.name)
-        ]
-        yield found, None
-        return
+        for entity in catalog.entities():
+            for project in catalog.projects(entity):
+                take(catalog.collections(entity, project.name))
     for name in names:
         if "/" not in name and ":" not in name:
             entity = session.settings.entity
             if catalog.try_project(entity, name) is None:
                 raise NotFoundError(f"no project {entity}/{name}; `artfs ls` lists them")
-            yield catalog.collections(entity, name), None
+            take(catalog.collections(entity, name))
             continue
         wanted = parse_whole(name, session.settings)
         if name.count("/") == 1 and ":" not in name and catalog.try_project(wanted.entity, wanted.project) is None:
@@ -103,17 +107,16 @@ def _wanted(
                 )
         collection = collection_of(session, wanted)
         if wanted.alias is None:
-            yield [collection], None
+            take([collection])
         else:
             member = catalog.resolve(wanted.entity, wanted.project, wanted.collection, wanted.alias)
-            yield [collection], [member.index]
+            found[collection.id] = collection
+            only.setdefault(collection.id, set()).add(member.index)
+    return list(found.values()), {key: indexes for key, indexes in only.items() if key not in whole}
 
 
-def _tell(app: App, done: list[Exchanged], where: str) -> None:
-    versions = [moved for each in done for moved in each.versions]
-    links = [link for each in done for link in each.links]
-    left_out = [link for each in done for link in each.left_out]
-    nbytes = sum(each.nbytes for each in done)
+def _tell(app: App, done: Exchanged, where: str) -> None:
+    versions, links, left_out, nbytes = done.versions, done.links, done.left_out, done.nbytes
     if app.json:
         emit_json(
             {
@@ -129,6 +132,7 @@ def _tell(app: App, done: list[Exchanged], where: str) -> None:
                 ],
                 "links": [link.qualified_name for link in links],
                 "left_out": [link.qualified_name for link in left_out],
+                "kept_aliases": done.kept,
                 "size": nbytes,
             }
         )
@@ -139,6 +143,8 @@ def _tell(app: App, done: list[Exchanged], where: str) -> None:
             say(escape(f"{moved.target.qualified_name}{renamed}"))
     for link in left_out:
         app.note(escape(f"note: {link.qualified_name} was left out: what it links to was not moved"))
+    for alias in done.kept:
+        app.note(f"note: {alias} stays as it is: it was changed there later than here")
     new = sum(moved.created for moved in versions)
     there = len(versions) - new
     also = f", {there:,} were there" if there else ""

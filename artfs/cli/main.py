@@ -16,11 +16,11 @@ from typing import Any, NoReturn
 import click
 
 from artfs.cli import exits
-from artfs.cli.common import App, global_options, without_collection
-from artfs.cli.output import escape
+from artfs.cli.common import App, TellsOfOutput, global_options, without_collection
+from artfs.cli.output import escape, note, say, to_stdout
 from artfs.errors import ArtfsError, ForbiddenError, NotFoundError
 from artfs.release import release
-from artfs.settings import DEFAULT_ENTITY
+from artfs.settings import DEFAULT_ENTITY, wants_no_color
 
 SECTIONS: dict[str, dict[str, str]] = {
     "The mount": {
@@ -91,7 +91,7 @@ OTHER_WORDS = {
 """What other programs call it, and what artfs does."""
 
 
-class Root(click.Group):
+class Root(TellsOfOutput, click.Group):
     """The group: knows its commands by name and imports `artfs.cli.commands.NAME` when one is wanted."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -133,7 +133,8 @@ class Root(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             result = super().invoke(ctx)
-            sys.stdout.flush()
+            with to_stdout():
+                sys.stdout.flush()
             return result
         except BrokenPipeError as error:
             # Not an OSError any more, or click would make it exit 1.
@@ -149,7 +150,7 @@ class _ReaderGoneError(Exception):
 def _version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
     if not value or ctx.resilient_parsing:
         return
-    click.echo(f"artfs {release()}")
+    say(f"artfs {release()}")
     ctx.exit()
 
 
@@ -190,13 +191,15 @@ def run(args: Sequence[str] | None = None) -> int:
     app = App()
     try:
         result = cli.main(
-            args=None if args is None else list(args), prog_name="artfs", standalone_mode=False, obj=app
+            args=None if args is None else list(args), prog_name="artfs", standalone_mode=False, obj=app,
+            color=False if wants_no_color() else None,
         )
         return result if isinstance(result, int) else exits.OK
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message(), err=True)
         return exits.USAGE
     except click.ClickException as error:
+        app.json = app.json or _wants_json(sys.argv[1:] if args is None else args)
         return _report(app, "usage", _with_hint(error), exits.USAGE)
     except (click.Abort, KeyboardInterrupt):
         return _report(app, "interrupted", "interrupted", exits.INTERRUPTED)
@@ -224,6 +227,7 @@ def run(args: Sequence[str] | None = None) -> int:
 def main() -> NoReturn:
     """The console script."""
     # A name that the terminal's encoding cannot show must not end a listing.
+    _open_standard_streams()
     with contextlib.suppress(AttributeError):
         sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     code = run()
@@ -232,11 +236,20 @@ def main() -> NoReturn:
     except BrokenPipeError:
         _drop_stdout()
         code = exits.BROKEN_PIPE
+    except OSError:
+        _drop_stdout()
+        code = code or exits.STORAGE
     if code == exits.INTERRUPTED:
         # All is cleared up. The interpreter's own end would wait for threads that wait for a server.
         sys.stderr.flush()
         os._exit(code)
     sys.exit(code)
+
+
+def _wants_json(args: Sequence[str]) -> bool:
+    """Of a command line that click gave up before it came to the option."""
+    options = args[: args.index("--")] if "--" in args else args
+    return "--json" in options
 
 
 def _with_hint(error: click.ClickException) -> str:
@@ -265,13 +278,26 @@ def _report(app: App, kind: str, message: str, code: int, paths: Sequence[str] =
     an object on stdout."""
     if app.json:
         error = {"kind": kind, "message": message, "exit_code": code}
-        with contextlib.suppress(BrokenPipeError):
+        with contextlib.suppress(OSError):
             click.echo(json.dumps({"error": error | ({"paths": list(paths)} if paths else {})}, indent=2))
-    click.echo(f"artfs: {escape(message)}", err=True)
+    note(f"artfs: {escape(message)}")
     if any(path not in message for path in paths):
         for path in paths:
-            click.echo(f"  {escape(path)}", err=True)
+            note(f"  {escape(path)}")
     return code
+
+
+def _open_standard_streams() -> None:
+    """Whoever closed them (`>&-`) gets ends that take nothing: otherwise the next file that is opened would be where others
+    print, and sys.stdout is None."""
+    for number, flags in enumerate((os.O_RDONLY, os.O_RDONLY, os.O_WRONLY)):  # writing to a stdout for reading is EBADF
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, flags)  # the lowest number that is free
+    sys.stdin = sys.stdin or os.fdopen(0, closefd=False)
+    sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
+    sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
 
 
 def _drop_stdout() -> None:

@@ -3,17 +3,19 @@ characters of hostile names escaped), JSON for programs (UTC, bytes, names as th
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 from unicodedata import combining, east_asian_width
 
 import click
 
-from artfs.errors import InvalidArgumentError
+from artfs.errors import InvalidArgumentError, StorageError
 
 UNITS = ("KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 
@@ -66,20 +68,35 @@ def _escaped(char: str) -> str:
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
+@contextlib.contextmanager
+def to_stdout() -> Iterator[None]:
+    """Around what writes to stdout. Raises StorageError when that cannot be (a full disk, a closed descriptor);
+    BrokenPipeError stays what it is."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise StorageError(f"writing to standard output failed: {error.strerror}", error.errno or errno.EIO) from error
+
+
 def say(text: str = "") -> None:
-    """Prints one line to stdout. `text` is trusted to be escaped already where it holds names."""
-    click.echo(text)
+    """Prints one line to stdout. `text` is trusted to be escaped already where it holds names. Raises StorageError."""
+    with to_stdout():
+        click.echo(text)
 
 
 def note(text: str) -> None:
-    """Prints one line to stderr: something a person should know that is not the result."""
-    click.echo(text, err=True)
+    """Prints one line to stderr: something a person should know that is not the result. Where it cannot be written, the work
+    goes on nevertheless."""
+    with contextlib.suppress(OSError):
+        click.echo(text, err=True)
 
 
 def emit_json(value: Any) -> None:
     """Prints `value` as indented JSON. Datetimes become ISO UTC; names that are not UTF-8 hold lone
-    surrogates (`\\udc80`-`\\udcff`), as Python's os.fsencode takes them back."""
-    click.echo(json.dumps(value, indent=2, default=_encode))
+    surrogates (`\\udc80`-`\\udcff`), as Python's os.fsencode takes them back. Raises StorageError."""
+    say(json.dumps(value, indent=2, default=_encode))
 
 
 def _encode(value: object) -> object:

@@ -9,9 +9,7 @@ import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-import click
-
-from artfs.cli.output import human_size
+from artfs.cli.output import human_size, note
 from artfs.wire.control import Progress
 
 if TYPE_CHECKING:
@@ -95,7 +93,7 @@ class ProgressView:
                 self._show_bar(self._bar, progress, now - self._began)
             elif now - self._printed >= PLAIN_INTERVAL_S:
                 self._printed = now
-                click.echo(describe(progress, now - self._began), err=True)
+                note(describe(progress, now - self._began))
 
     def _show_bar(self, bar: RichProgress, progress: Progress, elapsed_s: float) -> None:
         is_new = self._task is None

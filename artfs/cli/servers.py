@@ -46,9 +46,12 @@ class Books(Protocol):
 
 
 @contextlib.contextmanager
-def open_books(app: App, database: str | None) -> Iterator[Books]:
+def open_books(app: App, database: str | None, *, make: bool = False) -> Iterator[Books]:
     """Of the database that was named; or else of the server that the settings name (with our token); or else of the server that
-    is kept in the state folder."""
+    is kept in the state folder.
+
+    `make`: a file that was named and is not there is made; otherwise NotFoundError, as its name is more likely mistyped.
+    """
     settings = app.settings
     if database is None and settings.server:
         with app.connected() as http:
@@ -58,6 +61,8 @@ def open_books(app: App, database: str | None) -> Iterator[Books]:
     from artfs.catalog.sql.ledger.blobledger import SqlBlobLedger
     from artfs.catalog.sql.ledger.ledger import SqlLedger
 
+    if database is not None and not make and "://" not in database and not Path(database).exists():
+        raise NotFoundError(f"there is no database {database}")
     with open_catalog(database or server_database(settings)) as catalog:
         yield _OwnBooks(SqlLedger(catalog.database), SqlBlobLedger(catalog.database))
 

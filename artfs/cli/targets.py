@@ -19,6 +19,7 @@ from artfs.model.tree import PageCache
 from artfs.settings import Settings
 from artfs.store.base import BlobStore
 from artfs.store.staging import DraftArea, StagedDraft
+from artfs.wire.control import MountRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,18 +85,35 @@ def parse_place(text: str, settings: Settings) -> Target:
     InvalidNameError, NotFoundError."""
     if text.split("/", 1)[0] not in ("", ".", "..", "~"):
         return parse_target(text, settings)
+    path, mount, parts = _in_mount(settings, text)
+    if mount is None:
+        raise NotFoundError(f"{path} is in no running mount; `artfs status` shows them")
+    entity = mount.entity
+    if parts and parts[0].startswith("@"):
+        entity, parts = parts[0][1:], parts[1:]
+    if len(parts) >= 3 and parts[0] != "drafts":
+        project, collection, alias, *inside = parts
+        return Target(ArtifactName(entity, project, collection, alias), "/".join(inside))
+    raise InvalidNameError(f"{path} is not in a version: go down to MOUNT/PROJECT/COLLECTION/ALIAS")
+
+
+def _in_mount(settings: Settings, text: str) -> tuple[Path, MountRecord | None, tuple[str, ...]]:
+    """The path that `text` is, the running mount that it leads into, and the names below its mountpoint.
+
+    Links above the mountpoint are followed, as mountpoints are known by their own paths. Nothing in a mount is asked: one that
+    hangs must not hang us, and `latest` may be a link there.
+    """
     path = Path(os.path.abspath(os.path.expanduser(text)))
-    for mount in running_mounts(settings.run_path):
-        if not path.is_relative_to(mount.mountpoint):
-            continue
-        entity, parts = mount.entity, path.relative_to(mount.mountpoint).parts
-        if parts and parts[0].startswith("@"):
-            entity, parts = parts[0][1:], parts[1:]
-        if len(parts) >= 3 and parts[0] != "drafts":
-            project, collection, alias, *inside = parts
-            return Target(ArtifactName(entity, project, collection, alias), "/".join(inside))
-        raise InvalidNameError(f"{path} is not in a version: go down to MOUNT/PROJECT/COLLECTION/ALIAS")
-    raise NotFoundError(f"{path} is in no running mount; `artfs status` shows them")
+    mounts = running_mounts(settings.run_path)
+    place = Path(path.anchor)
+    for number, name in enumerate(path.parts[1:], 2):
+        place /= name
+        if all(place != Path(mount.mountpoint) for mount in mounts) and place.is_symlink():
+            place = Path(os.path.realpath(place))
+        for mount in mounts:
+            if place.is_relative_to(mount.mountpoint):
+                return path, mount, (*place.relative_to(mount.mountpoint).parts, *path.parts[number:])
+    return path, None, ()
 
 
 def open_manifest(store: BlobStore, digest: str) -> Manifest:
@@ -156,10 +174,7 @@ def _draft_key(settings: Settings, text: str) -> tuple[str, str, str]:
 
 
 def _mounted_draft(settings: Settings, text: str) -> tuple[str, str, str]:
-    path = Path(os.path.abspath(text))
-    for mount in running_mounts(settings.run_path):
-        if path.is_relative_to(mount.mountpoint):
-            parts = path.relative_to(mount.mountpoint).parts
-            if len(parts) >= 3 and parts[0] == "drafts":
-                return mount.entity, parts[1], parts[2]
+    path, mount, parts = _in_mount(settings, text)
+    if mount is not None and len(parts) >= 3 and parts[0] == "drafts":
+        return mount.entity, parts[1], parts[2]
     raise NotFoundError(f"{path} is not in a draft of a running mount; `artfs draft list` shows the drafts")

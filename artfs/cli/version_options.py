@@ -90,10 +90,15 @@ def read_metadata(items: Sequence[str]) -> dict[str, Any]:
         if not equals or not key:
             raise InvalidMetadataError(f"bad metadata {item!r}: write KEY=VALUE or @FILE.json")
         try:
-            found[key] = json.loads(value)
+            found[key] = json.loads(value, parse_constant=_refuse)
         except (ValueError, RecursionError):
             found[key] = value
     return check_metadata(found)
+
+
+def _refuse(name: str) -> object:
+    """NaN and Infinity, which Python takes for JSON: as numbers they would be stored as null."""
+    raise ValueError(name)
 
 
 def _read_file(name: str) -> dict[str, Any]:

@@ -149,12 +149,15 @@ class RemoteCatalog:
 
     def update_collection(
         self, collection_id: int, *, name: str | None = None, description: str | None = None,
-        tags: Iterable[str] | None = None, type: str | None = None,
+        tags: Iterable[str] | None = None, add_tags: Iterable[str] = (), remove_tags: Iterable[str] = (),
+        type: str | None = None,
     ) -> Collection:
         given = None if tags is None else _several(tags, "tags")
         changed: Collection = self._call(
             "update_collection", {"collection_id": collection_id},
-            body=bodies.CollectionChanges(name, description, given, type),
+            body=bodies.CollectionChanges(
+                name, description, given, type, _several(add_tags, "tags"), _several(remove_tags, "tags")
+            ),
         )
         return changed
 

@@ -115,7 +115,8 @@ class Names:
     def update_collection(self, call: Call) -> Collection:
         body: bodies.CollectionChanges = call.body
         return self._acting(call).update_collection(
-            call.arguments["collection_id"], name=body.name, description=body.description, tags=body.tags, type=body.type
+            call.arguments["collection_id"], name=body.name, description=body.description, tags=body.tags,
+            add_tags=body.add_tags, remove_tags=body.remove_tags, type=body.type,
         )
 
     def delete_collection(self, call: Call) -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import multiprocessing
+from contextlib import closing
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 from artfs.catalog import open_catalog
 from artfs.catalog.sql.ledger.blobledger import SqlBlobLedger
 from artfs.catalog.sql.ledger.ledger import SqlLedger
-from artfs.errors import UsageError
+from artfs.errors import ArtfsError, UsageError
 from artfs.server.blobs import Blobs
 from artfs.server.blobservice import BlobService
 from artfs.server.calls import ServerParts
@@ -16,6 +20,7 @@ from artfs.server.commitgate import CommitGate
 from artfs.server.housekeeping import Housekeeping
 from artfs.server.identity import bind
 from artfs.store.bucket import open_bucket
+from artfs.wire.errors import error_fields, error_from
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +32,11 @@ class Places:
 
 
 def prepare(places: Places, *, migrate: bool, is_exposed: bool) -> bool:
-    """Makes or migrates the database when that is wanted, before any process serves from it. Returns whether there are tokens.
+    """Makes or migrates the database when that is wanted, and tries the bucket, before any process serves from them. Returns
+    whether there are tokens.
 
     `is_exposed`: others than this machine can reach the server. Raises UsageError when it is, and there are no tokens; what
-    open_catalog raises.
+    open_catalog, open_bucket and bind raise.
     """
     with open_catalog(places.database, migrate=True if migrate else None) as catalog:
         has_tokens = bool(SqlLedger(catalog.database).tokens())
@@ -39,7 +45,36 @@ def prepare(places: Places, *, migrate: bool, is_exposed: bool) -> bool:
             "other machines could reach this server, and it has no tokens yet: make one with `artfs token create NAME --admin`, "
             "or listen on 127.0.0.1"
         )
+    _try_bucket(places)
     return has_tokens
+
+
+def _try_bucket(places: Places) -> None:
+    """Raises what a worker would end with, again and again, with a traceback. In a process of its own, as workers are forked, and
+    threads of a bucket's client do not outlive that."""
+    receiving, sending = multiprocessing.Pipe(duplex=False)
+    child = multiprocessing.get_context("fork").Process(target=_bind_once, args=(places, sending))
+    child.start()
+    sending.close()
+    try:
+        told: dict[str, Any] | None = receiving.recv()
+    except EOFError:
+        told = None  # it was killed, or met a bug: workers will tell
+    finally:
+        child.join()
+        receiving.close()
+    if told is not None:
+        raise error_from(told)
+
+
+def _bind_once(places: Places, sending: Connection) -> None:
+    try:
+        with closing(open_bucket(str(places.blobs))) as bucket, open_catalog(places.database) as catalog:
+            bind(SqlBlobLedger(catalog.database), bucket, make=True)
+    except ArtfsError as error:
+        sending.send(error_fields(error))
+    else:
+        sending.send(None)
 
 
 def open_parts(places: Places) -> ServerParts:

@@ -111,7 +111,8 @@ def children(pid: int) -> list[int]:
     """The processes that a process started, through any of its threads."""
     listed: set[int] = set()
     for task in Path(f"/proc/{pid}/task").iterdir():
-        listed.update(int(found) for found in (task / "children").read_text().split())
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # a thread that ended meanwhile
+            listed.update(int(found) for found in (task / "children").read_text().split())
     return sorted(listed)
 
 

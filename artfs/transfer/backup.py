@@ -3,6 +3,7 @@
     TARGET/catalog.db      a consistent copy of the catalog
     TARGET/store/          at least the blobs that this catalog names
     TARGET/backup.json     written last; says that the two above belong together
+    TARGET/backup.lock     flock: exclusive for a backup, shared by restores
 
 A backup is itself a state folder (`ARTFS_HOME=TARGET artfs …` works). Drafts are not part of it. A later backup to the
 same target copies only what is new there, and an interrupted one leaves the earlier one usable: blobs are added first,
@@ -11,6 +12,9 @@ then the catalog's copy takes its place in one step.
 
 from __future__ import annotations
 
+import fcntl
+import filecmp
+import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -37,6 +41,9 @@ from artfs.transfer.progress import Meter, OnProgress
 
 MARKER = "backup.json"
 """Name of the file that says that a backup is complete."""
+
+LOCK = "backup.lock"
+"""Name of the file that is locked while the backup is made or read. It stays: removing it would let two lock two files."""
 
 _RESTORING = ".restoring"
 _FORMAT = 1
@@ -69,14 +76,22 @@ def backup(
     """Makes or renews a backup in the folder `target` (made when missing, 0700), durably. Others may go on working.
 
     A damaged blob is left out and told in the result; the backup is complete otherwise.
-    `on_progress`: phase "backup". Raises ConflictError when `target` holds anything that is no backup, or is in use as a state
-    folder, StorageError (an earlier backup there stays as it was), CatalogError.
+    `on_progress`: phase "backup". Raises ConflictError when `target` holds anything that is no backup, is in use as a state
+    folder, or another backup to it or a restore from it is under way, StorageError (an earlier backup there stays as it was),
+    CatalogError.
     """
     home = Settings(home=Path(target).absolute())
     _check_target(home.home)
-    _end_log(home.catalog_path)
     with _disk(f"making the backup {home.home}"):
         make_folder(str(home.home))
+    with _locked(home.home, fcntl.LOCK_EX, f"another backup to {home.home} is being made, or it is being restored from"):
+        return _backup(catalog, store, home, on_progress, workers)
+
+
+def _backup(
+    catalog: Catalog, store: LocalStore, home: Settings, on_progress: OnProgress | None, workers: int
+) -> Copied:
+    _end_log(home.catalog_path)
     new_catalog = home.home / "catalog.db.new"
     copy = FolderStore(home.store_path)
     # The shared lock of the store: what the catalog's copy names must not be swept while it is copied.
@@ -100,17 +115,24 @@ def restore(
     """Makes the state folder `home` (missing, or empty but for an interrupted restore) from a backup, durably.
 
     Every blob is checked while it is copied; damaged ones are left out and told in the result. `on_progress`: phase
-    "restore". Raises NotFoundError when `source` is no complete backup, ConflictError when `home` is not empty,
-    StorageError (then the same restore may be called again, and goes on).
+    "restore". Raises NotFoundError when `source` is no complete backup, ConflictError when `home` is not empty, or has versions
+    that were made since it was interrupted, or when the backup is being renewed, StorageError (then the same restore may be
+    called again, and goes on).
     """
     old, new = Settings(home=Path(source).absolute()), Settings(home=Path(home).absolute())
     read_marker(old.home)
+    with _locked(old.home, fcntl.LOCK_SH, f"a backup to {old.home} is being made"):
+        return _restore(old, new, on_progress, workers)
+
+
+def _restore(old: Settings, new: Settings, on_progress: OnProgress | None, workers: int) -> Copied:
     restoring = new.home / _RESTORING
     with _disk(f"restoring {new.home}"):
         if new.home.exists() and any(new.home.iterdir()) and not restoring.exists():
             raise ConflictError(f"{new.home} is not empty; restore into a new folder (ARTFS_HOME)")
         make_folder(str(new.home))
         _write(restoring, b"")
+    _refuse_used(old, new)
     done = _copy_blobs(FolderStore(old.store_path), FolderStore(new.store_path), on_progress, "restore", workers)
     with _disk(f"restoring {new.home}"):
         # Somebody may have used the backup as a state folder: then a part of its catalog is in the log beside it.
@@ -118,12 +140,31 @@ def restore(
             path = old.catalog_path.with_name(old.catalog_path.name + suffix)
             if path.exists():
                 copy = new.catalog_path.with_name(new.catalog_path.name + suffix)
-                shutil.copyfile(path, copy)
-                copy.chmod(0o600)
-                sync_path(str(copy))
+                part = copy.with_name(f"{copy.name}.new")
+                shutil.copyfile(path, part)
+                part.chmod(0o600)
+                sync_path(str(part))
+                part.rename(copy)
         restoring.unlink()
         sync_path(str(new.home))
     return done
+
+
+def _refuse_used(old: Settings, new: Settings) -> None:
+    """Somebody may have worked in the state folder since a restore to it was interrupted: its catalog would be replaced. Raises
+    ConflictError."""
+    if not new.catalog_path.exists():
+        return
+    with _disk(f"restoring {new.home}"):
+        if filecmp.cmp(old.catalog_path, new.catalog_path, shallow=False):
+            return  # it was interrupted at its very end
+    with open_catalog(new.catalog_path) as catalog:
+        count = len(catalog.versions())
+    if count:
+        made = "1 version that was" if count == 1 else f"{count:,} versions that were"
+        raise ConflictError(
+            f"{new.home} has {made} made since its restore was interrupted; restore into a new folder (ARTFS_HOME)"
+        )
 
 
 def read_marker(target: Path) -> Marker:
@@ -142,7 +183,7 @@ def read_marker(target: Path) -> Marker:
 
 
 def _check_target(target: Path) -> None:
-    allowed = {MARKER, "catalog.db.new", "store", f"{MARKER}.new"}
+    allowed = {MARKER, LOCK, "catalog.db.new", "store", f"{MARKER}.new"}
     with _disk(f"looking at {target}"):
         if not target.exists():
             return
@@ -151,6 +192,33 @@ def _check_target(target: Path) -> None:
         names = {path.name for path in target.iterdir()}
     if MARKER not in names and not names <= allowed:
         raise ConflictError(f"{target} is neither empty nor a backup of artfs; give another folder")
+
+
+@contextmanager
+def _locked(backup: Path, how: int, taken: str) -> Iterator[None]:
+    """Raises ConflictError, which says `taken`, when somebody has the lock. A reader goes without one where no backup was made
+    since there are locks, or where it cannot have one: what nobody may write to does not change."""
+    path = backup / LOCK
+    is_reader = how == fcntl.LOCK_SH
+    try:
+        fd = os.open(path, os.O_CLOEXEC | (os.O_RDONLY if is_reader else os.O_RDWR | os.O_CREAT), 0o600)
+    except OSError as error:
+        if not is_reader:
+            raise StorageError.wrap(error, f"locking the backup {backup}") from error
+        yield
+        return
+    try:
+        fcntl.flock(fd, how | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(fd)
+        raise ConflictError(f"{taken}: try again when that has ended") from None
+    except OSError as error:
+        os.close(fd)
+        raise StorageError.wrap(error, f"locking the backup {backup}") from error
+    try:
+        yield
+    finally:
+        os.close(fd)
 
 
 def _end_log(catalog: Path) -> None:

@@ -135,12 +135,14 @@ class NewCollection(Body, frozen=True):
 
 
 class CollectionChanges(Body, frozen=True):
-    """What is left out, or null, stays."""
+    """What is left out, or null, stays. `tags` replace all, before some are removed and added."""
 
     name: str | None = None
     description: str | None = None
     tags: list[str] | None = None
     type: str | None = None
+    add_tags: list[str] = []
+    remove_tags: list[str] = []
 
 
 class ProtectedChanges(Body, frozen=True):

@@ -108,9 +108,10 @@ class SqlCatalog:
 
     def update_collection(
         self, collection_id: int, *, name: str | None = None, description: str | None = None,
-        tags: Iterable[str] | None = None, type: str | None = None,
+        tags: Iterable[str] | None = None, add_tags: Iterable[str] = (), remove_tags: Iterable[str] = (),
+        type: str | None = None,
     ) -> Collection:
-        return self._change(names.update_collection, collection_id, name, description, tags, type)
+        return self._change(names.update_collection, collection_id, name, description, tags, add_tags, remove_tags, type)
 
     def page_of_collections(
         self, entity: str, project: str, request: PageRequest, *, type: str | None = None

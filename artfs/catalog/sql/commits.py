@@ -42,8 +42,9 @@ def commit(tx: Writing, new: NewVersion) -> Committed:
         rows.need_run(tx.conn, new.run_id)
     loggers = [*([] if new.run_id is None else [new.run_id]), *parts.take(tx, new)]
     latest = queries.MEMBER_NAMED.first(tx.conn, collection_id=collection.id, alias=LATEST)
-    if latest is not None and latest.version.digest == new.digest:
-        return Committed(_same_again(tx, latest, aliases, tags, loggers, new), created=False)
+    there = latest if new.index is None else queries.MEMBER_AT.first(tx.conn, collection_id=collection.id, index=new.index)
+    if there is not None and there.version.digest == new.digest:
+        return Committed(_same_again(tx, there, aliases, tags, loggers, new), created=False)
     _check_latest(collection, latest, new.expect_latest)
     labels.check_protected(tx, collection.id, aliases, new.allow_protected)
     index, stamp = labels.take_index(tx, collection.id, new.index)
@@ -112,17 +113,17 @@ def _check_latest(collection: Collection, latest: Member | None, expected: int |
 
 
 def _same_again(
-    tx: Writing, latest: Member, aliases: tuple[str, ...], tags: tuple[str, ...], loggers: list[str], new: NewVersion
+    tx: Writing, there: Member, aliases: tuple[str, ...], tags: tuple[str, ...], loggers: list[str], new: NewVersion
 ) -> Member:
-    labels.set_aliases(tx, latest.id, aliases, (), new.allow_protected)
-    if labels.tag_version(tx, latest.version.id, tags):
-        stamp = labels.touch(tx, latest.collection_id)
-        tx.conn.execute(update(_v).where(_v.c.id == latest.version.id).values(updated_at=stamp))
-        tx.note_version(latest.version.id)
-        tx.did("update_version", latest.entity, latest.project, latest.name, changed=["tags"])
+    labels.set_aliases(tx, there.id, aliases, (), new.allow_protected)
+    if labels.tag_version(tx, there.version.id, tags):
+        stamp = labels.touch(tx, there.collection_id)
+        tx.conn.execute(update(_v).where(_v.c.id == there.version.id).values(updated_at=stamp))
+        tx.note_version(there.version.id)
+        tx.did("update_version", there.entity, there.project, there.name, changed=["tags"])
     for run_id in loggers:
-        runs.relate(tx, run_id, latest.version.id, "logged")
-    return rows.need_member(tx.conn, latest.id)
+        runs.relate(tx, run_id, there.version.id, "logged")
+    return rows.need_member(tx.conn, there.id)
 
 
 def _join(

@@ -111,7 +111,7 @@ def settle_type(tx: Writing, collection: Collection, type: str) -> Collection:
 
 def update_collection(
     tx: Writing, collection_id: int, name: str | None, description: str | None, tags: Iterable[str] | None,
-    type: str | None,
+    add_tags: Iterable[str], remove_tags: Iterable[str], type: str | None,
 ) -> Collection:
     """See Catalog.update_collection. None leaves a thing as it is, a description "" removes it, `tags` replace all."""
     collection = rows.need_collection_id(tx.conn, collection_id)
@@ -129,14 +129,13 @@ def update_collection(
         names.check_type(type, changes.get("name") or collection.name)
         changes["type"] = type
     tagged = False
-    if tags is not None:
-        wanted = labels.check_tags(tags)
-        if wanted != collection.tags:
-            table = schema.collection_tags
-            owner = table.c.collection_id
-            # All anew, for their order.
-            labels.change_tags(tx, table, owner, collection_id, add=(), remove=collection.tags)
-            tagged = labels.change_tags(tx, table, owner, collection_id, add=wanted, remove=()) or bool(collection.tags)
+    wanted = _tags_after(collection, tags, add_tags, remove_tags)
+    if wanted is not None and wanted != collection.tags:
+        table = schema.collection_tags
+        owner = table.c.collection_id
+        # All anew, for their order.
+        labels.change_tags(tx, table, owner, collection_id, add=(), remove=collection.tags)
+        tagged = labels.change_tags(tx, table, owner, collection_id, add=wanted, remove=()) or bool(collection.tags)
     if changes or tagged:
         labels.touch(tx, collection_id)
         if changes:
@@ -144,9 +143,20 @@ def update_collection(
         if "name" in changes:
             tx.note(collection.entity, collection.project)
             tx.note(collection.entity, collection.project, collection.name)
-        told = {**changes, "tags": list(tags or ())} if tagged else changes
+        told = {**changes, "tags": list(wanted or ())} if tagged else changes
         tx.did("update_collection", collection.entity, collection.project, collection.name, **told)
     return rows.need_collection_id(tx.conn, collection_id)
+
+
+def _tags_after(
+    collection: Collection, tags: Iterable[str] | None, add: Iterable[str], remove: Iterable[str]
+) -> tuple[str, ...] | None:
+    """None: no change was asked for."""
+    added, gone = labels.check_tags(add), labels.as_names(remove, "tags")
+    if tags is None and not added and not gone:
+        return None
+    kept = [tag for tag in (collection.tags if tags is None else labels.check_tags(tags)) if tag not in gone]
+    return tuple(dict.fromkeys([*kept, *added]))
 
 
 def delete_collection(tx: Writing, collection_id: int, allow_protected: bool) -> None:

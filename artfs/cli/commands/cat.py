@@ -12,6 +12,7 @@ import click
 
 from artfs.cli.common import App, artfs_command, pass_app
 from artfs.cli.completion import complete_name
+from artfs.cli.output import to_stdout
 from artfs.cli.targets import entry_at, open_manifest, parse_target, resolve
 from artfs.errors import BadBlobError, ConflictError, InvalidNameError, StorageError
 from artfs.model.entry import FileEntry, RefEntry
@@ -44,7 +45,8 @@ def command(app: App, name: str) -> None:
         with tempfile.TemporaryFile() as copy:
             app.session.references.fetch(entry, copy.fileno())
             copy.seek(0)
-            shutil.copyfileobj(copy, sys.stdout.buffer, CHUNK)
+            with to_stdout():
+                shutil.copyfileobj(copy, sys.stdout.buffer, CHUNK)
         return
     if not isinstance(entry, FileEntry):
         raise ConflictError(f"{name} is not a file; `artfs ls -l {name}` shows what it is")
@@ -52,7 +54,8 @@ def command(app: App, name: str) -> None:
     with os.fdopen(app.session.store.open_blob(entry.digest, entry.content), "rb", buffering=0) as stream:
         while chunk := _read(stream.fileno(), target.path):
             hasher.update(chunk)
-            sys.stdout.buffer.write(chunk)
+            with to_stdout():
+                sys.stdout.buffer.write(chunk)
     if hasher.hexdigest() != entry.digest:
         raise BadBlobError(
             f"the bytes of {name} are damaged: the blob {entry.digest} is not what it says", entry.digest

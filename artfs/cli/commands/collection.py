@@ -43,13 +43,13 @@ def command(
     if wanted.alias is not None:
         raise InvalidNameError(f"bad collection name {name!r}: leave out ':{wanted.alias}'")
     found = collection_of(app.session, wanted)
-    wants_tags = bool(tags or removed)
     catalog = app.session.catalog
     changed = catalog.update_collection(
         found.id,
         name=rename,
         description=description,
-        tags=[*(tag for tag in found.tags if tag not in removed), *tags] if wants_tags else None,
+        add_tags=tags,
+        remove_tags=removed,
         type=type,
     )
     if app.json:

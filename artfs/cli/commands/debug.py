@@ -11,7 +11,7 @@ import click
 
 from artfs.cli.common import App, artfs_command, json_option, pass_app
 from artfs.cli.debugging import all_items, archive, as_json, gather, known_secrets
-from artfs.cli.output import emit_json, escape, human_size, say
+from artfs.cli.output import emit_json, escape, human_size, say, to_stdout
 from artfs.cli.redact import Redactor
 from artfs.errors import ArtfsError, ConflictError, StorageError
 
@@ -55,7 +55,8 @@ def command(app: App, output: str | None) -> None:
     gathered = gather(all_items(settings, app.overrides), redact, lambda item: app.note(f"getting {item}"))
     data = archive(gathered, name)
     if output == "-":
-        sys.stdout.buffer.write(data)
+        with to_stdout():
+            sys.stdout.buffer.write(data)
         return
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)

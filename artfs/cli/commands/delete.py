@@ -9,7 +9,7 @@ from artfs.cli.completion import complete_name
 from artfs.cli.exits import NO
 from artfs.cli.output import emit_json, escape, human_size, plural, say
 from artfs.cli.targets import collection_of, parse_project, parse_whole, resolve
-from artfs.errors import AliasInUseError, InvalidNameError, NotFoundError
+from artfs.errors import AliasInUseError, AliasProtectedError, InvalidNameError, NotFoundError
 from artfs.model.records import Collection, Member, Project
 
 Doomed = Member | Collection | Project
@@ -52,14 +52,17 @@ def command(
     if collection and empty_project:
         raise click.UsageError("say --collection or --empty-project, not both")
     # All are looked up before the first is deleted: a typing mistake deletes nothing.
-    doomed = [_find(app, name, collection=collection, empty_project=empty_project) for name in names]
+    found = [_find(app, name, collection=collection, empty_project=empty_project) for name in names]
+    doomed = list({item.id: item for item in found}.values())  # one may be named twice, as v3 and as latest
     for item in doomed:
         if isinstance(item, Member) and not delete_aliases:
             _refuse_aliases(app, item)
+    allow_protected = allow_protected or app.settings.allow_protected
+    if len(doomed) > 1 and not allow_protected:  # one alone is refused by the catalog
+        _refuse_protected(app, doomed)
     if not agreed(f"Delete {', '.join(map(_describe, doomed))}?", yes=yes):
         app.note("nothing was deleted")
         ctx.exit(NO)
-    allow_protected = allow_protected or app.settings.allow_protected
     for item in doomed:
         _delete(app, item, delete_aliases=delete_aliases, allow_protected=allow_protected)
         if not app.json:
@@ -100,6 +103,26 @@ def _refuse_aliases(app: App, member: Member) -> None:
         raise AliasInUseError(
             f"{member.qualified_name} has aliases ({names}); say --delete-aliases to delete it with them"
         )
+
+
+def _refuse_protected(app: App, doomed: list[Doomed]) -> None:
+    catalog = app.session.catalog
+    protected: dict[tuple[str, str], set[str]] = {}
+    for item in doomed:
+        if isinstance(item, Member):
+            members = [item] if item.is_link else catalog.memberships(item.version.id)
+        else:
+            members = catalog.members(item.id) if isinstance(item, Collection) else []
+        for member in members:
+            place = (member.entity, member.project)
+            if member.aliases and place not in protected:
+                protected[place] = set(catalog.protected_aliases(*place))
+            held = [alias for alias in member.aliases if alias in protected[place]]
+            if held:
+                raise AliasProtectedError(
+                    f"{member.collection}:{held[0]} is protected in {'/'.join(place)}; nothing was deleted: say "
+                    f"--allow-protected (ARTFS_ALLOW_PROTECTED=1), or leave out {_name(item)}"
+                )
 
 
 def _name(item: Doomed) -> str:

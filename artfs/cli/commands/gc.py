@@ -19,7 +19,7 @@ SHORTEST_GRACE_S = 3600.0
 
 
 @artfs_command("gc")
-@click.option("-n", "--dry-run", is_flag=True, help="Only say what would be freed.")
+@click.option("-n", "--dry-run", is_flag=True, help="Only say what would be freed now: nothing expires.")
 @click.option(
     "--grace", metavar="TIME", default="24h", show_default=True,
     help="On a server: leave alone what was sent, used or deleted less than so long ago; an hour at least.",

@@ -14,7 +14,7 @@ from artfs.cli.completion import complete_name
 from artfs.cli.output import emit_json, escape, human_size, plural, say
 from artfs.cli.targets import entry_at, open_manifest, parse_target, resolve
 from artfs.errors import ConflictError, StorageError
-from artfs.model.entry import DirEntry, Entry, FileEntry
+from artfs.model.entry import DirEntry, Entry, FileEntry, RefEntry
 from artfs.model.manifest import Manifest, build_manifest
 from artfs.model.records import Member
 from artfs.model.tree import PageCache
@@ -79,14 +79,14 @@ def command(app: App, name: str, dest: str | None, overwrite: bool, hard_links: 
     place = Path(dest) if dest is not None else _default_place(app, member)
     if target.path:
         entry = entry_at(manifest, target)
-        if isinstance(entry, FileEntry):
+        if isinstance(entry, FileEntry | RefEntry):
             manifest, place = _one_file(entry, place, into=dest is None or dest.endswith("/"))
             overwrite = _check_file(place / os.fsdecode(_only_name(manifest)), overwrite=overwrite)
         elif isinstance(entry, DirEntry):
             manifest = PartOf(manifest, target.path, entry)
         else:
             raise ConflictError(
-                f"{name} is a link or a reference, not a file; `artfs ls -l {name}` shows where it leads"
+                f"{name} is a symbolic link, not a file; `artfs ls -l {name}` shows where it leads"
             )
     if not overwrite and dest is not None:
         _refuse_full(place)
@@ -128,7 +128,7 @@ def _default_place(app: App, member: Member) -> Path:
     return app.settings.artifact_dir / f"{member.collection}:v{member.index}"
 
 
-def _one_file(entry: FileEntry, place: Path, *, into: bool) -> tuple[Manifest, Path]:
+def _one_file(entry: FileEntry | RefEntry, place: Path, *, into: bool) -> tuple[Manifest, Path]:
     """A manifest of the file alone, called as it shall be called, and the folder that it goes to."""
     if not into and not place.is_dir():
         name, place = place.name, place.parent

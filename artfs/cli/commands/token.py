@@ -48,7 +48,7 @@ def create(app: App, name: str, admin: bool, grants: tuple[str, ...], expires: s
     given = [parse_grant(grant, app.settings) for grant in grants]
     if not admin and not given:
         app.note("without --grant or --admin it can do nothing yet; `artfs token grant` gives it a role")
-    with open_books(app, database) as books:
+    with open_books(app, database, make=True) as books:
         token, secret = books.create(name, admin, given, parse_expiry(expires))
     if app.json:
         emit_json({**token, "secret": secret})

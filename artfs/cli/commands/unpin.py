@@ -19,7 +19,8 @@ from artfs.store.cache import Cache
 def command(app: App, /, name: str) -> None:
     """Let the cache forget a version again.
 
-    It stays until its room is needed, or `artfs cache clean` is called. NAME is what `artfs cache pins` shows.
+    It stays until its room is needed, or `artfs cache clean` is called. NAME is what `artfs cache pins` shows, of the server
+    that is used.
 
     \b
     Examples:
@@ -30,7 +31,10 @@ def command(app: App, /, name: str) -> None:
     label = f"{wanted.qualified_collection}:{wanted.alias or 'latest'}"
     with Cache(settings.cache_path, size=settings.cache_size, floor=settings.cache_floor) as cache:
         if not cache.unpin(settings.server, label):
-            raise NotFoundError(f"{label} is not pinned; `artfs cache pins` lists what is")
+            elsewhere = [pin.server for pin in cache.pins() if pin.name == label]
+            hint = f"; it is of {elsewhere[0]}: put ARTFS_SERVER={elsewhere[0]} before the command" if elsewhere else ""
+            where = f" of {settings.server}" if settings.server else ""
+            raise NotFoundError(f"{label}{where} is not pinned{hint or '; `artfs cache pins` lists what is'}")
     if app.json:
         emit_json({"name": label, "pinned": False})
     else:

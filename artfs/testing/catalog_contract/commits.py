@@ -190,6 +190,15 @@ class CommitContract:
         future = datetime.now(UTC) + timedelta(days=9)
         assert log(catalog, "3", created_at=future).created_at < future
 
+    def test_a_version_of_another_catalog_is_made_once_and_whatever_latest_has(self, catalog: Catalog) -> None:
+        log(catalog, "1", index=0)
+        again = log(catalog, "1", index=2, description="once more")
+        assert (again.index, again.aliases, again.version.description) == (2, ("latest",), "once more")
+        for index in (0, 2):
+            found = catalog.commit(new("1", index=index))
+            assert (found.created, found.member.index) == (False, index)
+        assert catalog.resolve(E, P, C, "latest").index == 2
+
     def test_a_version_of_another_catalog_that_makes_no_sense(self, catalog: Catalog) -> None:
         with pytest.raises(UsageError):
             log(catalog, "1", index=-1)

@@ -142,6 +142,9 @@ class NamesContract:
         assert catalog.try_collection(E, P, C) is None
         assert catalog.update_collection(member.collection_id).tags == ("b", "a")
         assert catalog.update_collection(member.collection_id, tags=["a", "c"]).tags == ("a", "c")
+        both = catalog.update_collection(member.collection_id, add_tags=["d", "a"], remove_tags=["c", "gone"])
+        assert both.tags == ("a", "d")
+        assert catalog.update_collection(member.collection_id, tags=["e", "f"], remove_tags=["f"]).tags == ("e",)
         emptied = catalog.update_collection(member.collection_id, description="", tags=())
         assert (emptied.description, emptied.tags) == (None, ())
 

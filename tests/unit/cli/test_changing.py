@@ -9,6 +9,10 @@ import pytest
 
 from artfs.api.session import Session
 from artfs.cli import common
+from artfs.cli.commands import collection
+from artfs.cli.targets import collection_of
+from artfs.model.names import ArtifactName
+from artfs.model.records import Collection
 
 from .conftest import Artfs
 
@@ -110,6 +114,25 @@ def test_a_mistake_deletes_nothing(artfs: Artfs, refused: Refused, two_versions:
     assert len(artfs("ls", "vega/cars", "--json").json) == 2
 
 
+@pytest.mark.parametrize("last", [["vega/cars:v1", "--delete-aliases"], ["local/vega/best:v0"]])
+def test_a_protected_alias_of_the_last_one_deletes_none(
+    artfs: Artfs, refused: Refused, two_versions: Path, last: list[str]
+) -> None:
+    artfs("log", two_versions, "vega/other")
+    artfs("alias", "vega/other:v0", "-r", "latest")
+    artfs("alias", "vega/cars:v1", "prod")
+    artfs("link", "vega/cars:v1", "vega/best", "prod")
+    artfs("protect", "vega", "prod")
+    assert "prod is protected" in refused("delete", "vega/other:v0", *last, code=4)
+    assert len(artfs("ls", "vega/other", "--json").json) == 1
+    artfs("delete", "vega/other:v0", *last, "--allow-protected")
+
+
+def test_what_is_named_twice_is_deleted_once(artfs: Artfs, two_versions: Path) -> None:
+    done = artfs("delete", "vega/cars:latest", "vega/cars:v0", "vega/cars:v1", "vega/cars:v0", "--delete-aliases")
+    assert done.out.splitlines() == ["deleted local/vega/cars:v1", "deleted local/vega/cars:v0"]
+
+
 def test_a_link_is_deleted_alone(artfs: Artfs, two_versions: Path, session: Session) -> None:
     member = session.catalog.resolve("local", "vega", "cars", "v0")
     session.catalog.link(member.version.id, "local", "vega", "best", ["prod"])
@@ -135,3 +158,17 @@ def test_a_person_is_asked(
         result = artfs("delete", "vega/cars:v0", "--delete-aliases", code=0 if answer == "y" else 1)
     assert "Delete local/vega/cars:v0 (3 files, 1.2 MiB)?" in result.err
     assert len(artfs("ls", "vega/cars", "--json").json) == left
+
+
+def test_tags_that_two_give_a_collection_at_once_are_both_there(
+    artfs: Artfs, two_versions: Path, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def somebody_else_is_quicker(given: Session, name: ArtifactName) -> Collection:
+        found = collection_of(given, name)
+        session.catalog.update_collection(found.id, tags=["theirs"])
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(collection, "collection_of", somebody_else_is_quicker)
+        shown = artfs("collection", "vega/cars", "--tag", "ours", "--remove-tag", "none", "--json").json
+    assert shown["tags"] == ["theirs", "ours"]

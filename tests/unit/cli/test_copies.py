@@ -65,6 +65,9 @@ def test_get_references(artfs: Artfs, session: Session, tmp_path: Path) -> None:
     assert (tmp_path / "out/in/d/f").read_text() == "from afar"
     artfs("get", "vega/refs:v0/in/d", "part")
     assert (tmp_path / "part/f").read_text() == "from afar"
+    assert artfs("get", "vega/refs:v0/in/d/f", "one").out == "got local/vega/refs:v0/in/d/f: 0 files (0 B), 1 reference in .\n"
+    assert (tmp_path / "one").read_text() == "from afar"
+    artfs("get", "vega/refs:v0/in/d/f", "one", code=4)
     (tmp_path / "far" / "d" / "f").write_text("changed")
     artfs("get", "vega/refs", "again", code=8)
     artfs("cat", "vega/refs:v0/in/d/f", code=8)
@@ -132,7 +135,7 @@ def test_get_over_a_folder(artfs: Artfs, two_versions: Path, tmp_path: Path) -> 
         (["get", "vega/cars:v0", "full/x"], 4, "full/x is a file"),
         (["get", "vega/cars:v0/cars.csv", "full/x"], 4, "full/x exists; --overwrite replaces it"),
         (["get", "vega/cars:v0/cars.csv", "full/x/y"], 4, "is not a folder"),
-        (["get", "vega/cars:v0/link", "out"], 4, "is a link or a reference"),
+        (["get", "vega/cars:v0/link", "out"], 4, "is a symbolic link"),
         (["get", "vega/cars:v0/nope", "out"], 3, "no file or folder nope"),
         (["get", "vega/cars:v9", "out"], 3, "v9"),
         (["verify"], 2, "say a version, or --store"),

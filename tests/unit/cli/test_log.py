@@ -99,6 +99,10 @@ def test_metadata(artfs: Artfs, cars: Path, tmp_path: Path) -> None:
         "ok=true",
         "-m",
         "e==x",
+        "-m",
+        "loss=NaN",
+        "-m",
+        "limit=-Infinity",
     )
     assert artfs("info", "vega/cars:v0", "--json").json["metadata"] == {
         "rows": 2,
@@ -106,6 +110,8 @@ def test_metadata(artfs: Artfs, cars: Path, tmp_path: Path) -> None:
         "who": "me and you",
         "ok": True,
         "e": "=x",
+        "loss": "NaN",
+        "limit": "-Infinity",
     }
 
 

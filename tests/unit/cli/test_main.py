@@ -156,6 +156,14 @@ def test_a_bad_setting_is_one_line(refused: Callable[..., str], monkeypatch: pyt
     assert "ARTFS_DEADLINE_S: bad value" in refused("ls", code=2)
 
 
+@pytest.mark.parametrize("line", [["ls", "--json", "--bogus"], ["ls", "--bogus", "--json"], ["audit", "--json", "-n"]])
+def test_bad_options_are_json_too_when_asked(artfs: Artfs, line: list[str]) -> None:
+    result = artfs(*line, code=2)
+    assert result.json["error"]["kind"] == "usage"
+    assert result.json["error"]["message"] in result.err
+    assert artfs("ls", "--bogus", "--", "--json", code=2).out == ""
+
+
 def test_errors_are_json_too_when_asked(artfs: Artfs) -> None:
     result = artfs("ls", "nope", "--json", code=3)
     assert result.json == {
@@ -237,6 +245,58 @@ def test_a_reader_that_goes_away_is_no_error(artfs: Artfs, tmp_path: Path) -> No
         child.stdout.close()
         assert child.stderr.read() == b""
     assert child.returncode == 141
+
+
+@pytest.mark.parametrize("line", ["ls", "ls --json", "cat p/c:v0/f", "cat p/c:v0/large", "--version", "ls --help"])
+@pytest.mark.parametrize(("out", "why"), [("> /dev/full", "No space left on device"), (">&-", "Bad file descriptor")])
+def test_output_that_cannot_be_written_is_told(artfs: Artfs, tmp_path: Path, line: str, out: str, why: str) -> None:
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "f").write_text("f")
+    (tmp_path / "d" / "large").write_bytes(bytes(100_000))
+    artfs("log", "d", "p/c")
+    done = in_a_shell(f"{line} {out}")
+    assert (done.returncode, done.stderr) == (9, f"artfs: writing to standard output failed: {why}\n")
+
+
+@pytest.mark.parametrize("streams", ["2>&-", "2> /dev/full", "<&-"])
+def test_work_is_done_whatever_the_other_streams_are(artfs: Artfs, tmp_path: Path, streams: str) -> None:
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / ".DS_Store").touch()  # there is a note
+    assert in_a_shell(f"log d p/c {streams}").returncode == 0
+    assert in_a_shell(f"delete p/c:v0 --delete-aliases {streams}").returncode == 0
+    assert in_a_shell(f"ls nope {streams}").returncode == 3
+
+
+@pytest.mark.parametrize(
+    ("environ", "is_plain"), [({}, False), ({"NO_COLOR": "1"}, True), ({"NO_COLOR": ""}, False), ({"TERM": "dumb"}, True)]
+)
+def test_a_terminal_that_wants_no_colour_gets_none(
+    artfs: Artfs, two_versions: Path, environ: dict[str, str], is_plain: bool
+) -> None:
+    ours, theirs = os.openpty()
+    try:
+        subprocess.run(
+            [sys.executable, "-m", "artfs.cli", "ls"],
+            stdout=theirs,
+            env={**os.environ, **ENVIRONMENT, "TERM": "xterm", "NO_COLOR": "", **environ},
+            check=True,
+        )
+        shown = os.read(ours, 10_000)
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    assert b"PROJECT" in shown
+    assert (b"\x1b[" not in shown) is is_plain
+
+
+def in_a_shell(line: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["sh", "-c", f"exec {sys.executable} -m artfs.cli {line}"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **ENVIRONMENT},
+        check=False,
+    )
 
 
 def test_ctrl_c_reaches_the_shell(tmp_path: Path) -> None:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import io
+import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from click.shell_completion import ShellComplete
 
 from artfs.cli.commands import login
-from artfs.settings import config_path, load_settings
+from artfs.cli.common import App
+from artfs.cli.main import cli
+from artfs.settings import Settings, config_path, load_settings
 from artfs.testing.serving import ServerProcess, artfs_serve
 
 from .conftest import Artfs
@@ -184,6 +189,17 @@ def test_logout_of_another_server(artfs: Artfs) -> None:
     assert artfs("logout", "http://127.0.0.1:1").lines == ["no token of http://127.0.0.1:1 was kept"]
 
 
+@pytest.mark.parametrize(
+    "line", [["token", "list"], ["token", "revoke", "ann"], ["token", "grant", "ann", "p", "reader"], ["audit"], ["quota", "p"]]
+)
+def test_a_mistyped_database_is_not_made(refused: Callable[..., str], artfs: Artfs, tmp_path: Path, line: list[str]) -> None:
+    wrong = tmp_path / "srv" / "catlog.db"
+    assert refused(*line, "--database", wrong, code=3) == f"there is no database {wrong}"
+    assert not wrong.parent.exists()
+    artfs("token", "create", "ann", "--admin", "--database", wrong)
+    assert [token["name"] for token in artfs("token", "list", "--database", wrong, "--json").json] == ["ann"]
+
+
 # serve, as far as it does not begin -----------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("line", "words"),
@@ -200,6 +216,24 @@ def test_logout_of_another_server(artfs: Artfs) -> None:
 )
 def test_a_server_that_must_not_run_does_not(refused: Callable[..., str], line: list[str], words: str) -> None:
     assert words in refused("serve", *line, code=2)
+
+
+def test_a_bucket_that_cannot_be_used_is_told_before_a_server_begins(
+    refused: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In one line, not by the tracebacks of workers."""
+    (tmp_path / "theirs" / "catalog").mkdir(parents=True)
+    (tmp_path / "theirs" / "catalog" / "0123").write_text("of another database")
+    (tmp_path / "file").touch()
+    line = ("serve", "--no-auth", "--listen", "127.0.0.1:0", "--blobs")
+    assert "is another database's" in refused(*line, tmp_path / "theirs", code=2)
+    assert "Not a directory" in refused(*line, tmp_path / "file" / "blobs", code=9)
+    with monkeypatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("AWS_")]:
+            patch.delenv(name)
+        patch.setenv("HOME", str(tmp_path))
+        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        assert "there are no credentials for S3" in refused(*line, "s3://bucket/prefix", code=2)
 
 
 def test_a_missing_extra_is_named(refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -219,3 +253,55 @@ def test_an_empty_server_is_this_machines_own_catalog(
     monkeypatch.setenv("ARTFS_SERVER", "")
     assert "server" not in artfs("status", "--json").json
     artfs("backup", "bk")
+
+
+def test_links_find_what_another_name_of_the_same_push_brings(
+    artfs: Artfs, two_versions: Path, open_server: ServerProcess
+) -> None:
+    artfs("link", "vega/cars:v0", "approved/cars")
+    pushed = artfs("push", "approved", "vega/cars:v1", "vega/cars:v0", "--to", open_server.url, "--json").json
+    assert [version["name"] for version in pushed["versions"]] == ["local/vega/cars:v0", "local/vega/cars:v1"]
+    assert pushed["links"] == ["local/approved/cars:v0"]
+    assert pushed["left_out"] == []
+    again = artfs("push", "approved", "vega", "--to", open_server.url, "--json").json
+    assert again["links"] == []
+    assert [version["created"] for version in again["versions"]] == [False, False]
+
+
+def test_names_of_a_server_are_completed_where_no_own_catalog_is(
+    artfs: Artfs, two_versions: Path, open_server: ServerProcess, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    artfs("log", two_versions, "mine/cars")
+    artfs("push", "vega", "--to", open_server.url)
+    with monkeypatch.context() as patch:
+        patch.setenv("ARTFS_SERVER", open_server.url)
+        assert completions("ls vega/cars:o") == ["vega/cars:old"]
+        # `push` takes names of this machine's own catalog.
+        assert completions("push ") == ["mine/", "vega/"]
+        assert completions("pull m") == []
+        settings.catalog_path.unlink()
+        assert completions("ls vega/cars:o") == ["vega/cars:old"]
+        assert completions("push ") == []
+        shutil.rmtree(settings.home)
+        assert completions("ls v") == []
+        assert not settings.home.exists()
+
+
+def completions(line: str) -> list[str]:
+    *arguments, incomplete = line.split(" ")
+    shell = ShellComplete(cli, {"obj": App()}, "artfs", "_ARTFS_COMPLETE")
+    return [item.value for item in shell.get_completions(arguments, incomplete)]
+
+
+def test_a_pin_of_a_server_that_is_not_used_is_told(
+    artfs: Artfs, refused: Callable[..., str], two_versions: Path, open_server: ServerProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    artfs("push", "vega", "--to", open_server.url)
+    with monkeypatch.context() as patch:
+        patch.setenv("ARTFS_SERVER", open_server.url)
+        artfs("pin", "vega/cars:v0")
+    assert f"put ARTFS_SERVER={open_server.url} before" in refused("unpin", "vega/cars:v0", code=3)
+    with monkeypatch.context() as patch:
+        patch.setenv("ARTFS_SERVER", open_server.url)
+        artfs("unpin", "vega/cars:v0")
+        assert "`artfs cache pins` lists" in refused("unpin", "vega/cars:v0", code=3)

@@ -1,17 +1,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import socket
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from artfs.cli.targets import Target, find_draft, parse_project, parse_target, parse_whole
+from artfs.cli.targets import Target, find_draft, parse_place, parse_project, parse_target, parse_whole
 from artfs.errors import ConflictError, InvalidNameError, NotFoundError
 from artfs.model.draft import DraftInfo
 from artfs.model.names import ArtifactName
 from artfs.settings import Settings
 from artfs.store.staging import DraftArea
+from artfs.wire.control import MountRecord
 
 
 @pytest.mark.parametrize(
@@ -106,3 +109,45 @@ def test_a_folder_that_is_in_no_mount(settings: Settings, tmp_path: Path) -> Non
         find_draft(settings, f"{tmp_path}{os.sep}x")
     with pytest.raises(NotFoundError, match="is not in a draft of a running mount"):
         find_draft(settings, ".")
+
+
+@pytest.fixture
+def mountpoint(settings: Settings, tmp_path: Path) -> Iterator[Path]:
+    """Of a daemon that lives, as far as its record and its socket tell."""
+    place = (tmp_path / "disk" / "artfs").resolve()
+    place.mkdir(parents=True)
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(settings.run_path / "s"))
+        server.listen()
+        record = MountRecord("0" * 16, os.getpid(), str(place), str(settings.run_path / "s"), "local", "", 0)
+        (settings.run_path / f"{record.id}.json").write_bytes(msgspec.json.encode(record))
+        yield place
+
+
+@pytest.mark.parametrize("link", ["link/artfs", "deep", "deeper", "~/artfs"])
+def test_a_path_in_a_mount_may_lead_over_links(
+    settings: Settings, begin: Callable[[str, str], None], mountpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    link: str,
+) -> None:
+    begin("vega", "cars")
+    (tmp_path / "link").symlink_to("disk")
+    (tmp_path / "deep").symlink_to(mountpoint)
+    (tmp_path / "deeper").symlink_to("deep")
+    monkeypatch.setenv("HOME", str(tmp_path / "link"))
+    place = link if link.startswith("~") else str(tmp_path / link)
+    assert find_draft(settings, f"{place}/drafts/vega/cars").info.name == "cars"
+    (mountpoint / "vega" / "cars").mkdir(parents=True)
+    (mountpoint / "vega" / "cars" / "latest").symlink_to("v3")  # as with `artfs mount --aliases symlinks`
+    expected = Target(ArtifactName("local", "vega", "cars", "latest"), "a/b")
+    assert parse_place(f"{place}/vega/cars/latest/a/b", settings) == expected
+    assert parse_place(f"{place}/@me/vega/cars/v0", settings) == Target(ArtifactName("me", "vega", "cars", "v0"))
+
+
+def test_a_link_may_lead_into_a_mount(
+    settings: Settings, begin: Callable[[str, str], None], mountpoint: Path, tmp_path: Path
+) -> None:
+    begin("vega", "cars")
+    (tmp_path / "mine").symlink_to(mountpoint / "drafts" / "vega")
+    assert find_draft(settings, f"{tmp_path}/mine/cars").info.name == "cars"
+    with pytest.raises(NotFoundError, match="in no running mount"):
+        parse_place(f"{tmp_path}/elsewhere", settings)

@@ -11,7 +11,7 @@ from artfs.model.digests import digest_bytes
 from artfs.model.records import NewVersion
 from artfs.settings import Settings
 from artfs.store.folder import FolderStore
-from artfs.transfer.backup import MARKER, backup, read_marker, restore
+from artfs.transfer.backup import LOCK, MARKER, backup, read_marker, restore
 from artfs.transfer.push import Pushed
 from artfs.transfer.verify import verify_store, verify_version
 from artfs.wire.control import Progress
@@ -212,3 +212,94 @@ def test_what_a_killed_user_of_a_backup_left_does_not_hide_the_next_one(
     check_home(target, roots)
     restore(target, tmp_path / "new")
     check_home(tmp_path / "new", roots)
+
+
+def test_another_backup_to_the_same_folder_waits_for_its_turn(
+    store: FolderStore, catalog: Catalog, log: Callable[[], Pushed], folder: Path, tmp_path: Path
+) -> None:
+    """Otherwise the first would take the catalog of the second, whose blobs are not there yet, for its own."""
+    first = log()
+    target = tmp_path / "backup"
+    later: list[Pushed] = []
+
+    def interrupt(progress: Progress) -> None:
+        raise KeyboardInterrupt
+
+    def begin_another(progress: Progress) -> None:
+        if later:
+            return
+        (folder / "a.txt").write_bytes(b"changed")
+        later.append(log())
+        with pytest.raises(ConflictError, match="another backup .* is being made"):
+            backup(catalog, store, target, on_progress=interrupt)
+        with pytest.raises(ConflictError, match="a backup .* is being made"):
+            restore(target, tmp_path / "early")
+
+    backup(catalog, store, target)
+    backup(catalog, store, target, on_progress=begin_another)
+    check_home(target, [first.root])
+    backup(catalog, store, target)
+    check_home(target, [first.root, later[0].root])
+
+
+def test_a_backup_that_is_being_restored_stays_as_it_is(
+    store: FolderStore, catalog: Catalog, log: Callable[[], Pushed], folder: Path, tmp_path: Path
+) -> None:
+    """Otherwise the catalog that is copied last names blobs that came after the others were."""
+    first = log()
+    target = tmp_path / "backup"
+    backup(catalog, store, target)
+    later: list[Pushed] = []
+
+    def renew(progress: Progress) -> None:
+        if later:
+            return
+        (folder / "a.txt").write_bytes(b"changed")
+        later.append(log())
+        with pytest.raises(ConflictError, match="is being restored"):
+            backup(catalog, store, target)
+        restore(target, tmp_path / "second")
+
+    restore(target, tmp_path / "new", on_progress=renew)
+    check_home(tmp_path / "new", [first.root])
+    check_home(tmp_path / "second", [first.root])
+
+
+def test_a_backup_without_a_lock_can_be_restored(
+    store: FolderStore, catalog: Catalog, log: Callable[[], Pushed], tmp_path: Path
+) -> None:
+    """One that was copied elsewhere, or is on a disk that cannot be written to."""
+    first = log()
+    target = tmp_path / "backup"
+    backup(catalog, store, target)
+    (target / LOCK).unlink()
+    restore(target, tmp_path / "new")
+    check_home(tmp_path / "new", [first.root])
+    assert not (target / LOCK).exists()
+
+
+def test_versions_that_were_made_in_an_interrupted_restore_are_not_lost(
+    store: FolderStore, catalog: Catalog, log: Callable[[], Pushed], tmp_path: Path
+) -> None:
+    first = log()
+    target, home = tmp_path / "backup", tmp_path / "home"
+    backup(catalog, store, target)
+
+    def interrupt(progress: Progress) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        restore(target, home, on_progress=interrupt)
+    with open_catalog(home / "catalog.db") as begun:  # as `artfs ls` does
+        assert begun.versions() == []
+    with pytest.raises(KeyboardInterrupt):
+        restore(target, home, on_progress=interrupt)
+    with open_catalog(home / "catalog.db") as used:
+        used.commit(NewVersion("local", "p", "own", "dataset", first.root, 1, 1))
+    with pytest.raises(ConflictError, match="has 1 version that was made since its restore was interrupted"):
+        restore(target, home)
+    with open_catalog(home / "catalog.db") as used:
+        assert [member.collection for member in used.versions()] == ["own"]
+        used.delete_version(used.versions()[0].id, delete_aliases=True)
+    restore(target, home)
+    check_home(home, [first.root])

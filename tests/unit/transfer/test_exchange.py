@@ -38,14 +38,17 @@ def log(session: Session, folder: Path, collection: str, **fields: object) -> Me
         ).member
 
 
-def move(here: Session, there: Session, *names: str, **more: object) -> Exchanged:
+def move(here: Session, there: Session, *names: str, only: list[int] | None = None, **more: object) -> Exchanged:
+    """`only`: of the first of the collections."""
     collections = []
     for name in names:
         found = here.catalog.try_collection(E, P, name)
         assert found is not None
         collections.append(found)
+    chosen = None if only is None else {collections[0].id: only}
     return exchange(
-        Side(here.catalog, here.store), Side(there.catalog, there.store), collections, **more  # type: ignore[arg-type]
+        Side(here.catalog, here.store), Side(there.catalog, there.store), collections, only=chosen,
+        **more,  # type: ignore[arg-type]
     )
 
 
@@ -162,3 +165,171 @@ def test_a_damaged_blob_does_not_get_there(sessions: tuple[Session, Session], hi
     with pytest.raises(BadBlobError, match=digest):
         move(here, there, "cars", only=[5])
     assert there.catalog.entities() == []
+
+
+def test_a_version_that_went_back_to_an_earlier_content_goes_over_as_well(
+    sessions: tuple[Session, Session], history: list[Member], tmp_path: Path
+) -> None:
+    here, there = sessions
+    move(here, there, "cars")
+    back = log(here, tmp_path / "1", "cars", aliases=("good",))
+    done = move(here, there, "cars")
+    assert [moved.created for moved in done.versions] == [False, False, False, True]
+    assert there.catalog.resolve(E, P, "cars", "latest").version.digest == back.version.digest
+    assert there.catalog.resolve(E, P, "cars", "good").index == back.index
+    assert there.catalog.resolve(E, P, "cars", "old").index == 0
+
+
+def test_an_interrupted_move_that_goes_on_describes_the_collection(
+    sessions: tuple[Session, Session], history: list[Member], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, there = sessions
+    here.catalog.update_collection(history[0].collection_id, description="all cars", tags=["public"])
+    here.catalog.link(history[0].version.id, E, P, "best")
+    with monkeypatch.context() as patch:
+        patch.setattr(type(there.catalog), "set_aliases", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            move(here, there, "cars")
+    move(here, there, "cars")
+    collection = there.catalog.try_collection(E, P, "cars")
+    assert collection is not None
+    assert (collection.description, collection.tags) == ("all cars", ("public",))
+
+
+def interrupted(*args: object, **more: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_what_others_say_of_a_collection_there_is_kept(
+    sessions: tuple[Session, Session], history: list[Member]
+) -> None:
+    here, there = sessions
+    here.catalog.update_collection(history[0].collection_id, description="all cars", tags=["public"])
+    here.catalog.link(history[0].version.id, E, P, "best")
+    move(here, there, "cars", "best")
+    for name in ("cars", "best"):
+        found = there.catalog.try_collection(E, P, name)
+        assert found is not None
+        there.catalog.update_collection(found.id, description="theirs", tags=["checked"])
+    move(here, there, "cars", "best")
+    for name in ("cars", "best"):
+        found = there.catalog.try_collection(E, P, name)
+        assert found is not None
+        assert (found.description, found.tags) == ("theirs", ("checked",))
+
+
+def test_older_versions_that_come_later_do_not_take_latest(
+    sessions: tuple[Session, Session], history: list[Member]
+) -> None:
+    here, there = sessions
+    move(here, there, "cars", only=[5])
+    move(here, there, "cars", only=[0])
+    assert there.catalog.resolve(E, P, "cars", "latest").index == 5
+    done = move(here, there, "cars")
+    assert [moved.created for moved in done.versions] == [False, True, False]
+    assert there.catalog.resolve(E, P, "cars", "latest").index == 5
+
+
+def test_latest_goes_over_when_it_was_given_to_an_older_version(
+    sessions: tuple[Session, Session], history: list[Member]
+) -> None:
+    here, there = sessions
+    here.catalog.set_aliases(history[1].id, add=["latest"])
+    move(here, there, "cars")
+    assert there.catalog.resolve(E, P, "cars", "latest").index == history[1].index
+
+
+def test_latest_of_others_stays_when_an_older_version_comes(
+    sessions: tuple[Session, Session], history: list[Member], tmp_path: Path
+) -> None:
+    here, there = sessions
+    move(here, there, "cars")
+    first = there.catalog.resolve(E, P, "cars", "old")
+    there.catalog.delete_version(first.id, delete_aliases=True)
+    theirs = log(there, make(tmp_path / "t", {"x": "theirs"}), "cars")
+    done = move(here, there, "cars")
+    assert [moved.created for moved in done.versions] == [True, False, False]
+    assert there.catalog.resolve(E, P, "cars", "latest").id == theirs.id
+
+
+def test_a_version_with_the_content_of_the_one_before_it_goes_over(
+    sessions: tuple[Session, Session], tmp_path: Path
+) -> None:
+    here, there = sessions
+    one, two = make(tmp_path / "1", {"a": "one"}), make(tmp_path / "2", {"a": "two"})
+    log(here, one, "cars")
+    between = log(here, two, "cars")
+    log(here, one, "cars", description="once more", metadata={"n": 2})
+    here.catalog.delete_version(between.id)
+    done = move(here, there, "cars")
+    assert [(moved.target.index, moved.created) for moved in done.versions] == [(0, True), (2, True)]
+    assert there.catalog.resolve(E, P, "cars", "v2").version.description == "once more"
+    again = move(here, there, "cars")
+    assert [(moved.target.index, moved.created) for moved in again.versions] == [(0, False), (2, False)]
+
+
+def test_links_that_are_there_are_left_as_they_are(sessions: tuple[Session, Session], history: list[Member]) -> None:
+    here, there = sessions
+    for member in history[:2]:
+        here.catalog.link(member.version.id, E, P, "best")
+    assert len(move(here, there, "cars", "best").links) == 2
+    first = there.catalog.resolve(E, P, "best", "v0")
+    there.catalog.set_aliases(first.id, add=["latest"])
+    before = there.catalog.change_token()
+    assert move(here, there, "cars", "best").links == []
+    assert there.catalog.change_token() == before
+    here.catalog.set_aliases(here.catalog.resolve(E, P, "best", "v0").id, add=["prod"])
+    move(here, there, "cars", "best")
+    assert there.catalog.resolve(E, P, "best", "prod").index == 0
+    assert there.catalog.resolve(E, P, "best", "latest").index == 0
+
+
+def test_finding_that_all_is_there_takes_few_calls(
+    sessions: tuple[Session, Session], history: list[Member], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Over a network each is a round trip."""
+    here, there = sessions
+    move(here, there, "cars")
+    calls: list[int] = []
+    member = type(there.catalog).member
+    with monkeypatch.context() as patch:
+        patch.setattr(type(there.catalog), "member", lambda self, key: calls.append(key) or member(self, key))
+        done = move(here, there, "cars")
+    assert [moved.target.aliases for moved in done.versions] == [("old",), (), ("best", "latest")]
+    assert calls == []
+
+
+def test_aliases_that_others_changed_later_stay(sessions: tuple[Session, Session], history: list[Member]) -> None:
+    here, there = sessions
+    here.catalog.link(history[0].version.id, E, P, "links", ["prod"])
+    here.catalog.link(history[1].version.id, E, P, "links")
+    move(here, there, "cars", "links")
+    there.catalog.set_aliases(there.catalog.resolve(E, P, "cars", "v4").id, add=["old"])
+    there.catalog.set_aliases(there.catalog.resolve(E, P, "cars", "v5").id, remove=["best"])
+    there.catalog.set_aliases(there.catalog.resolve(E, P, "links", "v1").id, add=["prod"])
+    done = move(here, there, "cars", "links")
+    assert done.kept == [f"{E}/{P}/cars:old", f"{E}/{P}/cars:best", f"{E}/{P}/links:prod"]
+    assert there.catalog.resolve(E, P, "cars", "old").index == 4
+    assert "best" not in there.catalog.resolve(E, P, "cars", "v5").aliases
+    assert there.catalog.resolve(E, P, "links", "prod").index == 1
+    # What is changed here after that goes over.
+    here.catalog.set_aliases(history[2].id, add=["old"])
+    here.catalog.set_aliases(here.catalog.resolve(E, P, "links", "v0").id, remove=["prod"])
+    here.catalog.set_aliases(here.catalog.resolve(E, P, "links", "v0").id, add=["prod"])
+    assert move(here, there, "cars", "links").kept == [f"{E}/{P}/cars:best"]
+    assert there.catalog.resolve(E, P, "cars", "old").index == 5
+    assert there.catalog.resolve(E, P, "links", "prod").index == 0
+
+
+def test_collections_of_two_entities_do_not_become_one(
+    sessions: tuple[Session, Session], history: list[Member], tmp_path: Path
+) -> None:
+    here, there = sessions
+    totals = history[0].version
+    here.catalog.commit(NewVersion("me", P, "cars", "dataset", totals.digest, totals.size, totals.file_count))
+    both = [*here.catalog.collections(E, P), *here.catalog.collections("me", P)]
+    with pytest.raises(ConflictError, match=f"{E}/{P}/cars and me/{P}/cars would both be team/{P}/cars"):
+        exchange(Side(here.catalog, here.store), Side(there.catalog, there.store), both, entity="team")
+    assert there.catalog.entities() == []
+    exchange(Side(here.catalog, here.store), Side(there.catalog, there.store), both)
+    assert there.catalog.entities() == [E, "me"]
