@@ -124,7 +124,10 @@ class RecordedRun:
             keys: only these values, and only steps that have all of them.
             page_size: how many steps are fetched at a time.
             min_step, max_step: from this step on, and before that one.
+        Raises InvalidArgumentError for a page of no steps.
         """
+        if page_size < 1:
+            raise InvalidArgumentError(f"a page cannot have {page_size} steps")
         wanted = None if keys is None else list(keys)
         after = min_step - 1
         while rows := self._session.catalog.history(self.id, after=after, limit=page_size):

@@ -90,7 +90,7 @@ def _wanted(
         for entity in catalog.entities():
             for project in catalog.projects(entity):
                 take(catalog.collections(entity, project.name))
-    for name in names:
+    for name in (each.rstrip("/") or each for each in names):
         if "/" not in name and ":" not in name:
             entity = session.settings.entity
             if catalog.try_project(entity, name) is None:

@@ -28,7 +28,7 @@ from artfs.errors import (
 )
 from artfs.model.entry import RefEntry
 from artfs.model.ignore import IGNORE_FILE, IgnoreRules
-from artfs.model.names import ArtifactName
+from artfs.model.names import ArtifactName, is_version
 from artfs.model.records import NewVersion
 from artfs.model.ttl import INHERIT, Ttl, parse_ttl
 from artfs.transfer.progress import Meter, sync
@@ -81,9 +81,9 @@ def command(
         raise click.UsageError(f"what is to be logged comes first: artfs log {shlex.quote(name)} {shlex.quote(path)}")
     wanted = parse_whole(name, app.settings)
     if wanted.alias is not None:
-        raise InvalidNameError(
-            f"bad name {name!r}: a new version has no alias yet; write --alias {wanted.alias}"
-        )
+        if is_version(wanted.alias):
+            raise InvalidNameError(f"bad name {name!r}: a new version gets the next number by itself; leave out :{wanted.alias}")
+        raise InvalidNameError(f"bad name {name!r}: a new version has no alias yet; write --alias {wanted.alias}")
     options = read_version_options(**version, collection=wanted.collection)
     policy = INHERIT if ttl is None else parse_ttl(ttl)
     allowed = allow_protected or app.settings.allow_protected

@@ -423,6 +423,8 @@ def test_history_by_keys_and_steps(session: Session) -> None:
     found = Api().run(run.id)
     assert found.history(keys=["b"]) == [{"_step": 0, "b": 0}, {"_step": 2, "b": -2}]
     assert [row["a"] for row in found.scan_history(min_step=1, max_step=3, page_size=1)] == [1, 2]
+    with pytest.raises(InvalidArgumentError, match="0 steps"):
+        next(found.scan_history(page_size=0))
 
 
 def test_config_and_summary_can_be_changed(session: Session) -> None:

@@ -164,7 +164,8 @@ def test_odd_names_go_in_and_are_shown_safely(artfs: Artfs, tmp_path: Path) -> N
     ("arguments", "code", "complaint"),
     [
         (["cars", "vega/c rs"], 2, "bad artifact name 'c rs'"),
-        (["cars", "vega/cars:v0"], 2, "a new version has no alias yet"),
+        (["cars", "vega/cars:best"], 2, "a new version has no alias yet; write --alias best"),
+        (["cars", "vega/cars:v0"], 2, "a new version gets the next number by itself; leave out :v0"),
         (["cars", "vega/cars", "--type", "job"], 2, "'job'"),
         (["cars", "vega/cars", "--alias", "v3"], 2, "bad alias 'v3'"),
         (["cars", "vega/cars", "--alias", "a/b"], 2, "bad alias 'a/b'"),

@@ -272,7 +272,7 @@ def test_names_of_a_server_are_completed_where_no_own_catalog_is(
     artfs: Artfs, two_versions: Path, open_server: ServerProcess, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     artfs("log", two_versions, "mine/cars")
-    artfs("push", "vega", "--to", open_server.url)
+    artfs("push", "vega/", "--to", open_server.url)
     with monkeypatch.context() as patch:
         patch.setenv("ARTFS_SERVER", open_server.url)
         assert completions("ls vega/cars:o") == ["vega/cars:old"]
