@@ -12,8 +12,8 @@ import logging
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -25,6 +25,7 @@ from artfs.client.catalog import RemoteCatalog
 from artfs.client.http import PROBE_S
 from artfs.client.reach import Reach
 from artfs.errors import StateVersionError, StorageError, UnavailableError
+from artfs.forks import Kept
 from artfs.model.records import Collection, Member, Project
 from artfs.model.unreadable import UNREADABLE
 from artfs.wire.bodies import EventData
@@ -338,15 +339,14 @@ class _File:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._lock = threading.Lock()
         self._count = 0
         try:
-            self._connection = self._open()
+            self._connection = Kept(self._open)
         except sqlite3.DatabaseError:
             with suppress(FileNotFoundError):
                 path.unlink()
             try:
-                self._connection = self._open()
+                self._connection = Kept(self._open)
             except sqlite3.DatabaseError as error:
                 raise StorageError(f"opening {path} failed: {error}") from error
 
@@ -371,35 +371,34 @@ class _File:
             raise
         return connection
 
-    @contextmanager
-    def _quietly(self) -> Iterator[None]:
-        with self._lock:
-            try:
-                yield
-            except sqlite3.Error as error:
-                log.warning("the names that were seen cannot be kept in %s: %s", self._path, error)
-
     def put(self, key: bytes, value: Any) -> None:
         data = msgspec.json.encode(value)
-        with self._quietly():
-            self._connection.execute(
-                "INSERT OR REPLACE INTO answers VALUES (?, ?, ?)", (key, data, int(time.time()))
-            )
-            self._count += 1
-            if self._count % 10_000 == 0:
-                self._connection.execute(
-                    "DELETE FROM answers WHERE at < (SELECT at FROM answers ORDER BY at DESC LIMIT 1 OFFSET ?)", (_KEPT,)
-                )
+        try:
+            with self._connection as connection:
+                connection.execute("INSERT OR REPLACE INTO answers VALUES (?, ?, ?)", (key, data, int(time.time())))
+                self._count += 1
+                if self._count % 10_000 == 0:
+                    connection.execute(
+                        "DELETE FROM answers WHERE at < (SELECT at FROM answers ORDER BY at DESC LIMIT 1 OFFSET ?)", (_KEPT,)
+                    )
+        except sqlite3.Error as error:
+            self._tell(error)
 
     def get(self, key: bytes, kind: Any) -> Any:
         """_UNKNOWN: it is not there."""
-        with self._quietly():
-            row = self._connection.execute("SELECT value FROM answers WHERE key = ?", (key,)).fetchone()
-            if row is not None:
-                with suppress(*UNREADABLE):
-                    return msgspec.json.decode(row[0], type=kind)
+        try:
+            with self._connection as connection:
+                row = connection.execute("SELECT value FROM answers WHERE key = ?", (key,)).fetchone()
+        except sqlite3.Error as error:
+            self._tell(error)
+            return _UNKNOWN
+        if row is not None:
+            with suppress(*UNREADABLE):
+                return msgspec.json.decode(row[0], type=kind)
         return _UNKNOWN
 
+    def _tell(self, error: sqlite3.Error) -> None:
+        log.warning("the names that were seen cannot be kept in %s: %s", self._path, error)
+
     def close(self) -> None:
-        with self._lock:
-            self._connection.close()
+        self._connection.close()

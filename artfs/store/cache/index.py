@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 
 from artfs.errors import StateVersionError, StorageError
+from artfs.forks import Kept
 
 BUSY_TIMEOUT_S = 10.0
 _AT_ONCE = 500
@@ -131,21 +131,18 @@ class CacheIndex:
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self._lock = threading.Lock()
-        self._pid = os.getpid()
         self.is_new = False
         try:
-            self._connection = self._open()
+            self._connection = Kept(self._open)
         except sqlite3.DatabaseError as error:
             if isinstance(error, sqlite3.OperationalError):
                 raise self._refused("opening", error) from error
             for end in ("", "-wal", "-shm"):
                 with suppress(FileNotFoundError):
                     os.replace(f"{path}{end}", f"{path}.damaged{end}")
-            self._connection = self._open()
+            self._connection = Kept(self._open)
         # Of its own, so that looking something up waits for nobody who writes.
-        self._lookups = self._open()
-        self._lookup_lock = threading.Lock()
+        self._lookups = Kept(self._open)
 
     def _open(self) -> sqlite3.Connection:
         # SQLite does not wait for whoever else makes the same file a WAL database just now.
@@ -210,21 +207,21 @@ class CacheIndex:
     @contextmanager
     def _transaction(self, doing: str) -> Iterator[sqlite3.Connection]:
         try:
-            with self._lock:
-                self._connection.execute("BEGIN IMMEDIATE")
+            with self._connection as connection:
+                connection.execute("BEGIN IMMEDIATE")
                 try:
-                    yield self._connection
+                    yield connection
                 except BaseException:
-                    self._connection.execute("ROLLBACK")
+                    connection.execute("ROLLBACK")
                     raise
-                self._connection.execute("COMMIT")
+                connection.execute("COMMIT")
         except sqlite3.Error as error:
             raise self._refused(doing, error) from error
 
     def _query(self, sql: str, given: Sequence[object] = ()) -> list[tuple[object, ...]]:
         try:
-            with self._lock:
-                return self._connection.execute(sql, given).fetchall()
+            with self._connection as connection:
+                return connection.execute(sql, given).fetchall()
         except sqlite3.Error as error:
             raise self._refused("reading", error) from error
 
@@ -255,8 +252,8 @@ class CacheIndex:
     # packs ------------------------------------------------------------------------------------------------------
     def _look_up(self, sql: str, given: Sequence[object] = ()) -> list[tuple[object, ...]]:
         try:
-            with self._lookup_lock:
-                return self._lookups.execute(sql, given).fetchall()
+            with self._lookups as connection:
+                return connection.execute(sql, given).fetchall()
         except sqlite3.Error as error:
             raise self._refused("reading", error) from error
 
@@ -444,12 +441,8 @@ class CacheIndex:
         return bool(self._query("SELECT 1 FROM pinned WHERE digest = ? LIMIT 1", (bytes.fromhex(digest),)))
 
     def close(self) -> None:
-        with self._lock:
-            if self._pid == os.getpid():
-                self._connection.close()
-        with self._lookup_lock:
-            if self._pid == os.getpid():
-                self._lookups.close()
+        self._connection.close()
+        self._lookups.close()
 
 
 def _row(row: tuple[object, ...]) -> Row:

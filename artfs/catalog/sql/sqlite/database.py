@@ -26,8 +26,8 @@ from sqlalchemy import URL, Connection, QueuePool, create_engine, event
 from artfs.catalog.sql import changes
 from artfs.catalog.sql.engine import Clock, Writing, system_clock
 from artfs.catalog.sql.sqlite.errors import locked, translated
-from artfs.catalog.sql.sqlite.forks import Gate, tell_of_forks
 from artfs.errors import CatalogError, ConflictError, StorageError, UsageError
+from artfs.forks import Gate, tell_of_forks
 
 BUSY_TIMEOUT_S = 30.0
 

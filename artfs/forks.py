@@ -9,8 +9,10 @@ that another thread of the parent had is never given back in the child.
 from __future__ import annotations
 
 import os
+import sqlite3
 import threading
 import weakref
+from collections.abc import Callable
 from functools import cache
 from typing import Protocol
 
@@ -59,6 +61,66 @@ class Gate:
         with self._changed:
             self._shut = False
             self._changed.notify_all()
+
+
+class Kept:
+    """A connection that one thread has at a time (as a context manager). It is closed while the process forks, and opened again
+    when somebody wants it next, by either process. One that is in use for longer than LIMIT_S is left to the parent.
+
+    `open`: makes it, at once and whenever it is needed again; what it raises comes out then."""
+
+    def __init__(self, open: Callable[[], sqlite3.Connection]) -> None:
+        self._open = open
+        self._gate = Gate()
+        self._lock = threading.Lock()
+        self._closed = False
+        self._connection: sqlite3.Connection | None = open()
+        self._left: list[sqlite3.Connection] = []  # to the parent: never closed here
+        tell_of_forks(self)
+
+    def __enter__(self) -> sqlite3.Connection:
+        self._gate.__enter__()
+        self._lock.acquire()
+        try:
+            if self._connection is None:
+                if self._closed:
+                    raise sqlite3.ProgrammingError("it was closed by this program")
+                self._connection = self._open()
+            return self._connection
+        except BaseException:
+            self.__exit__()
+            raise
+
+    def __exit__(self, *error: object) -> None:
+        self._lock.release()
+        self._gate.__exit__()
+
+    def close(self) -> None:
+        """Again is fine."""
+        with self._gate, self._lock:
+            self._closed = True
+            self._end()
+
+    def _end(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def before_fork(self) -> None:
+        self._gate.shut()
+        if self._lock.acquire(blocking=False):
+            self._end()
+            self._lock.release()
+
+    def after_fork(self, *, in_child: bool) -> None:
+        if not in_child:
+            self._gate.open()
+            return
+        self._gate = Gate()
+        self._lock = threading.Lock()
+        if self._connection is not None:
+            self._left.append(self._connection)
+            self._connection = None
 
 
 _databases: weakref.WeakSet[Forking] = weakref.WeakSet()
