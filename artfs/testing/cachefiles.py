@@ -5,7 +5,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from artfs.store.cache import Cache
+from artfs.model.blocklist import decode_block_list
+from artfs.model.digests import BLOCK_SIZE
+from artfs.model.records import Content
+from artfs.store.cache import Cache, Partial
+from artfs.store.verify import hash_bytes
 
 
 def cached_digests(cache: Cache) -> set[str]:
@@ -33,3 +37,18 @@ def damage_cached(cache: Cache, digest: str, at: int = 0) -> None:
     finally:
         os.close(fd)
         path.chmod(mode & 0o777)
+
+
+def partial_of(cache: Cache, data: bytes) -> tuple[Content, Partial]:
+    """What is here of a large blob, opened."""
+    content, objects = hash_bytes(data)
+    top = decode_block_list(content.blocks, objects[-1], len(data))
+    return content, cache.open_partial(content.digest, content.blocks, top)
+
+
+def fill(cache: Cache, partial: Partial, data: bytes, indexes: range) -> None:
+    """Brings some of its blocks."""
+    for index in indexes:
+        block = data[index * BLOCK_SIZE : (index + 1) * BLOCK_SIZE]
+        partial.check(index, block)
+        assert cache.keep_block(partial, index, block)
