@@ -117,10 +117,12 @@ class CachedStore:
                 stop = min(first + _AT_ONCE, blob.count)
                 blob.prefetch(first, min(stop + _AT_ONCE, blob.count))
                 blob.wait(first, stop, self._limit_s)
+                if blob.file is None or blob.file.missing(first, stop):
+                    break  # the cache has no room for all of it
             whole = blob.try_open_whole()
             if whole is not None:
                 return whole
-            # The cache had no room for all of it: once more, to a file without a name.
+            # To a file without a name, what is here already included.
             with self._temporary(content.digest) as target:
                 for offset in range(0, content.size, _PIECE):
                     write_all(target.fd, blob.read(offset, _PIECE, timeout_s=self._limit_s), offset)

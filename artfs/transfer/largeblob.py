@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 
 Notify = Callable[[], None]
 
+_TRIES = 100
+_DAMAGED = 3
+"""So often a block is fetched again that goes before it is read, or is wrong in the file."""
+
 
 def large_key(digest: str, blocks: str) -> str:
     """What names a large blob and how it is checked: two trees may say different things of one digest (one of them
@@ -184,18 +188,45 @@ class LargeBlob(BlobFile):
         if offset >= end:
             return memoryview(b"")
         first, stop = offset // BLOCK_SIZE, (end - 1) // BLOCK_SIZE + 1
-        for _ in range(3):
-            self.wait(first, stop, timeout_s)
-            data = self._read_here(first, stop)
-            wrong = self.damaged_in(first, stop, data)
-            if not wrong:
-                start = first * BLOCK_SIZE
-                return data[offset - start : end - start]
-            self.found_damaged(wrong)
-        raise BadBlobError(f"blob {self.digest} is damaged in the cache again and again; is the disk sound?", self.digest)
+        start, nbytes = self.span_of(first, stop)
+        buffer = aligned_buffer(nbytes)
+        if stop - first > 1:
+            self.prefetch(first, stop)  # with the first one, in one range; not waited for together: see _read_block
+        for index in range(first, stop):
+            at = index * BLOCK_SIZE - start
+            self._read_block(index, buffer[at : at + BLOCK_SIZE], timeout_s)
+        return buffer[offset - start : end - start]
+
+    def _read_block(self, index: int, part: memoryview, timeout_s: float) -> None:
+        """Fills `part` with a block. Without room in the cache it comes to memory only, and may go for others before we look."""
+        damaged = 0
+        for _ in range(_TRIES):
+            self.wait(index, index + 1, timeout_s)
+            file = self.file
+            if file is None or not file.has(index):
+                held = self.recent(index)
+                if held is not None:
+                    part[:] = held
+                    return
+            else:
+                done = 0
+                while done < len(part) and (got := os.preadv(file.fd, [part[done:]], index * BLOCK_SIZE + done)):
+                    done += got
+                wrong = self.damaged_in(index, index + 1, part[:done])
+                if not wrong:
+                    return
+                self.found_damaged(wrong)
+                damaged += 1
+                if damaged == _DAMAGED:
+                    raise BadBlobError(
+                        f"blob {self.digest} is damaged in the cache again and again; is the disk sound?", self.digest
+                    )
+        raise UnavailableError(
+            f"blob {self.digest} goes from memory before it is read: the cache has no room for all that is read at once"
+        )
 
     def wait(self, first: int, stop: int, timeout_s: float) -> None:
-        """Blocks until the blocks are here. Raises as `read`."""
+        """Blocks until each of the blocks has come; without room in the cache some may have gone again. Raises as `read`."""
         while True:
             came = threading.Event()
             if self.need(first, stop, came.set):
@@ -205,25 +236,9 @@ class LargeBlob(BlobFile):
                 continue
             if not self._fetcher.wait_for(came, timeout_s):
                 raise UnavailableError(f"nothing came from the server for {timeout_s:.0f} s, nor did blob {self.digest}")
-
-    def _read_here(self, first: int, stop: int) -> memoryview:
-        file = self.file
-        assert file is not None
-        offset, nbytes = self.span_of(first, stop)
-        buffer = aligned_buffer(nbytes)
-        for index in range(first, stop):
-            at = (index - first) * BLOCK_SIZE
-            part = buffer[at : at + min(BLOCK_SIZE, nbytes - at)]
-            held = None if file.has(index) else self.recent(index)
-            if held is not None:
-                part[:] = held
-            else:
-                done = 0
-                while done < len(part) and (got := os.preadv(file.fd, [part[done:]], offset + at + done)):
-                    done += got
-                if done < len(part):
-                    return buffer[: at + done]
-        return buffer
+            # Not looked for again: what there is no room for would be fetched for ever.
+            self.raise_failure(first, stop)
+            return
 
     def try_open_whole(self) -> int | None:
         """A descriptor for reading of its own, which the caller closes; None when the file has not all blocks. They were checked

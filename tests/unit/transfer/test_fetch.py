@@ -7,6 +7,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -225,6 +226,44 @@ def test_without_room_it_is_read_all_the_same(
         assert bytes(blob.read(0, len(data), timeout_s=WAIT_S)) == data
         blob.close()
         assert cache.status().nbytes < BLOCK_SIZE
+        fetcher.close()
+
+
+def test_without_room_what_goes_from_memory_is_fetched_again(
+    new_fetcher: Callable[..., Fetcher], source: FakeSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not taken for damaged because nothing of it is in the file."""
+    monkeypatch.setattr("artfs.transfer.fetch.RECENT_NBYTES", 2 * BLOCK_SIZE)
+    with Cache(tmp_path / "small", size=0, floor=0) as cache:
+        fetcher = new_fetcher(source, cache)
+        contents = {source.add(data): data for data in (some_bytes(20 * BLOCK_SIZE, seed=seed) for seed in range(3))}
+        wrong: list[Content] = []
+
+        def read(content: Content, data: bytes) -> None:
+            blob = large(fetcher, content)
+            for offset in range(0, len(data), 5 * BLOCK_SIZE):
+                if bytes(blob.read(offset, 5 * BLOCK_SIZE, timeout_s=60)) != data[offset : offset + 5 * BLOCK_SIZE]:
+                    wrong.append(content)
+            blob.close()
+
+        with ThreadPoolExecutor(3) as pool:
+            list(pool.map(read, contents, contents.values()))
+        assert (wrong, fetcher.stats.damaged) == ([], 0)
+        fetcher.close()
+
+
+def test_who_waits_for_more_than_there_is_room_for_waits_once(
+    new_fetcher: Callable[..., Fetcher], source: FakeSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And does not have it fetched again and again."""
+    monkeypatch.setattr("artfs.transfer.fetch.RECENT_NBYTES", 2 * BLOCK_SIZE)
+    with Cache(tmp_path / "small", size=0, floor=0) as cache:
+        fetcher = new_fetcher(source, cache)
+        content = source.add(some_bytes(20 * BLOCK_SIZE))
+        blob = large(fetcher, content)
+        blob.wait(0, blob.count, WAIT_S)
+        assert source.sent[content.digest] <= 2 * content.size
+        blob.close()
         fetcher.close()
 
 
