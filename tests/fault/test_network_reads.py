@@ -257,6 +257,7 @@ def test_a_silent_server_holds_up_nothing(
     one, two = (daemon.mountpoint / project / name / "latest" for name in ("one", "two"))
     read_all(one)
     os.listdir(two)
+    until(lambda: daemon.status()["server"]["events"], "it hears of what changes: names need not be asked for")
     time.sleep(0.5)  # until trees that were asked for ahead are through
     far.far.proxy.silence()
     said: list[int] = []
