@@ -42,6 +42,9 @@ if TYPE_CHECKING:
 PROBE_S = 3.0
 """How long a call may take that finds out whether a server is back, in seconds."""
 
+_LEAST_S = 0.05
+"""A try has at least so long, also when the wait before it took longer than was meant: no socket takes less than nothing."""
+
 _encode = msgspec.json.Encoder().encode
 _NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError, httpx.UnsupportedProtocol)
 
@@ -186,7 +189,7 @@ class Http:
         tried, is_open = 0, False  # is_open: an earlier try may have done it
         while True:
             tried += 1
-            left_s = limit_s - (time.monotonic() - began)
+            left_s = max(limit_s - (time.monotonic() - began), _LEAST_S)
             try:
                 response = self._send(route, arguments, query, content, headers, left_s)
             except UnavailableError as error:
