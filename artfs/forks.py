@@ -67,14 +67,14 @@ class Kept:
     """A connection that one thread has at a time (as a context manager). It is closed while the process forks, and opened again
     when somebody wants it next, by either process. One that is in use for longer than LIMIT_S is left to the parent.
 
-    `open`: makes it, at once and whenever it is needed again; what it raises comes out then."""
+    `open`: makes it when it is first wanted, and whenever it is needed again; what it raises comes out then."""
 
     def __init__(self, open: Callable[[], sqlite3.Connection]) -> None:
         self._open = open
         self._gate = Gate()
         self._lock = threading.Lock()
         self._closed = False
-        self._connection: sqlite3.Connection | None = open()
+        self._connection: sqlite3.Connection | None = None
         self._left: list[sqlite3.Connection] = []  # to the parent: never closed here
         tell_of_forks(self)
 
@@ -94,6 +94,11 @@ class Kept:
     def __exit__(self, *error: object) -> None:
         self._lock.release()
         self._gate.__exit__()
+
+    def connect(self) -> None:
+        """Now, and not when it is first wanted."""
+        with self:
+            pass
 
     def close(self) -> None:
         """Again is fine."""

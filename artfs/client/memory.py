@@ -340,13 +340,14 @@ class _File:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._count = 0
+        self._connection = Kept(self._open)
         try:
-            self._connection = Kept(self._open)
+            self._connection.connect()
         except sqlite3.DatabaseError:
             with suppress(FileNotFoundError):
                 path.unlink()
             try:
-                self._connection = Kept(self._open)
+                self._connection.connect()
             except sqlite3.DatabaseError as error:
                 raise StorageError(f"opening {path} failed: {error}") from error
 

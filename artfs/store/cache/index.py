@@ -132,17 +132,18 @@ class CacheIndex:
     def __init__(self, path: str) -> None:
         self._path = path
         self.is_new = False
+        self._connection = Kept(self._open)
+        # Of its own, so that looking something up waits for nobody who writes.
+        self._lookups = Kept(self._open)
         try:
-            self._connection = Kept(self._open)
+            self._connection.connect()
         except sqlite3.DatabaseError as error:
             if isinstance(error, sqlite3.OperationalError):
                 raise self._refused("opening", error) from error
             for end in ("", "-wal", "-shm"):
                 with suppress(FileNotFoundError):
                     os.replace(f"{path}{end}", f"{path}.damaged{end}")
-            self._connection = Kept(self._open)
-        # Of its own, so that looking something up waits for nobody who writes.
-        self._lookups = Kept(self._open)
+            self._connection.connect()
 
     def _open(self) -> sqlite3.Connection:
         # SQLite does not wait for whoever else makes the same file a WAL database just now.

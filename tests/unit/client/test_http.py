@@ -200,6 +200,21 @@ def test_it_is_made_again_when_it_was_not_begun(client: Any) -> None:
     assert one.tries == 2
 
 
+class LateEvent(threading.Event):
+    """Whose waits take longer than was meant, as on a busy machine."""
+
+    def wait(self, timeout: float | None = None) -> bool:
+        time.sleep((timeout or 0) + 1.0)
+        return False
+
+
+def test_a_wait_that_takes_too_long_leaves_a_moment_for_the_try_after_it(client: Any) -> None:
+    one = client(Reply(hang_up=True), Reply(hang_up=True), timeout_s=1.0)
+    with one.http.ending_with(LateEvent()), pytest.raises(UnavailableError):
+        one.catalog.entities()
+    assert one.tries == 2
+
+
 def test_all_tries_of_a_change_have_one_id(client: Any) -> None:
     run = {
         "id": "r", "entity": "e", "project": "p", "name": "r", "job_type": None, "config": {}, "state": "running",

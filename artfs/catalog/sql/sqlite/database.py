@@ -27,7 +27,7 @@ from artfs.catalog.sql import changes
 from artfs.catalog.sql.engine import Clock, Writing, system_clock
 from artfs.catalog.sql.sqlite.errors import locked, translated
 from artfs.errors import CatalogError, ConflictError, StorageError, UsageError
-from artfs.forks import Gate, tell_of_forks
+from artfs.forks import Gate, Kept, tell_of_forks
 
 BUSY_TIMEOUT_S = 30.0
 
@@ -55,8 +55,7 @@ class SqliteDatabase:
         self._busy_timeout_s = busy_timeout_s
         self._closed = False
         self._write_lock = threading.Lock()
-        self._watch_lock = threading.Lock()
-        self._watch: sqlite3.Connection | None = None
+        self._watch = Kept(self._open_watch)
         self._watches = 0  # how many there were: the numbers of one say nothing of another's
         self._gate = Gate()
         # No limit on the overflow: threads are limited elsewhere, and one that reads must not wait for one that writes.
@@ -73,25 +72,21 @@ class SqliteDatabase:
         tell_of_forks(self)
 
     def before_fork(self) -> None:
-        """Closes all connections (see forks)."""
+        """Closes all connections but that of the watch, which knows by itself (see forks)."""
         self._gate.shut()
-        self._close_watch()
         self.engine.dispose()
 
     def after_fork(self, *, in_child: bool) -> None:
         if in_child:
             # Other threads may have had these.
             self._write_lock = threading.Lock()
-            self._watch_lock = threading.Lock()
             self._gate = Gate()
         else:
             self._gate.open()
 
-    def _close_watch(self) -> None:
-        with self._watch_lock:
-            if self._watch is not None:
-                self._watch.close()
-                self._watch = None
+    def _open_watch(self) -> sqlite3.Connection:
+        self._watches += 1
+        return connect(self.path, self._busy_timeout_s)
 
     @property
     def place(self) -> str:
@@ -135,12 +130,9 @@ class SqliteDatabase:
         """`PRAGMA data_version` of a connection that does nothing else: it counts the commits of all other connections,
         those of this process included, and reads no page but the first."""
         doing = "watching the catalog"
-        with self._gate, translated(self.path, doing), self._watch_lock:
-            self._check_open(doing)
-            if self._watch is None:
-                self._watch = connect(self.path, self._busy_timeout_s)
-                self._watches += 1
-            return int(self._watch.execute("PRAGMA data_version").fetchone()[0]) + (self._watches - 1 << 32)
+        self._check_open(doing)
+        with translated(self.path, doing), self._watch as connection:
+            return int(connection.execute("PRAGMA data_version").fetchone()[0]) + (self._watches - 1 << 32)
 
     def backup(self, target: Path) -> None:
         """See Catalog.backup. `target` is replaced in one step, mode 0600, when the copy is whole and on the disk; an
@@ -179,9 +171,8 @@ class SqliteDatabase:
 
     def close(self) -> None:
         """Idempotent. What other threads are doing with the catalog ends normally."""
-        with self._watch_lock:
-            self._closed = True
-        self._close_watch()
+        self._closed = True
+        self._watch.close()
         self.engine.dispose()
 
     def _check_open(self, doing: str) -> None:
