@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from artfs import data_types as data_types
     from artfs import errors as errors
     from artfs.api.artifact import Artifact as Artifact
+    from artfs.api.begin import init as init
     from artfs.api.current import define_metric as define_metric
     from artfs.api.current import finish as finish
     from artfs.api.current import link_artifact as link_artifact
@@ -48,7 +49,6 @@ if TYPE_CHECKING:
     from artfs.api.media.video import Video as Video
     from artfs.api.public import Api as Api
     from artfs.api.run import Run as Run
-    from artfs.api.run import init as init
     from artfs.api.session import Session as Session
     from artfs.api.session import open_session as open_session
     from artfs.api.telling import progress as progress
@@ -90,7 +90,7 @@ _HOMES = {
     "Video": "artfs.api.media.video",
     "define_metric": "artfs.api.current",
     "finish": "artfs.api.current",
-    "init": "artfs.api.run",
+    "init": "artfs.api.begin",
     "link_artifact": "artfs.api.current",
     "link_model": "artfs.api.current",
     "load_settings": "artfs.settings",

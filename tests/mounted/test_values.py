@@ -8,9 +8,9 @@ import numpy as np
 import PIL.Image
 
 from artfs.api.artifact import Artifact
+from artfs.api.begin import init
 from artfs.api.media.image import Image
 from artfs.api.media.table import Table
-from artfs.api.run import init
 from artfs.settings import load_settings
 from artfs.testing.corner import Corner
 

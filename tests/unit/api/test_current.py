@@ -10,7 +10,7 @@ import pytest
 
 import artfs
 from artfs.api.artifact import Artifact
-from artfs.api.run import init
+from artfs.api.begin import init
 from artfs.api.session import Session
 from artfs.errors import (
     ArtifactNotLoggedError,

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from artfs.api.artifact import Artifact
-from artfs.api.run import init
+from artfs.api.begin import init
 from artfs.api.session import Session
 from artfs.errors import (
     ArtifactFinalizedError,

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from artfs.api.artifact import Artifact
+from artfs.api.begin import init
 from artfs.api.public import Api
-from artfs.api.run import init
 from artfs.api.session import Session, open_session
 from artfs.catalog import open_catalog
 from artfs.settings import Settings

@@ -7,9 +7,9 @@ from xml.etree import ElementTree
 
 import pytest
 
+from artfs.api.begin import init
 from artfs.api.lineage import Lineage, Node, trace
 from artfs.api.public import Api
-from artfs.api.run import init
 from artfs.api.session import Session
 from artfs.errors import NotFoundError
 from artfs.testing.catalog_contract.making import new

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from artfs.api.artifact import Artifact
+from artfs.api.begin import init
 from artfs.api.public import Api
-from artfs.api.run import init
 from artfs.api.session import Session, open_session
 from artfs.api.telling import progress
 from artfs.errors import (

@@ -10,8 +10,8 @@ import pytest
 
 from artfs.api.ambient import current_run
 from artfs.api.artifact import Artifact
+from artfs.api.begin import init
 from artfs.api.public import Api
-from artfs.api.run import init
 from artfs.api.session import Session, open_session
 from artfs.errors import (
     ConflictError,

@@ -9,9 +9,9 @@ import pytest
 
 from artfs.api import tracking
 from artfs.api.artifact import Artifact, log
+from artfs.api.begin import init
 from artfs.api.current import try_run
 from artfs.api.public import Api
-from artfs.api.run import init
 from artfs.api.session import Session
 from artfs.api.tracking import FLUSH_ROWS, auto_run
 from artfs.catalog.base import Catalog

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from artfs.api.artifact import Artifact
+from artfs.api.begin import init
 from artfs.api.public import Api
-from artfs.api.run import init
 from artfs.api.session import Session
 from artfs.errors import (
     AliasInUseError,
