@@ -22,16 +22,15 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-_libc = ctypes.CDLL(None, use_errno=True)
+from artfs.testing.syscalls import AT_FDCWD, RENAME_EXCHANGE, RENAME_NOREPLACE, renameat2, syscall
 
-AT_FDCWD = -100
 AT_SYMLINK_NOFOLLOW = 0x100
 AT_SYMLINK_FOLLOW = 0x400
 AT_EMPTY_PATH = 0x1000
 UTIME_NOW = (1 << 30) - 1
 UTIME_OMIT = (1 << 30) - 2
 O_TMPFILE = 0o20000000 | os.O_DIRECTORY
-RENAME_NOREPLACE, RENAME_EXCHANGE, RENAME_WHITEOUT = 1, 2, 4
+RENAME_WHITEOUT = 4
 MADV_REMOVE = 9
 PUNCH = 0x01 | 0x02  # FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE
 # linux/fs.h
@@ -45,31 +44,14 @@ ACCESS_LIST = struct.pack("<I", 2) + b"".join(
 )  # linux/posix_acl_xattr.h: owner, group and others may read
 
 
-def _check(result: int) -> int:
-    if result < 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))
-    return result
-
-
-def _syscall(name: str, *arguments: object) -> int:
-    """A function of the C library. Raises OSError."""
-    given = [os.fsencode(a) if isinstance(a, (str, Path)) else a for a in arguments]
-    return _check(getattr(_libc, name)(*given))
-
-
 def set_times(path: Path, atime_ns: int, mtime_ns: int, flags: int = 0) -> None:
     """utimensat with raw nanosecond fields, so also UTIME_NOW and UTIME_OMIT."""
     times = struct.pack("qqqq", 0, atime_ns, 0, mtime_ns)
-    _syscall("utimensat", AT_FDCWD, path, times, flags)
-
-
-def rename2(source: Path, target: Path, flags: int) -> None:
-    _syscall("renameat2", AT_FDCWD, source, AT_FDCWD, target, flags)
+    syscall("utimensat", AT_FDCWD, path, times, flags)
 
 
 def _link(source: Path | str, target: Path, flags: int, descriptor: int = AT_FDCWD) -> None:
-    _syscall("linkat", descriptor, source, AT_FDCWD, target, flags)
+    syscall("linkat", descriptor, source, AT_FDCWD, target, flags)
 
 
 def _bind(path: Path) -> None:
@@ -86,10 +68,10 @@ def _open_by_handle(path: Path, flags: int) -> None:
     """open_by_handle_at, as an NFS server opens files: no path, no directory."""
     handle = ctypes.create_string_buffer(struct.pack("Ii", 128, 0) + bytes(128))
     mount_id = ctypes.c_int()
-    _syscall("name_to_handle_at", AT_FDCWD, path, handle, ctypes.byref(mount_id), 0)
+    syscall("name_to_handle_at", AT_FDCWD, path, handle, ctypes.byref(mount_id), 0)
     folder = os.open(path.parent, os.O_RDONLY)
     try:
-        os.close(_syscall("open_by_handle_at", folder, handle, flags))
+        os.close(syscall("open_by_handle_at", folder, handle, flags))
     finally:
         os.close(folder)
 
@@ -156,11 +138,11 @@ def _address(view: mmap.mmap) -> int:
 
 
 def _protect(view: mmap.mmap) -> None:
-    _syscall("mprotect", ctypes.c_void_p(_address(view)), ctypes.c_size_t(4096), mmap.PROT_READ | mmap.PROT_WRITE)
+    syscall("mprotect", ctypes.c_void_p(_address(view)), ctypes.c_size_t(4096), mmap.PROT_READ | mmap.PROT_WRITE)
 
 
 def _advise_remove(view: mmap.mmap) -> None:
-    _syscall("madvise", ctypes.c_void_p(_address(view)), ctypes.c_size_t(4096), MADV_REMOVE)
+    syscall("madvise", ctypes.c_void_p(_address(view)), ctypes.c_size_t(4096), MADV_REMOVE)
 
 
 def _poke(view: mmap.mmap) -> None:
@@ -196,9 +178,9 @@ BY_PATH: dict[str, Callable[[Path], object]] = {
     "rename a folder": lambda root: os.rename(root / "folder", root / "other"),
     "rename into a folder": lambda root: os.rename(root / "file", root / "empty" / "file"),
     "rename what is not there": lambda root: os.rename(root / "absent", root / "other"),
-    "rename and exchange": lambda root: rename2(root / "file", root / "tool", RENAME_EXCHANGE),
-    "rename and replace nothing": lambda root: rename2(root / "file", root / "other", RENAME_NOREPLACE),
-    "rename and leave a whiteout": lambda root: rename2(root / "file", root / "other", RENAME_WHITEOUT),
+    "rename and exchange": lambda root: renameat2(root / "file", root / "tool", RENAME_EXCHANGE),
+    "rename and replace nothing": lambda root: renameat2(root / "file", root / "other", RENAME_NOREPLACE),
+    "rename and leave a whiteout": lambda root: renameat2(root / "file", root / "other", RENAME_WHITEOUT),
     "symlink": lambda root: os.symlink("file", root / "new"),
     "link": lambda root: os.link(root / "file", root / "new"),
     "link over": lambda root: os.link(root / "file", root / "tool"),
@@ -270,7 +252,7 @@ BY_DESCRIPTOR: dict[str, Callable[[int, int], object]] = {
     "ftruncate": lambda file, _: os.ftruncate(file, 0),
     "ftruncate of a folder": lambda _, folder: os.ftruncate(folder, 0),
     "fallocate": lambda file, _: os.posix_fallocate(file, 0, 100),
-    "fallocate, punch": lambda file, _: _syscall("fallocate", file, PUNCH, ctypes.c_long(0), ctypes.c_long(4)),
+    "fallocate, punch": lambda file, _: syscall("fallocate", file, PUNCH, ctypes.c_long(0), ctypes.c_long(4)),
     "copy_file_range": lambda file, _: _from_elsewhere(lambda source: os.copy_file_range(source, file, 7)),
     "copy_file_range within": lambda file, _: os.copy_file_range(file, file, 3, 0, 4),
     "sendfile": lambda file, _: _from_elsewhere(lambda source: os.sendfile(file, source, 0, 7)),
@@ -311,8 +293,8 @@ BY_DESCRIPTOR: dict[str, Callable[[int, int], object]] = {
     "fchmodat": lambda _, folder: os.chmod("inner", 0o600, dir_fd=folder),
     "fchownat": lambda _, folder: os.chown("inner", 12345, 12345, dir_fd=folder),
     "linkat": lambda _, folder: os.link("inner", "new", src_dir_fd=folder, dst_dir_fd=folder),
-    "linkat of a descriptor": lambda file, folder: _syscall("linkat", file, "", folder, "new", AT_EMPTY_PATH),
-    "linkat through /proc": lambda file, folder: _syscall(
+    "linkat of a descriptor": lambda file, folder: syscall("linkat", file, "", folder, "new", AT_EMPTY_PATH),
+    "linkat through /proc": lambda file, folder: syscall(
         "linkat", AT_FDCWD, f"/proc/self/fd/{file}", folder, "new", AT_SYMLINK_FOLLOW
     ),
 }

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from artfs.testing.steps import libc, renameat2
+from artfs.testing.syscalls import RENAME_EXCHANGE, RENAME_NOREPLACE, libc, renameat2
 
 RECENT_NS = 1_700_000_000 * 10**9
 """Times before this one were set by the test; all others are "now", which differs between two sides."""
@@ -145,10 +145,10 @@ class Side:
         os.rename(self.at(old), self.at(new))
 
     def rename_noreplace(self, old: str, new: str) -> None:
-        renameat2(Path(self.at(old)), Path(self.at(new)), 1)
+        renameat2(Path(self.at(old)), Path(self.at(new)), RENAME_NOREPLACE)
 
     def rename_exchange(self, old: str, new: str) -> None:
-        renameat2(Path(self.at(old)), Path(self.at(new)), 2)
+        renameat2(Path(self.at(old)), Path(self.at(new)), RENAME_EXCHANGE)
 
     def link(self, old: str, new: str) -> Any:
         """Of a symbolic link itself, too."""

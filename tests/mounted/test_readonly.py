@@ -18,6 +18,7 @@ from artfs.testing import mutations
 from artfs.testing.corner import Corner
 from artfs.testing.disks import SmallDisk
 from artfs.testing.mount import Daemon, Workspace
+from artfs.testing.syscalls import RENAME_EXCHANGE, renameat2
 from artfs.testing.torture import Tally
 from artfs.testing.trees import Link, make, picture
 
@@ -101,8 +102,8 @@ BESIDE: dict[str, Callable[[Path, Path], object]] = {
     "rename over a draft's file": lambda root, draft: os.rename(root / "file", draft / "mine"),
     "rename out of a draft": lambda root, draft: os.rename(draft / "mine", root / "new"),
     "rename out of a draft over a file": lambda root, draft: os.rename(draft / "mine", root / "file"),
-    "exchange with a draft's file": lambda root, draft: mutations.rename2(
-        draft / "mine", root / "file", mutations.RENAME_EXCHANGE
+    "exchange with a draft's file": lambda root, draft: renameat2(
+        draft / "mine", root / "file", RENAME_EXCHANGE
     ),
     "link out of a draft": lambda root, draft: os.link(draft / "mine", root / "new"),
     "link of a version into itself": lambda root, _: os.link(root / "file", root / "folder" / "file"),
