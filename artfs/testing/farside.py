@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +18,7 @@ from artfs.testing.faultproxy import FaultProxy
 from artfs.testing.mount import Daemon, Workspace
 from artfs.testing.s3 import CREDENTIALS, S3Server, rclone_server
 from artfs.testing.serving import ServerProcess
+from artfs.testing.waiting import until
 from artfs.transfer.verify import Problem, verify_version
 
 PART = 2 * 1024 * 1024
@@ -199,14 +200,6 @@ def at_most(limit_s: float) -> Iterator[None]:
     yield
     took = time.monotonic() - begun
     assert took < limit_s + SPARE_S, f"it took {took:.1f} s instead of {limit_s:.1f}"
-
-
-def until(condition: Callable[[], object], what: str, limit_s: float = 30.0) -> None:
-    """Waits for something that comes to pass by itself."""
-    deadline = time.monotonic() + limit_s
-    while not condition():
-        assert time.monotonic() < deadline, f"it did not come to pass: {what}"
-        time.sleep(0.02)
 
 
 def readable(path: Path) -> bool:

@@ -13,10 +13,11 @@ import pytest
 
 from artfs.model.digests import BLOCK_SIZE
 from artfs.testing.corner import Corner
-from artfs.testing.farside import FarWorkspace, check_sound, open_files, until
+from artfs.testing.farside import FarWorkspace, check_sound, open_files
 from artfs.testing.mount import Daemon
 from artfs.testing.store_contract import some_bytes
 from artfs.testing.trees import make
+from artfs.testing.waiting import until
 
 SMALL = {f"d{number % 5}/f{number:03}": some_bytes(3000 + number, seed=number) for number in range(200)}
 LARGE = {f"large{number}": some_bytes(9 * BLOCK_SIZE + 77, seed=500 + number) for number in range(4)}

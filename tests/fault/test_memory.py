@@ -15,11 +15,12 @@ import pytest
 
 from artfs.testing.cgroup import MemoryGroup
 from artfs.testing.corner import Corner
-from artfs.testing.farside import FarWorkspace, open_files, thread_names, until
+from artfs.testing.farside import FarWorkspace, open_files, thread_names
 from artfs.testing.kernelcaches import drop_caches
 from artfs.testing.mount import Daemon, Workspace
 from artfs.testing.torture import Tally
 from artfs.testing.trees import make
+from artfs.testing.waiting import until
 from artfs.testing.wide import log_wide
 
 MakeDaemon = Callable[..., Daemon]

@@ -17,10 +17,11 @@ import pytest
 from artfs.model.digests import BLOCK_SIZE
 from artfs.testing.corner import Corner
 from artfs.testing.crash import Toll
-from artfs.testing.farside import FarWorkspace, check_sound, until
+from artfs.testing.farside import FarWorkspace, check_sound
 from artfs.testing.mount import Daemon
 from artfs.testing.store_contract import some_bytes
 from artfs.testing.trees import make
+from artfs.testing.waiting import until
 
 KILLS = 20
 SMALL = {f"d{number % 4}/f{number:03}": some_bytes(2000 + number, seed=number) for number in range(80)}

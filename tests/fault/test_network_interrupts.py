@@ -21,10 +21,11 @@ from artfs.model.draft import DraftInfo
 from artfs.store.memory import MemoryStore
 from artfs.store.staging import DraftArea
 from artfs.testing.crash import Toll
-from artfs.testing.farside import FarServer, FarWorkspace, check_sound, until
+from artfs.testing.farside import FarServer, FarWorkspace, check_sound
 from artfs.testing.interrupting import Interrupted
 from artfs.testing.store_contract import some_bytes
 from artfs.testing.trees import make, picture
+from artfs.testing.waiting import until
 from artfs.transfer.push import push_directory
 
 HERE = Path(__file__).parent

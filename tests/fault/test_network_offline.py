@@ -14,10 +14,11 @@ import pytest
 
 from artfs.errors import UnavailableError
 from artfs.testing.corner import Corner
-from artfs.testing.farside import LIMIT_S, FarWorkspace, at_most, check_sound, until
+from artfs.testing.farside import LIMIT_S, FarWorkspace, at_most, check_sound
 from artfs.testing.mount import Daemon
 from artfs.testing.store_contract import some_bytes
 from artfs.testing.trees import make, picture
+from artfs.testing.waiting import until
 
 PLAN = {"a/b/small": "small", "a/run*": "#!/bin/sh\n", "big": some_bytes(3_000_000), "c": "c"}
 AWAY = "cannot be reached|can be reached again|does not answer|this process ends"

@@ -19,12 +19,13 @@ import pytest
 from artfs.model.digests import BLOCK_SIZE
 from artfs.model.records import Member
 from artfs.testing.corner import Corner
-from artfs.testing.farside import LIMIT_S, FarWorkspace, at_most, check_sound, readable, until
+from artfs.testing.farside import LIMIT_S, FarWorkspace, at_most, check_sound, readable
 from artfs.testing.faultproxy import Fault, answer, garbage
 from artfs.testing.mount import Daemon
 from artfs.testing.store_contract import some_bytes
 from artfs.testing.torture import Tally
 from artfs.testing.trees import make
+from artfs.testing.waiting import until
 
 MakeDaemon = Callable[..., Daemon]
 

@@ -14,12 +14,13 @@ from pathlib import Path
 
 from artfs.errors import ArtfsError
 from artfs.testing.corner import Corner
-from artfs.testing.farside import FarWorkspace, check_sound, open_files, thread_names, until
+from artfs.testing.farside import FarWorkspace, check_sound, open_files, thread_names
 from artfs.testing.faultproxy import Fault, answer, garbage, html_page
 from artfs.testing.mount import Daemon
 from artfs.testing.serving import children
 from artfs.testing.store_contract import some_bytes
 from artfs.testing.trees import make
+from artfs.testing.waiting import until
 
 FAULTS = 1000
 WAITING = 2

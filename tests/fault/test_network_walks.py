@@ -15,11 +15,12 @@ import pytest
 
 from artfs.model.digests import BLOCK_SIZE
 from artfs.testing.corner import Corner
-from artfs.testing.farside import FarServer, FarWorkspace, check_sound, until
+from artfs.testing.farside import FarServer, FarWorkspace, check_sound
 from artfs.testing.mount import Daemon
 from artfs.testing.store_contract import some_bytes
 from artfs.testing.torture import Tally
 from artfs.testing.trees import make
+from artfs.testing.waiting import until
 
 FOLDERS, FILES = 12, 200
 PLAN = {

@@ -18,11 +18,12 @@ import pytest
 
 from artfs.errors import LatestMovedError, UnavailableError
 from artfs.testing.corner import Corner
-from artfs.testing.farside import LIMIT_S, PART, FarServer, FarWorkspace, at_most, check_sound, until
+from artfs.testing.farside import LIMIT_S, PART, FarServer, FarWorkspace, at_most, check_sound
 from artfs.testing.faultproxy import Fault, FaultProxy, answer, garbage, html_page
 from artfs.testing.mount import Daemon
 from artfs.testing.store_contract import some_bytes
 from artfs.testing.trees import make, picture
+from artfs.testing.waiting import until
 
 PATIENT = {"ARTFS_DEADLINE_S": "60", "ARTFS_NETWORK_TIMEOUT_S": "60"}
 SMALL = {f"d{number % 4}/f{number:03}": some_bytes(3000 + number, seed=number) for number in range(60)}

@@ -22,10 +22,11 @@ from artfs.client.control import running_mounts
 from artfs.errors import DraftBusyError, DraftInvalidError, NotFoundError, UnavailableError
 from artfs.testing.account import ROOT
 from artfs.testing.corner import Corner
-from artfs.testing.farside import FarServer, FarWorkspace, readable, until
+from artfs.testing.farside import FarServer, FarWorkspace, readable
 from artfs.testing.mount import Daemon, Workspace
 from artfs.testing.objects import ObjectServer
 from artfs.testing.trees import Link, make, picture
+from artfs.testing.waiting import until
 from artfs.testing.web import WebServer
 
 MakeDaemon = Callable[..., Daemon]

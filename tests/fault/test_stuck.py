@@ -10,7 +10,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,6 +18,7 @@ import pytest
 from artfs.testing.farside import FarWorkspace
 from artfs.testing.mount import Daemon, Workspace
 from artfs.testing.torture import Tally
+from artfs.testing.waiting import until
 
 HERE = Path(__file__).parent
 
@@ -53,21 +54,14 @@ def stuck(workspace: Workspace) -> Iterator[StuckDaemon]:
     daemon.close()
 
 
-def until(is_so: Callable[[], object], what: str) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not is_so():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.02)
-
-
 def dumped(daemon: Daemon) -> str:
     """What SIGUSR1 has the daemon write to its log; the same is in a file of its own."""
     before = len(daemon.log())
     os.kill(daemon.pid, signal.SIGUSR1)
-    until(lambda: "---- end of what the mount" in daemon.log()[before:], "there is no dump")
+    until(lambda: "---- end of what the mount" in daemon.log()[before:], "there is a dump")
     text = daemon.log()[before:]
     (path,) = [path for path in daemon.workspace.settings.run_path.glob("*.dump") if ".fetch." not in path.name]
-    until(lambda: path.read_text() in text, "the file is another one")
+    until(lambda: path.read_text() in text, "the file says the same")
     assert path.stat().st_mode & 0o777 == 0o600
     return text
 
@@ -87,7 +81,7 @@ def test_sigusr1_tells_of_requests_that_wait(daemon: Daemon, tally: Tally) -> No
     """Their number, operation, age, where, and whose they are."""
     with subprocess.Popen(["cat", daemon.mountpoint / ".artfs" / "accesslog"], stdout=subprocess.DEVNULL) as reader:
         pattern = re.compile(r"   request \d+ read \.artfs/accesslog \(\d+ \d+ \d+\): waits for \d+\.\d s\n")
-        until(lambda: pattern.search(dumped(daemon)), "the reader does not wait")
+        until(lambda: pattern.search(dumped(daemon)), "the reader waits")
         reader.kill()
     tally("SIGUSR1 to a daemon")
 
@@ -95,7 +89,7 @@ def test_sigusr1_tells_of_requests_that_wait(daemon: Daemon, tally: Tally) -> No
 def test_sigusr1_tells_of_a_loop_that_is_stuck(stuck: StuckDaemon, tally: Tally) -> None:
     waiter = stuck.get_stuck("loop")
     pattern = re.compile(rf"   request \d+ lookup \.artfs \(\d+ stuck-loop pid={waiter.pid} uid=0\): on the main thread now\n")
-    until(lambda: pattern.search(dumped(stuck)), "the request is not told")
+    until(lambda: pattern.search(dumped(stuck)), "the request is told")
     text = dumped(stuck)
     main = text[text.index("MainThread") :]
     assert main[: main.index("-- tasks")].rstrip().endswith("StuckVfs.lookup")
@@ -107,11 +101,11 @@ def test_sigusr1_tells_of_a_loop_that_is_stuck(stuck: StuckDaemon, tally: Tally)
 def test_sigusr2_tells_of_one_that_is_stuck_with_the_interpreter_lock(stuck: StuckDaemon, tally: Tally) -> None:
     waiter = stuck.get_stuck("lock")
     wchan = Path(f"/proc/{stuck.pid}/wchan")
-    until(lambda: "nanosleep" in wchan.read_text(), "it is not stuck yet")
+    until(lambda: "nanosleep" in wchan.read_text(), "it is stuck")
     before = len(stuck.log())
     os.kill(stuck.pid, signal.SIGUSR1)
     os.kill(stuck.pid, signal.SIGUSR2)
-    until(lambda: "in lookup" in stuck.log()[before:], "the stacks do not come")
+    until(lambda: "in lookup" in stuck.log()[before:], "the stacks come")
     assert "Current thread" in stuck.log()[before:]
     assert "---- what" not in stuck.log()[before:]  # no thread of Python's can run
     assert stuck.is_running
@@ -134,9 +128,9 @@ def test_sigusr1_tells_of_the_process_that_fetches(far_daemon: Daemon, far: FarW
     assert "-- transfers\n" in text
     (pid,) = re.findall(r"   process (\d+) was asked, too\n", text)
     assert pid == str(far_daemon.status()["transfers"]["process"])
-    until(lambda: f"---- what the process that fetches is doing: process {pid}," in far_daemon.log(), "it says nothing")
-    until(lambda: "---- end of what the process that fetches is doing" in far_daemon.log(), "it does not end")
-    until(lambda: list(far.settings.run_path.glob("*.fetch.dump")), "it has no file")
+    until(lambda: f"---- what the process that fetches is doing: process {pid}," in far_daemon.log(), "it says something")
+    until(lambda: "---- end of what the process that fetches is doing" in far_daemon.log(), "it comes to an end")
+    until(lambda: list(far.settings.run_path.glob("*.fetch.dump")), "it has a file")
     tally("SIGUSR1 to a daemon")
 
 
@@ -174,7 +168,7 @@ def test_a_daemon_that_does_not_answer_feeds_no_watchdog(
             if how == "answers":
                 waiter.wait(PATIENCE_S)
             else:
-                until(lambda: "nanosleep" in Path(f"/proc/{daemon.pid}/wchan").read_text(), "it is not stuck yet")
+                until(lambda: "nanosleep" in Path(f"/proc/{daemon.pid}/wchan").read_text(), "it is stuck")
         supervisor.setblocking(False)
         for _ in range(2):  # what was said before, and by a look at the mount that had begun
             time.sleep(WATCHDOG_S)

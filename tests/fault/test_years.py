@@ -14,10 +14,11 @@ from pathlib import Path
 import pytest
 
 from artfs.folders import FORMATS, NAME, Part
-from artfs.testing.farside import FarWorkspace, until
+from artfs.testing.farside import FarWorkspace
 from artfs.testing.mount import Daemon, Workspace, is_mounted
 from artfs.testing.torture import Tally
 from artfs.testing.trees import make
+from artfs.testing.waiting import until
 from artfs.transfer.journal import JOURNAL
 
 Artfs = Callable[..., subprocess.CompletedProcess[str]]

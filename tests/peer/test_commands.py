@@ -16,9 +16,9 @@ import artfs as api
 from artfs.errors import ForbiddenError
 from artfs.model.access import Grant
 from artfs.testing.commandresult import Result
-from artfs.testing.farside import until
 from artfs.testing.mount import Daemon
 from artfs.testing.team import ENTITY, Desk, Team
+from artfs.testing.waiting import until
 
 from .conftest import Command
 

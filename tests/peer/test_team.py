@@ -24,10 +24,10 @@ from artfs.model.access import COMMAND_LINE
 from artfs.model.entry import FileEntry
 from artfs.model.pages import BuiltTree, build_tree
 from artfs.model.records import NewVersion
-from artfs.testing.farside import until
 from artfs.testing.mount import Daemon
 from artfs.testing.sending import logged, sent
 from artfs.testing.team import ENTITY, Desk, Team
+from artfs.testing.waiting import until
 from artfs.transfer.progress import sync
 from artfs.wire.blobroutes import BEGIN_UPLOAD, LOCATE_BLOBS, MISSING_BLOBS, READ_BLOBS, READ_TREES
 from artfs.wire.bodies import EventData

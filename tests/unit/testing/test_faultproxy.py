@@ -9,7 +9,7 @@ import socket
 import socketserver
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -18,6 +18,7 @@ import pytest
 
 from artfs.testing.faultpipe import Link
 from artfs.testing.faultproxy import Fault, FaultProxy, answer, garbage, html_page
+from artfs.testing.waiting import until
 
 PATIENCE_S = 30.0
 SILENCE_S = 0.3
@@ -103,13 +104,6 @@ def put(proxy: FaultProxy, path: str, body: bytes) -> str:
     with closing(http.client.HTTPConnection(proxy.host, proxy.port, timeout=PATIENCE_S)) as connection:
         connection.request("PUT", path, body)
         return connection.getresponse().read().decode()
-
-
-def until(is_so: Callable[[], bool]) -> None:
-    end = time.monotonic() + PATIENCE_S
-    while not is_so():
-        assert time.monotonic() < end
-        time.sleep(0.002)
 
 
 def test_what_is_said_passes_and_is_counted(proxy: FaultProxy, server: Server) -> None:

@@ -2,13 +2,8 @@
 
 import inspect
 import os
-import socket
-import subprocess
 import threading
-import time
-from collections.abc import Callable, Generator, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from collections.abc import Callable, Generator
 from typing import Any
 
 import pytest
@@ -16,74 +11,16 @@ import pytest
 from artfs.errors import BadBlobError, BadObjectError, BlobMissingError, UnavailableError
 from artfs.model.blocklist import encode_block_list, hash_block
 from artfs.model.digests import BLOCK_SIZE, digest_bytes
-from artfs.model.entry import DirEntry, FileEntry
-from artfs.model.pages import build_tree
-from artfs.model.records import Content
 from artfs.store.cache import Cache
 from artfs.testing.cachefiles import damage_cached
+from artfs.testing.fetching import WAIT_S, large
 from artfs.testing.ranges import FakeSource
 from artfs.testing.store_contract import some_bytes
+from artfs.testing.waiting import until
 from artfs.transfer import fetch as fetch_module
-from artfs.transfer import treefetch
-from artfs.transfer.fetch import LIMIT_S, WORKERS, Fetcher
-from artfs.transfer.fetchchild import FetchChild
-from artfs.transfer.fetchprocess import FetchProcess
-from artfs.transfer.largeblob import LargeBlob
+from artfs.transfer.fetch import Fetcher
 
-WAIT_S = 5.0
 ExpectLog = Callable[..., None]
-
-
-@pytest.fixture(params=["threads", "process"])
-def new_fetcher(request: pytest.FixtureRequest) -> Iterator[Callable[..., Fetcher]]:
-    """Makes fetchers whose transfers are carried out by their own threads, or by what runs in the process that fetches (here
-    in a thread, so that both have one source)."""
-    children: list[threading.Thread] = []
-
-    def make(source: FakeSource, cache: Cache, **options: Any) -> Fetcher:
-        if request.param == "threads":
-            return Fetcher(source, cache, **options)
-        ours, theirs = socket.socketpair()
-        its_cache = Cache(cache.root, size=cache.limit, floor=cache.floor)
-        limits = {"limit_s": options.get("limit_s", LIMIT_S), "workers": options.get("workers", WORKERS)}
-        child = FetchChild(theirs, lambda _: (source, its_cache), **limits)
-
-        def serve() -> None:
-            with theirs:
-                child.serve()
-
-        children.append(threading.Thread(target=serve))
-        children[-1].start()
-        return Fetcher(source, cache, process=FetchProcess(ours, ended_pid()), **options)
-
-    yield make
-    for child in children:
-        child.join(WAIT_S)
-        assert not child.is_alive()
-
-
-def ended_pid() -> int:
-    """Of a process that was there, and waited for."""
-    with subprocess.Popen(["true"]) as process:
-        return process.pid
-
-
-@pytest.fixture
-def fetcher(new_fetcher: Callable[..., Fetcher], source: FakeSource, cache: Cache) -> Iterator[Fetcher]:
-    made = new_fetcher(source, cache, limit_s=WAIT_S, workers=4)
-    yield made
-    made.close()
-
-
-def large(fetcher: Fetcher, content: Content) -> LargeBlob:
-    return fetcher.large(content.digest, content.size, content.blocks)
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + WAIT_S
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 # small blobs
@@ -211,117 +148,6 @@ def test_rot_of_a_small_blob_is_found_and_mended(
     assert again.stats.damaged == 1
     until(lambda: cache.try_read(content.digest) == b"hello")
     again.close()
-
-
-def test_without_room_it_is_read_all_the_same(
-    new_fetcher: Callable[..., Fetcher], source: FakeSource, tmp_path: Path
-) -> None:
-    with Cache(tmp_path / "small", size=0, floor=0) as cache:
-        fetcher = new_fetcher(source, cache)
-        content = source.add(b"hello")
-        assert fetcher.read_small(content.digest, 5, timeout_s=WAIT_S) == b"hello"
-        data = some_bytes(3 * BLOCK_SIZE * 4)
-        content = source.add(data)
-        blob = large(fetcher, content)
-        assert bytes(blob.read(0, len(data), timeout_s=WAIT_S)) == data
-        blob.close()
-        assert cache.status().nbytes < BLOCK_SIZE
-        fetcher.close()
-
-
-def test_without_room_what_goes_from_memory_is_fetched_again(
-    new_fetcher: Callable[..., Fetcher], source: FakeSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It is not taken for damaged because nothing of it is in the file."""
-    monkeypatch.setattr("artfs.transfer.fetch.RECENT_NBYTES", 2 * BLOCK_SIZE)
-    with Cache(tmp_path / "small", size=0, floor=0) as cache:
-        fetcher = new_fetcher(source, cache)
-        contents = {source.add(data): data for data in (some_bytes(20 * BLOCK_SIZE, seed=seed) for seed in range(3))}
-        wrong: list[Content] = []
-
-        def read(content: Content, data: bytes) -> None:
-            blob = large(fetcher, content)
-            for offset in range(0, len(data), 5 * BLOCK_SIZE):
-                if bytes(blob.read(offset, 5 * BLOCK_SIZE, timeout_s=60)) != data[offset : offset + 5 * BLOCK_SIZE]:
-                    wrong.append(content)
-            blob.close()
-
-        with ThreadPoolExecutor(3) as pool:
-            list(pool.map(read, contents, contents.values()))
-        assert (wrong, fetcher.stats.damaged) == ([], 0)
-        fetcher.close()
-
-
-def test_who_waits_for_more_than_there_is_room_for_waits_once(
-    new_fetcher: Callable[..., Fetcher], source: FakeSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """And does not have it fetched again and again."""
-    monkeypatch.setattr("artfs.transfer.fetch.RECENT_NBYTES", 2 * BLOCK_SIZE)
-    with Cache(tmp_path / "small", size=0, floor=0) as cache:
-        fetcher = new_fetcher(source, cache)
-        content = source.add(some_bytes(20 * BLOCK_SIZE))
-        blob = large(fetcher, content)
-        blob.wait(0, blob.count, WAIT_S)
-        assert source.sent[content.digest] <= 2 * content.size
-        blob.close()
-        fetcher.close()
-
-
-# trees
-def test_a_tree_brings_those_below_it(source: FakeSource, fetcher: Fetcher) -> None:
-    entries = []
-    for number in range(30):
-        leaf = build_tree([FileEntry(b"f", 1, bytes(31) + bytes([number]), b"", False)])
-        for _, data in leaf.pages:
-            source.add(data)
-        entries.append(DirEntry(b"d%02d" % number, bytes.fromhex(leaf.digest), 1, 1))
-    top = build_tree(entries)
-    for _, data in top.pages:
-        source.add(data)
-    assert fetcher.trees.page(top.digest) == source.blobs[top.digest]
-    for entry in entries:
-        assert fetcher.trees.page(entry.digest) == source.blobs[entry.digest]
-    assert source.count("read_trees") == 1
-
-
-def test_a_tree_that_is_missing(source: FakeSource, fetcher: Fetcher, expect_log: ExpectLog) -> None:
-    expect_log("fetching the tree abab.*: no tree", count=1)
-    for _ in range(2):
-        with pytest.raises(BlobMissingError):
-            fetcher.trees.page("ab" * 32)
-    assert source.count("read_trees") == 1
-
-
-def test_the_end_tells_all_who_wait_for_trees(source: FakeSource, fetcher: Fetcher) -> None:
-    """Those whose turn had not come, too."""
-    goes_on, begun = threading.Event(), threading.Semaphore(0)
-
-    def hold(method: str) -> None:
-        begun.release()
-        goes_on.wait(30)
-        raise UnavailableError("the end")
-
-    source.fail = hold
-    told = [threading.Event() for _ in range(3 * treefetch.AT_ONCE)]
-    for number, event in enumerate(told):
-        assert not fetcher.trees.need_page(f"{number:064x}", event.set)
-    for _ in range(treefetch.AT_ONCE):
-        assert begun.acquire(timeout=30)
-    caught: list[BaseException] = []
-
-    def sit() -> None:
-        try:
-            fetcher.trees.page(f"{len(told) - 1:064x}")
-        except UnavailableError as error:
-            caught.append(error)
-
-    sitting = threading.Thread(target=sit)
-    sitting.start()
-    fetcher.close()
-    assert all(event.wait(30) for event in told)
-    sitting.join(30)
-    assert len(caught) == 1
-    goes_on.set()
 
 
 # large blobs

@@ -15,13 +15,13 @@ from artfs.model.blocklist import decode_block_list, encode_block_list, hash_blo
 from artfs.model.digests import BLOCK_SIZE, digest_bytes
 from artfs.model.records import Content
 from artfs.store.cache import Cache
+from artfs.testing.fetching import WAIT_S
 from artfs.testing.ranges import FakeSource
 from artfs.testing.store_contract import some_bytes
 from artfs.transfer import fetchwire as wire
 from artfs.transfer.fetch import Fetcher
 from artfs.transfer.fetchprocess import FetchProcess
 
-WAIT_S = 5.0
 Answers = Sequence[tuple[wire.Event, bytes]]
 
 
