@@ -96,7 +96,7 @@ unit mounted fault peer: setup
 # What asks nothing of a catalog is the same with every one. `make server OVER_SERVER='tests/mounted tests/unit/api'` runs it, too.
 NOT_OVER_SERVER := $(patsubst %,tests/mounted/test_%.py,accesslog debug logs)
 OVER_SERVER ?= $(filter-out $(NOT_OVER_SERVER),$(wildcard tests/mounted/test_*.py)) $(patsubst %,tests/unit/api/test_%.py,\
-    checkout distributed files fsspec logging new_draft ported public references run run_history ttl version)
+    checkout distributed files fsspec logging logging_stored new_draft ported public references run run_history ttl version)
 server: setup
 	@$(PYTEST) $(OVER_SERVER) --with-server
 

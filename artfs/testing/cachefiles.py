@@ -52,3 +52,12 @@ def fill(cache: Cache, partial: Partial, data: bytes, indexes: range) -> None:
         block = data[index * BLOCK_SIZE : (index + 1) * BLOCK_SIZE]
         partial.check(index, block)
         assert cache.keep_block(partial, index, block)
+
+
+def read_cached(cache: Cache, digest: str) -> bytes | None:
+    """What the cache has of a complete blob."""
+    fd = cache.try_open(digest)
+    if fd is None:
+        return None
+    with os.fdopen(fd, "rb") as stream:
+        return stream.read()

@@ -25,6 +25,8 @@ from typing import Any
 import psycopg
 
 from artfs.catalog import open_catalog
+from artfs.catalog.sql.catalog import SqlCatalog
+from artfs.catalog.sql.postgresql.database import PostgresqlDatabase
 
 PATIENCE_S = 60.0
 _USER = "artfs"
@@ -166,3 +168,23 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+@contextmanager
+def opened(url: str, **options: float) -> Iterator[SqlCatalog]:
+    """A catalog with connections of its own. `options`: of PostgresqlDatabase."""
+    database = PostgresqlDatabase(url, **options)  # type: ignore[arg-type]
+    yield SqlCatalog(database)
+    database.close()
+
+
+def name_of(url: str) -> str:
+    """The database in one of the fixtures' URLs."""
+    return url.partition("?")[0].rpartition("/")[2]
+
+
+def one_line(error: BaseException) -> str:
+    """What it says, which is one line, and not of a library."""
+    assert "\n" not in str(error)
+    assert "sqlalche" not in str(error)
+    return str(error)

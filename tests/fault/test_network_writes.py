@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -324,6 +325,18 @@ def test_a_commit_while_its_files_are_being_sent(
     check_sound(far, project, daemon)
 
 
+def commit_unheard(corner: Corner, name: str, **options: Any) -> None:
+    """The commit of a draft is carried out, but no answer comes; then the network is as it was."""
+    far = corner.daemon.workspace
+    assert isinstance(far, FarWorkspace)
+    corner.daemon.expect_log("")  # of the network
+    far.far.proxy.add(Fault("reset", after=0, times=None, match=COMMIT))
+    with pytest.raises(UnavailableError):
+        corner.commit(name, **options)
+    far.far.heal()
+    until(partial(sees_the_server, corner), "it is online")
+
+
 def sees_the_server(corner: Corner) -> bool:
     """Having been made to look: by itself a daemon does so every 15 s."""
     corner.refresh()
@@ -336,18 +349,12 @@ def test_a_commit_that_nobody_heard_of_is_not_made_again(
 ) -> None:
     """Also if somebody else has committed since, whose version stays the latest."""
     corner = Corner(far_daemon, project)
-    far_daemon.expect_log("")  # of the network
     corner.log(make(tmp_path / "v0", {"x": "x"}))
     draft = corner.begin(name)
     make(draft, SMALL)
     mine = picture(draft)
-    proxy = far.far.proxy
-    proxy.add(Fault("reset", after=0, times=None, match=COMMIT))
-    with pytest.raises(UnavailableError):
-        corner.commit(name, aliases=("mine",))
+    commit_unheard(corner, name, aliases=("mine",))
     assert draft.exists()
-    far.far.heal()
-    until(partial(sees_the_server, corner), "it is online")
     corner.log(make(tmp_path / "v2", {"x": "theirs"}))
     reply = corner.commit(name, aliases=("mine",))
     assert (reply.version, reply.created, reply.aliases) == ("v1", True, ("mine",))
@@ -363,19 +370,14 @@ def test_a_commit_that_nobody_heard_of_is_not_made_again(
 
 @pytest.mark.parametrize("overtaken", [False, True])
 def test_what_changed_since_a_commit_that_nobody_heard_of_comes_on_top_of_it(
-    far: FarWorkspace, far_daemon: Daemon, project: str, tmp_path: Path, overtaken: bool
+    far_daemon: Daemon, project: str, tmp_path: Path, overtaken: bool
 ) -> None:
     """Unless somebody else has committed since."""
     corner = Corner(far_daemon, project)
-    far_daemon.expect_log("")  # of the network
     corner.log(make(tmp_path / "v0", {"x": "x"}))
     draft = corner.begin("c:latest")
     (draft / "new").write_text("one")
-    far.far.proxy.add(Fault("reset", after=0, times=None, match=COMMIT))
-    with pytest.raises(UnavailableError):
-        corner.commit("c:latest")
-    far.far.heal()
-    until(partial(sees_the_server, corner), "it is online")
+    commit_unheard(corner, "c:latest")
     (draft / "new").write_text("two")
     if overtaken:
         corner.log(make(tmp_path / "v2", {"x": "theirs"}))

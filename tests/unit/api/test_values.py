@@ -3,89 +3,32 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from bokeh.plotting import figure
 
 import artfs
 from artfs.api.artifact import Artifact
-from artfs.api.media.base import Value
 from artfs.api.media.registry import CLASSES
 from artfs.api.session import Session
 from artfs.errors import (
     ArtfsError,
-    ArtifactFinalizedError,
     ArtifactNotLoggedError,
-    BadObjectError,
-    ConflictError,
     InvalidNameError,
 )
-
-PIXELS = np.arange(4 * 6 * 3, dtype="uint8").reshape(4, 6, 3)
-LABELS = {0: "cat", 1: "dog"}
-CLASS_SET = [{"id": 0, "name": "cat"}, {"id": 1, "name": "dog"}]
-BOXES = [
-    {
-        "position": {"minX": 0.1, "maxX": 0.2, "minY": 0.3, "maxY": 0.4},
-        "class_id": 1,
-        "box_caption": "it",
-        "scores": {"sure": 0.5},
-    },
-    {"position": {"middle": [1, 2], "width": 3, "height": 4}, "class_id": 0, "domain": "pixel"},
-]
-
-
-def plot() -> Any:
-    made = figure()
-    made.line([1, 2], [3, 4])
-    return made
-
-
-def rich_image() -> artfs.Image:
-    return artfs.Image(
-        PIXELS,
-        caption="hi",
-        grouping=3,
-        boxes={"pred": {"box_data": BOXES, "class_labels": LABELS}},
-        masks={"truth": {"mask_data": np.eye(4, 6, dtype="uint8"), "class_labels": LABELS}},
-    )
-
-
-def table() -> artfs.Table:
-    return artfs.Table(["id", "score"], [["a", 1], ["b", 2.5]])
-
-
-MAKERS: dict[str, Callable[[], Value]] = {
-    "bokeh-file": lambda: artfs.Bokeh(plot()),
-    "joined-table": lambda: artfs.JoinedTable(table(), artfs.Table(["id", "w"], [["a", 2]]), "id"),
-    "partitioned-table": lambda: artfs.PartitionedTable("parts"),
-    "table": table,
-    "classes": lambda: artfs.Classes(CLASS_SET),
-    "mask": lambda: artfs.ImageMask({"mask_data": np.eye(3, dtype="uint8")}, "layer"),
-    "bounding-boxes": lambda: artfs.BoundingBoxes2D({"box_data": BOXES, "class_labels": LABELS}, "layer"),
-    "audio-file": lambda: artfs.Audio(np.sin(np.arange(800) / 9), sample_rate=8000, caption="la"),
-    "image-file": rich_image,
-    "video-file": lambda: artfs.Video(np.zeros((3, 3, 8, 8), "uint8"), caption="dark"),
-    "html-file": lambda: artfs.Html("<p>a page</p>"),
-    "object3D-file": lambda: artfs.Object3D(np.eye(3), caption="points"),
-}
-
-
-def round_trip(value: Value, name: str = "it") -> Any:
-    artifact = Artifact("values", "dataset")
-    artifact.add(value, name)
-    artifact.save()
-    return artfs.Api().artifact("values:latest").get(name)
-
-
-def stored_json(artifact: Artifact, path: str) -> Any:
-    root = Path(artifact.download())
-    return json.loads((root / path).read_text())
+from artfs.testing.madevalues import (
+    BOXES,
+    CLASS_SET,
+    MAKERS,
+    PIXELS,
+    rich_image,
+    round_trip,
+    stored_json,
+    table,
+)
 
 
 def test_every_class_of_the_reference_is_here() -> None:
@@ -243,140 +186,6 @@ def test_the_json_of_the_others(session: Session) -> None:
         assert found == {"_type": kind, "path": found["path"], "sha256": digest, **more}
 
 
-# adding -------------------------------------------------------------------------------------------
-
-
-def test_the_same_object_is_added_once(session: Session) -> None:
-    artifact = Artifact("values", "dataset")
-    made = table()
-    first = artifact.add(made, "first")
-    assert artifact.add(made, "second") == first
-    assert list(artifact.manifest) == ["first.table.json"]
-    artifact.remove(first)
-    assert artifact.add(made, "second").path == "second.table.json"
-
-
-def test_a_name_that_is_taken_keeps_what_it_has(session: Session) -> None:
-    artifact = Artifact("values", "dataset")
-    first = artifact.add(table(), "it")
-    other = artfs.Table(["picture"], [[artfs.Image(PIXELS)]])
-    assert artifact.add(other, "it") == first
-    assert list(artifact.manifest) == ["it.table.json"], "nothing of the other one is left behind"
-    assert artifact.add(other, "it", overwrite=True) != first
-    artifact.save()
-    assert artifact.get("it") == other
-
-
-def test_an_object_that_changed_replaces_itself(session: Session) -> None:
-    artifact = Artifact("values", "dataset")
-    made = table()
-    first = artifact.add(made, "it")
-    made.add_data("c", 3)
-    assert artifact.add(made, "it") == first
-    assert artifact.add(made, name="it", overwrite=True) != first
-    artifact.save()
-    assert len(artifact["it"]) == 3  # type: ignore[arg-type]
-
-
-def test_items_are_set_like_a_dict(session: Session) -> None:
-    artifact = Artifact("values", "dataset")
-    artifact["it"] = table()
-    artifact.save()
-    assert artifact["it"] == table()
-
-
-@pytest.mark.parametrize("obj", [{"a": 1}, "text", None, PIXELS, artfs.Table], ids=repr)
-def test_other_objects_are_refused(session: Session, obj: Any) -> None:
-    artifact = Artifact("values", "dataset")
-    with pytest.raises(TypeError, match="an artifact takes Bokeh, JoinedTable"):
-        artifact.add(obj, "it")
-    assert len(artifact.manifest) == 0
-
-
-def test_a_finalized_artifact_takes_none(session: Session) -> None:
-    artifact = Artifact("values", "dataset")
-    artifact.finalize()
-    with pytest.raises(ArtifactFinalizedError):
-        artifact.add(table(), "it")
-    logged = Artifact("values", "dataset")
-    logged.save()
-    with pytest.raises(ArtifactFinalizedError):
-        logged["it"] = table()
-
-
-@pytest.mark.parametrize("name", ["", "../it", "/it"])
-def test_bad_names(session: Session, name: str) -> None:
-    with pytest.raises(InvalidNameError):
-        Artifact("values", "dataset").add(table(), name)
-
-
-def test_a_directory_has_the_name(session: Session) -> None:
-    artifact = Artifact("values", "dataset")
-    artifact.add(table(), "it.table.json/other")
-    with pytest.raises(ConflictError):
-        artifact.add(table(), "it")
-
-
-def test_tables_under_media_are_named_by_content(session: Session) -> None:
-    artifact = Artifact("values", "dataset")
-    entry = artifact.add(table(), "media/tables/mine")
-    assert entry.path == f"media/tables/{entry.digest[:20]}.table.json"
-
-
-def test_equal_pixels_are_stored_once(session: Session) -> None:
-    artifact = Artifact("values", "dataset")
-    artifact.add(artfs.Image(PIXELS), "one")
-    artifact.add(artfs.Image(PIXELS), "two")
-    assert len(artifact.manifest.get_entries_in_directory("media/images")) == 1
-
-
-def test_a_file_keeps_its_name(session: Session, tmp_path: Path) -> None:
-    path = tmp_path / "cat.png"
-    artfs.Image(PIXELS).save(path)
-    artifact = Artifact("values", "dataset")
-    artifact.add(artfs.Image(path), "it")
-    artifact.save()
-    (entry,) = artifact.manifest.get_entries_in_directory("media/images")
-    assert entry.path == f"media/images/{entry.digest[:20]}/cat.png"
-    # … also as a part of another value, in the next artifact.
-    again = Artifact("again", "dataset")
-    again.add(artfs.Table(["c"], [[artifact.get("it")]]), "it")
-    assert entry.path in again.manifest.entries
-
-
-def test_a_file_that_is_there_already_is_used(session: Session, tmp_path: Path) -> None:
-    path = tmp_path / "cat.png"
-    artfs.Image(PIXELS).save(path)
-    artifact = Artifact("values", "dataset")
-    artifact.add_file(path, "pictures/1.png")
-    artifact.add(artfs.Image(path), "it")
-    artfs.Image(PIXELS + 1).save(path)
-    artifact.add(artfs.Image(path), "changed")
-    artifact.save()
-    assert stored_json(artifact, "it.image-file.json")["path"] == "pictures/1.png"
-    assert artifact.get("it") == artfs.Image(PIXELS)
-    assert artifact.get("changed") == artfs.Image(path)
-    assert len(artifact.manifest.get_entries_in_directory("media/images")) == 1
-
-
-def test_large_files(session: Session, tmp_path: Path) -> None:
-    """Over a mebibyte a blob has a block list."""
-    rng = np.random.default_rng(0)
-    noise = artfs.Image(rng.integers(0, 255, (800, 800, 3), "uint8"))
-    assert len(noise.read()) > 1024 * 1024
-    wide = artfs.Table(["n"], [["x" * 1024] for _ in range(2000)])
-    artifact = Artifact("values", "dataset")
-    artifact.add(noise, "noise")
-    artifact.add(wide, "wide")
-    artifact.save()
-    assert (artifact.get("noise"), artifact.get("wide")) == (noise, wide)
-    again = Artifact("again", "dataset")
-    again.add(artfs.Table(["picture"], [[artifact.get("noise")]]), "t")
-    again.save()
-    assert again.get("t").data[0][0] == noise  # type: ignore[union-attr]
-    again.verify(again.download())
-
-
 # getting ------------------------------------------------------------------------------------------
 
 
@@ -527,144 +336,3 @@ def test_tables_that_point_at_each_other(session: Session) -> None:
     back = round_trip(papers)
     assert back == papers
     assert back.column_types["by"] == "key of the column 'name' of another table or none"
-
-
-# what others wrote --------------------------------------------------------------------------------
-
-BAD = {
-    "it.table.json": [
-        "no json",
-        "[]",
-        "{}",
-        '{"_type": "image-file"}',
-        '{"_type": "table", "columns": ["a"]}',
-        '{"_type": "table", "columns": ["a"], "data": [[1, 2]]}',
-        '{"_type": "table", "columns": ["a", 1], "data": []}',
-        '{"_type": "table", "columns": [["a"]], "data": []}',
-        '{"_type": "table", "columns": ["a"], "data": [], "column_types": 3}',
-        '{"_type": "table", "columns": ["a"], "data": [[1e99]], "column_types": '
-        '{"wb_type": "typedDict", "params": {"type_map": {"a": {"wb_type": "timestamp"}}}}}',
-        '{"_type": "table", "columns": ["a"], "data": [["x"]], "column_types": '
-        '{"wb_type": "typedDict", "params": {"type_map": {"a": {"wb_type": "timestamp"}}}}}',
-        '{"_type": "table", "columns": ["a"], "data": [[null]], "column_types": {"wb_type": "typedDict", "params": '
-        '{"type_map": {"a": {"wb_type": "ndarray", "params": {"shape": [2], "serialization_path": '
-        '{"path": "it.table.json", "key": "a"}}}}}}}',
-        "[" * 100_000,
-    ],
-    "it.image-file.json": [
-        '{"_type": "image-file"}',
-        '{"_type": "image-file", "path": 3}',
-        '{"_type": "image-file", "path": "nowhere.png"}',
-        '{"_type": "image-file", "path": "../../etc/passwd"}',
-        '{"_type": "image-file", "path": "/etc/passwd"}',
-        '{"_type": "image-file", "path": "it.image-file.json", "width": "x"}',
-        '{"_type": "image-file", "path": "it.image-file.json", "boxes": {"a": [{}]}}',
-        '{"_type": "image-file", "path": "it.image-file.json", "classes": {"path": "it.image-file.json"}}',
-    ],
-    "it.joined-table.json": [
-        '{"_type": "joined-table", "table1": "it.joined-table.json", "table2": "x", "join_key": "a"}',
-        '{"_type": "joined-table", "table1": "plain", "table2": "plain", "join_key": "a"}',
-    ],
-    "it.partitioned-table.json": ['{"_type": "partitioned-table", "parts_path": "../.."}'],
-    "it.classes.json": ['{"_type": "classes", "class_set": [{"id": "x"}]}'],
-    "it.bounding-boxes.json": ["{}", '[{"position": {}}]'],
-}
-
-
-@pytest.mark.parametrize(
-    ("path", "text"), [(path, text) for path, texts in BAD.items() for text in texts], ids=lambda x: x[:60]
-)
-def test_malformed_json_is_an_error_that_names_it(session: Session, path: str, text: str) -> None:
-    artifact = Artifact("values", "dataset")
-    with artifact.new_file(path) as stream:
-        stream.write(text)
-    with artifact.new_file("plain") as stream:
-        stream.write("plain")
-    artifact.save()
-    with pytest.raises(BadObjectError, match="'it.* of local/uncategorized/values:v0") as caught:
-        artifact.get("it")
-    assert caught.value.digest == artifact.get_entry(path).digest
-
-
-def test_a_file_that_is_no_image(session: Session, tmp_path: Path) -> None:
-    (tmp_path / "x.png").write_text("no image")
-    with pytest.raises(ValueError, match="no image"):
-        artfs.Image(tmp_path / "x.png")
-
-
-# in other processes, and without libraries --------------------------------------------------------
-
-
-def test_the_same_values_have_the_same_digest_in_every_process(run_python: Any, session: Session) -> None:
-    code = """
-import artfs
-from bokeh.plotting import figure
-for _ in range({count}): figure()
-plot = figure(); plot.line([1, 2], [3, 4])
-a = artfs.Artifact("x", "dataset")
-a.add(artfs.JoinedTable(artfs.Table(["k"], [[1]]), artfs.Table(["k"], [[2]]), "k"), "joined")
-a.add(artfs.Bokeh(plot), "plot")
-print(a.digest)
-"""
-    digests = {run_python(code.replace("{count}", count)).stdout for count in ("0", "3")}
-    assert len(digests) == 1
-    assert len(digests.pop().strip()) == 64
-
-
-def test_importing_loads_no_library(run_python: Any) -> None:
-    code = """
-import sys, artfs
-artfs.Artifact, artfs.Table, artfs.Image, artfs.Video
-print(sorted({"numpy", "pandas", "pyarrow", "PIL", "soundfile", "av", "bokeh"} & set(sys.modules)))
-"""
-    assert run_python(code).stdout == "[]\n"
-
-
-@pytest.mark.parametrize(
-    ("library", "code", "name"),
-    [
-        ("PIL", "artfs.Image([[1, 2]])", "Pillow"),
-        ("PIL", "artfs.Video(numpy.zeros((1, 3, 2, 2)))", "Pillow"),
-        ("av", "artfs.Video(numpy.zeros((1, 3, 2, 2)), format='mp4')", "PyAV"),
-        ("soundfile", "artfs.Audio([0.5], sample_rate=8000)", "soundfile"),
-        ("bokeh", "artfs.Bokeh(object())", "bokeh"),
-        ("numpy", "artfs.Object3D([[1, 2, 3]])", "numpy"),
-        ("pandas", "artfs.Table(['a'], [[1]]).get_dataframe()", "pandas"),
-        ("pyarrow", "artfs.Table(['a'], [[1]]).to_arrow()", "pyarrow"),
-    ],
-)
-def test_a_missing_library_is_named_with_its_extra(run_python: Any, library: str, code: str, name: str) -> None:
-    before = "" if library == "numpy" else "import numpy\n"
-    done = run_python(
-        f"import sys\n{before}sys.modules[{library!r}] = None\nimport artfs\n"
-        f"try:\n    {code}\nexcept ImportError as error:\n    print(type(error).__name__, error)"
-    )
-    assert done.stderr == ""
-    assert done.stdout.startswith("MissingExtraError ")
-    assert f" needs {name}, " in done.stdout
-    assert "pip install 'artfs[media]'" in done.stdout
-
-
-# in a notebook ------------------------------------------------------------------------------------
-
-
-def test_what_a_notebook_shows(session: Session) -> None:
-    artifact = Artifact("values", "dataset", description="<script>", metadata={"<k>": "<v>"})
-    made = artfs.Table(["<c>"], [["<b>"], [None]])
-    artifact.add(made, "<it>")
-    draft = artifact._repr_html_()
-    assert "values (draft)" in draft
-    artifact.save()
-    shown = artifact._repr_html_()
-    for text in ("local/uncategorized/values:v0", "latest", artifact.digest, "&lt;script&gt;", "&lt;v&gt;"):
-        assert text in shown
-    assert "&lt;it&gt;.table.json" in shown
-    for html in (draft, shown, made._repr_html_()):
-        assert "<script>" not in html
-        assert "<b>" not in html
-        assert "<it>" not in html
-    assert "<th>&lt;c&gt;</th>" in made._repr_html_()
-    assert "<td>&lt;b&gt;</td>" in made._repr_html_()
-    image = artfs.Image(PIXELS, caption='"><script>')._repr_html_()
-    assert 'src="data:image/png;base64,' in image
-    assert "<script>" not in image

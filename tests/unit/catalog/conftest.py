@@ -11,6 +11,9 @@ import pytest
 
 from artfs.catalog import open_catalog
 from artfs.catalog.sql.catalog import SqlCatalog
+from artfs.catalog.sql.ledger.ledger import SqlLedger
+from artfs.catalog.sql.postgresql.database import PostgresqlDatabase
+from artfs.testing.postgres import Postgres
 
 
 @pytest.fixture(scope="session")
@@ -39,6 +42,25 @@ def any_catalog(request: pytest.FixtureRequest) -> Iterator[SqlCatalog]:
     where = "empty_catalog" if request.param == "sqlite" else "postgres_url"
     with open_catalog(request.getfixturevalue(where)) as catalog:
         yield catalog
+
+
+@pytest.fixture
+def ledger(any_catalog: SqlCatalog) -> SqlLedger:
+    return SqlLedger(any_catalog.database)
+
+
+@pytest.fixture
+def empty_url(postgres: Postgres) -> Iterator[str]:
+    """Of a database with nothing in it."""
+    with postgres.database() as name:
+        yield postgres.url(name)
+
+
+@pytest.fixture
+def database(postgres_url: str) -> Iterator[PostgresqlDatabase]:
+    database = PostgresqlDatabase(postgres_url)
+    yield database
+    database.close()
 
 
 @pytest.fixture

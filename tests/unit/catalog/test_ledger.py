@@ -50,11 +50,6 @@ def catalog(any_catalog: SqlCatalog) -> SqlCatalog:
     return any_catalog
 
 
-@pytest.fixture
-def ledger(catalog: SqlCatalog) -> SqlLedger:
-    return SqlLedger(catalog.database)
-
-
 # tokens -----------------------------------------------------------------------------------------------------------
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import shutil
 from collections.abc import Iterator
@@ -24,7 +25,9 @@ from artfs.store.bucket import open_bucket
 from artfs.testing.asgi import Answer, Asgi
 from artfs.testing.blobworld import BlobWorld
 from artfs.testing.catalog_contract.making import digest, log, new
+from artfs.testing.s3 import CREDENTIALS, S3Server
 
+_numbers = itertools.count()  # of buckets
 E = "team"
 OPEN, SECRET, OTHER = "open", "secret", "elsewhere"
 
@@ -94,6 +97,18 @@ def world(database: Path) -> Iterator[World]:
 def blobs(database: Path, tmp_path: Path) -> Iterator[BlobWorld]:
     """A server's blobs, in a folder."""
     with BlobWorld(database, open_bucket(str(tmp_path / "bucket"))) as made:
+        yield made
+
+
+@pytest.fixture
+def remote(
+    tmp_path: Path, server_template: Path, rclone: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[BlobWorld]:
+    """A server's blobs in an object store, with URLs."""
+    for name, value in CREDENTIALS.items():
+        monkeypatch.setenv(name, value)
+    database = Path(shutil.copy(server_template, tmp_path / "remote.db"))
+    with BlobWorld(database, open_bucket(rclone.url(f"blobs{next(_numbers)}"))) as made:
         yield made
 
 

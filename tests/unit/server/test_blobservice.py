@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import shutil
-from collections.abc import Iterator
-from pathlib import Path
-
 import httpx
 import msgspec
 import pytest
@@ -18,26 +13,12 @@ from artfs.model.digests import BLOCK_SIZE, EMPTY, digest_bytes
 from artfs.model.entry import DirEntry, FileEntry
 from artfs.model.pages import build_tree, try_below
 from artfs.server.blobservice import PACKED_NBYTES, URL_S, lower_list
-from artfs.store.bucket import Bucket, open_bucket
+from artfs.store.bucket import Bucket
 from artfs.testing.blobworld import BlobWorld, frames, some_data, unframed
-from artfs.testing.s3 import CREDENTIALS, S3Server
 from artfs.wire.frames import encode_frames, split_frames
 from artfs.wire.messages import MAX_FRAMES, MAX_SMALL, Located, LocateRequest, TreesRequest
 
 KIB = 1024
-_numbers = itertools.count()
-
-
-@pytest.fixture
-def remote(
-    tmp_path: Path, server_template: Path, rclone: S3Server, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[BlobWorld]:
-    """A server's blobs in an object store, with URLs."""
-    for name, value in CREDENTIALS.items():
-        monkeypatch.setenv(name, value)
-    database = Path(shutil.copy(server_template, tmp_path / "remote.db"))
-    with BlobWorld(database, open_bucket(rclone.url(f"service{next(_numbers)}"))) as made:
-        yield made
 
 
 def fetched(world: BlobWorld, located: Located, digest: str) -> bytes:

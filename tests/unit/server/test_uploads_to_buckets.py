@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import shutil
 import threading
 from collections.abc import Callable, Iterator
@@ -29,19 +28,6 @@ from artfs.testing.uploading import (
     told,
     want,
 )
-
-_numbers = itertools.count()
-
-
-@pytest.fixture
-def remote(
-    tmp_path: Path, server_template: Path, rclone: S3Server, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[BlobWorld]:
-    for name, value in CREDENTIALS.items():
-        monkeypatch.setenv(name, value)
-    database = Path(shutil.copy(server_template, tmp_path / "remote.db"))
-    with BlobWorld(database, open_bucket(rclone.url(f"uploads{next(_numbers)}"))) as made:
-        yield made
 
 
 def test_parts_go_to_the_bucket_itself(remote: BlobWorld) -> None:
@@ -262,7 +248,7 @@ def test_who_trusts_senders_needs_no_copies(
     for name, value in CREDENTIALS.items():
         monkeypatch.setenv(name, value)
     database = Path(shutil.copy(server_template, tmp_path / "trusting.db"))
-    with BlobWorld(database, open_bucket(rclone.url(f"uploads{next(_numbers)}", copies="no"))) as world:
+    with BlobWorld(database, open_bucket(rclone.url("trusting", copies="no"))) as world:
         secret = world.token_and_secret("e/p writer")[1]
         with world.serve(part_size=MIB) as server:
             upload = begin(server, secret)

@@ -5,7 +5,7 @@ import os
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from pathlib import Path
 
@@ -15,16 +15,10 @@ from artfs.errors import BadBlobError, StateVersionError, StorageError
 from artfs.model.digests import BLOCK_SIZE, BLOCKS_ABOVE, digest_bytes
 from artfs.store.cache import Cache
 from artfs.store.cache.index import _FIRST, _statements
-from artfs.testing.cachefiles import cached_digests, fill, partial_of
+from artfs.testing.cachefiles import cached_digests, fill, partial_of, read_cached
 from artfs.testing.store_contract import some_bytes
 
 ExpectLog = Callable[..., None]
-
-
-@pytest.fixture
-def cache(tmp_path: Path) -> Iterator[Cache]:
-    with Cache(tmp_path / "cache", size=1 << 30, floor=0) as made:
-        yield made
 
 
 def put(cache: Cache, data: bytes) -> str:
@@ -33,21 +27,13 @@ def put(cache: Cache, data: bytes) -> str:
     return digest
 
 
-def read(cache: Cache, digest: str) -> bytes | None:
-    fd = cache.try_open(digest)
-    if fd is None:
-        return None
-    with os.fdopen(fd, "rb") as stream:
-        return stream.read()
-
-
 # complete blobs that are files of their own
 BIG = some_bytes(BLOCKS_ABOVE + 9)
 
 
 def test_a_blob_is_a_plain_file_of_its_name(cache: Cache) -> None:
     digest = put(cache, BIG)
-    assert read(cache, digest) == BIG
+    assert read_cached(cache, digest) == BIG
     path = cache.path_of(digest)
     assert path.read_bytes() == BIG
     assert path.stat().st_mode & 0o777 == 0o444
@@ -77,7 +63,7 @@ def test_what_is_half_written_is_not_there(cache: Cache) -> None:
     assert not cache.has(digest)
     os.utime(path, (0, 0))  # no, they were killed
     assert cache.put(digest, BIG)
-    assert read(cache, digest) == BIG
+    assert read_cached(cache, digest) == BIG
 
 
 def test_a_writer_that_was_killed(cache: Cache) -> None:
@@ -94,7 +80,7 @@ def test_a_writer_that_was_killed(cache: Cache) -> None:
     killed = subprocess.run([sys.executable, "-c", code, str(cache.root), digest], check=False)
     assert killed.returncode == -9
     assert cache.path_of(digest).stat().st_size == 3
-    assert read(cache, digest) is None
+    assert read_cached(cache, digest) is None
 
 
 DATA = some_bytes(20 * BLOCK_SIZE + 9)
@@ -108,7 +94,7 @@ def test_what_was_not_used_for_longest_goes_first(tmp_path: Path) -> None:
             digests.append(put(cache, some_bytes(1_100_000 - number)))
             cache.flush()
             _age(cache, digests[-1], 100 - number)
-        assert read(cache, digests[0]) is not None  # used just now
+        assert read_cached(cache, digests[0]) is not None  # used just now
         put(cache, some_bytes(1_300_000))
         assert cache.has(digests[0])
         assert not cache.has(digests[1])
@@ -188,7 +174,7 @@ def test_one_that_another_process_evicts_is_not_there(cache: Cache) -> None:
     fcntl.flock(fd, fcntl.LOCK_EX)
     assert cache.try_open(digest) is None
     os.close(fd)
-    assert read(cache, digest) == BIG
+    assert read_cached(cache, digest) == BIG
 
 
 # the index
@@ -204,7 +190,7 @@ def test_the_index_is_made_anew_from_the_files(cache: Cache) -> None:
         rows = {row.digest: row for row in again.index.blobs()}
         assert set(rows) == {big, content.digest}
         assert rows[big].complete and not rows[content.digest].complete
-        assert read(again, small) == b"hello" * 1000
+        assert read_cached(again, small) == b"hello" * 1000
         assert again.status().nbytes == sum(row.nbytes for row in rows.values()) + 5040
         assert again.status().count == 3
 
@@ -218,7 +204,7 @@ def test_a_damaged_index_is_put_aside(cache: Cache, damage: bytes) -> None:
     (cache.root / "index.db").write_bytes(damage)
     with Cache(cache.root, size=1 << 30, floor=0) as again:
         assert cached_digests(again) == {digest}
-        assert read(again, digest) == b"hello"
+        assert read_cached(again, digest) == b"hello"
     assert (cache.root / "index.db.damaged").exists() == bool(damage)
 
 
@@ -251,7 +237,7 @@ def test_the_index_of_an_older_program_is_upgraded_and_kept_as_it_was(cache: Cac
         with Cache(cache.root, size=1 << 30, floor=0) as again:
             assert [pin.name for pin in again.pins()] == ["e/p/c:latest"]
             assert again.index.is_pinned(digest)
-            assert read(again, put(again, b"hello")) == b"hello"
+            assert read_cached(again, put(again, b"hello")) == b"hello"
     with closing(sqlite3.connect(cache.root / "index.db.before-2-from-1")) as connection:
         assert connection.execute("SELECT name FROM pins").fetchall() == [("e/p/c:latest",)]
         assert connection.execute("PRAGMA user_version").fetchone() == (1,)

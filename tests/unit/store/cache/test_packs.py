@@ -6,7 +6,7 @@ import os
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,17 +17,11 @@ from artfs.errors import BadBlobError
 from artfs.model.digests import digest_bytes
 from artfs.store.cache import Cache, check_blob
 from artfs.store.cache.check import check_cache
-from artfs.testing.cachefiles import cached_digests, damage_cached
+from artfs.testing.cachefiles import cached_digests, damage_cached, read_cached
 from artfs.testing.store_contract import some_bytes
 
 ExpectLog = Callable[..., None]
 HEAD = 40
-
-
-@pytest.fixture
-def cache(tmp_path: Path) -> Iterator[Cache]:
-    with Cache(tmp_path / "cache", size=1 << 30, floor=0) as made:
-        yield made
 
 
 def reopened(cache: Cache) -> Cache:
@@ -44,14 +38,6 @@ def packs(cache: Cache) -> list[Path]:
     return sorted((cache.root / "packs").iterdir())
 
 
-def contents(cache: Cache, digest: str) -> bytes | None:
-    fd = cache.try_open(digest)
-    if fd is None:
-        return None
-    with os.fdopen(fd, "rb") as stream:
-        return stream.read()
-
-
 def test_many_blobs_are_one_file(cache: Cache) -> None:
     blobs = [b"", b"a", *(some_bytes(1000 + n) for n in range(2200))]
     digests = keep(cache, *blobs)
@@ -63,7 +49,7 @@ def test_many_blobs_are_one_file(cache: Cache) -> None:
     for found in (cache, reopened(cache)):
         assert found.which([*digests, "ab" * 32]) == set(digests)
         for digest, data in zip(digests, blobs, strict=True):
-            assert found.try_read(digest) == contents(found, digest) == data
+            assert found.try_read(digest) == read_cached(found, digest) == data
             assert found.try_size(digest) == len(data)
             assert found.has(digest)
     status = cache.status()

@@ -1,9 +1,8 @@
 """Large blobs of which a part is in the cache: what the map of blocks says, what becomes of a whole one, who comes between."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 
@@ -12,24 +11,10 @@ from artfs.model.blocklist import decode_block_list
 from artfs.model.digests import BLOCK_SIZE
 from artfs.store.cache import Cache
 from artfs.store.verify import hash_bytes
-from artfs.testing.cachefiles import fill, partial_of
+from artfs.testing.cachefiles import fill, partial_of, read_cached
 from artfs.testing.store_contract import some_bytes
 
 ExpectLog = Callable[..., None]
-
-
-@pytest.fixture
-def cache(tmp_path: Path) -> Iterator[Cache]:
-    with Cache(tmp_path / "cache", size=1 << 30, floor=0) as made:
-        yield made
-
-
-def read(cache: Cache, digest: str) -> bytes | None:
-    fd = cache.try_open(digest)
-    if fd is None:
-        return None
-    with os.fdopen(fd, "rb") as stream:
-        return stream.read()
 
 
 DATA = some_bytes(20 * BLOCK_SIZE + 9)
@@ -65,7 +50,7 @@ def test_a_whole_one_is_promoted(cache: Cache) -> None:
     fill(cache, partial, DATA, range(21))
     assert cache.promote(partial)
     partial.close()
-    assert read(cache, content.digest) == DATA
+    assert read_cached(cache, content.digest) == DATA
     assert cache.path_of(content.digest).stat().st_mode & 0o777 == 0o444
     assert os.listdir(cache.root / "partial") == []
 
@@ -80,7 +65,7 @@ def test_torn_blocks_are_found_before_it_is_promoted(cache: Cache, expect_log: E
     fill(cache, partial, DATA, range(5, 6))
     assert cache.promote(partial)
     partial.close()
-    assert read(cache, content.digest) == DATA
+    assert read_cached(cache, content.digest) == DATA
 
 
 def test_a_block_list_of_another_blob_makes_no_complete_one(cache: Cache) -> None:
@@ -108,7 +93,7 @@ def test_a_complete_one_with_a_bad_block_is_mended(cache: Cache) -> None:
     fill(cache, mended, DATA, range(7, 8))
     assert cache.promote(mended)
     mended.close()
-    assert read(cache, content.digest) == DATA
+    assert read_cached(cache, content.digest) == DATA
 
 
 def test_a_map_that_outlived_its_file_says_nothing(cache: Cache) -> None:
