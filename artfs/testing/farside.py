@@ -173,14 +173,19 @@ def check_sound(workspace: FarWorkspace, project: str, daemon: Daemon | None = N
 
 
 def open_files(pid: int) -> Counter[str]:
-    """What the descriptors of a process are, by kind: "socket", "pipe", "cache", "file" …"""
+    """What the descriptors of a process are, by kind: "socket", "pipe", "blob" (of a cache, whole or not), "cache" (what else
+    there is of it), "file" …"""
     kinds: Counter[str] = Counter()
     for link in Path(f"/proc/{pid}/fd").iterdir():
         try:
             target = os.readlink(link)
         except FileNotFoundError:
             continue  # closed meanwhile
-        kinds["cache" if "/cache/" in target else target.partition(":")[0] if ":" in target else "file"] += 1
+        if "/cache/" in target:
+            kind = "blob" if "/partial/" in target or "/blobs/" in target else "cache"
+        else:
+            kind = target.partition(":")[0] if ":" in target else "file"
+        kinds[kind] += 1
     return kinds
 
 

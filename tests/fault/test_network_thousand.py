@@ -33,7 +33,7 @@ CACHE = 8_000_000
 """Bytes: a third of what is read, so that it has to be fetched again and again."""
 GROWTH = 24 * 1024 * 1024
 """How much larger each process may be after the last two thirds of the faults, in bytes: 36 KiB for each of them."""
-SPARE = {"socket": 8, "cache": 8, "file": 8, "thread": 4}
+SPARE = {"socket": 8, "blob": 8, "cache": 8, "file": 8, "thread": 4}
 """What may be more after hundreds of faults: connections (to a database, too) that stay, blobs that were looked at, threads of
 pools. A leak would be hundreds."""
 PATIENT = {"ARTFS_DEADLINE_S": "60", "ARTFS_NETWORK_TIMEOUT_S": "60", "ARTFS_CACHE_SIZE": str(CACHE)}
