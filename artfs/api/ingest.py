@@ -210,7 +210,7 @@ def log_draft(
                 parts = _parts(target, draft, distributed_id)
                 built, expect_latest = _build(draft, files, parts, target)
                 for _, data in built.objects:
-                    batch.put_bytes(data)
+                    batch.put_page(data)
                 batch.sync()
                 try:
                     committed = target.session.catalog.commit(
@@ -258,7 +258,7 @@ def add_part(
         with _batch(draft, target) as batch:
             built = build_manifest(_settle(draft, batch, target.session.settings.worker_count), draft.items.empty_dirs())
             for _, data in built.objects:
-                batch.put_bytes(data)
+                batch.put_page(data)
             batch.sync()
             # While the store's lock is held: from here on the catalog says that the bytes are needed.
             target.session.catalog.add_part(

@@ -67,9 +67,6 @@ AT_ONCE = 4
 HELD = 64
 """Large files that are open, and wait to be sent, at the most."""
 
-
-
-
 PARTS_AT_ONCE = 4
 LOOK_S = 0.1
 TELL_S = 0.2
@@ -104,8 +101,32 @@ class Flights:
             mine.set()
 
 
+class _Group:
+    """Small blobs that will be sent together: bytes, or the path of a file that has them. `nbytes`: that are in memory."""
+
+    def __init__(self) -> None:
+        self.blobs: dict[str, bytes | str] = {}
+        self.nbytes = 0
+
+    def add(self, digest: str, data: bytes | str) -> None:
+        self.blobs[digest] = data
+        self.nbytes += len(data) if isinstance(data, bytes) else 0
+
+    @property
+    def is_full(self) -> bool:
+        return self.nbytes >= GROUP_NBYTES or len(self.blobs) >= GROUP_COUNT
+
+    def take(self) -> dict[str, bytes | str]:
+        """All of them; it is empty then."""
+        blobs, self.blobs, self.nbytes = self.blobs, {}, 0
+        return blobs
+
+
 class RemoteBatch:
     """See artfs.store.base.StoreBatch. Thread-safe.
+
+    What is sent together lies together at the server, so pages of trees are not sent with files: whoever looks around reads
+    hundreds of them at once.
 
     What was sent and is not named by a version stays with the server for its grace period; a batch that begins again does not
     send it again.
@@ -117,8 +138,8 @@ class RemoteBatch:
         self._place = place
         self._where = {"entity": place[0], "project": place[1]}
         self._lock = threading.Lock()
-        self._pending: dict[str, bytes | str] = {}  # bytes, or the path of a file that has them
-        self._pending_nbytes = 0
+        self._files = _Group()
+        self._pages = _Group()
         self._told: set[str] = set()
         self._futures: set[Future[None]] = set()
         self._room = threading.BoundedSemaphore(AT_ONCE)
@@ -161,6 +182,11 @@ class RemoteBatch:
         if len(data) > BLOCKS_ABOVE:
             raise UsageError(f"{len(data):,} bytes are no small blob: put a file")
         self._add_small(digest, data)
+        return digest
+
+    def put_page(self, data: bytes) -> str:
+        digest = digest_bytes(data)
+        self._add_small(digest, data, is_page=True)
         return digest
 
     def put_file(
@@ -260,7 +286,8 @@ class RemoteBatch:
         """Waits until the server has everything, checked."""
         self._check_open()
         with self._lock:
-            self._flush()
+            for group in (self._files, self._pages):
+                self._flush(group)
             futures = list(self._futures)
         done, left = wait(futures, None if self._on_sending is None else TELL_S)
         while left and self._on_sending is not None:
@@ -276,42 +303,42 @@ class RemoteBatch:
         self._on_sending = on_sending
 
     # small blobs ------------------------------------------------------------------------------------------------
-    def _add_small(self, digest: str, data: bytes | str) -> None:
+    def _add_small(self, digest: str, data: bytes | str, *, is_page: bool = False) -> None:
         """`data`: bytes, or the path of a file, which is read only if the server has not got the blob."""
         self._check_open()
         with self._lock:
             if digest in self._told:
                 return
             self._told.add(digest)
-            self._pending[digest] = data
-            self._pending_nbytes += len(data) if isinstance(data, bytes) else 0
-            if self._pending_nbytes >= GROUP_NBYTES or len(self._pending) >= GROUP_COUNT:
-                self._flush()
+            group = self._pages if is_page else self._files
+            group.add(digest, data)
+            if group.is_full:
+                self._flush(group)
 
-    def _flush(self) -> None:
+    def _flush(self, group: _Group) -> None:
         """With the lock."""
-        if not self._pending:
+        blobs = group.take()
+        if not blobs:
             return
-        group, self._pending, self._pending_nbytes = self._pending, {}, 0
         # Waits, with the lock, until a group before is sent: memory stays bounded, and other threads could only add to it.
         self._room.acquire()
-        self._submit(self._send_group, group)
+        self._submit(self._send_group, blobs)
 
-    def _send_group(self, group: dict[str, bytes | str]) -> None:
+    def _send_group(self, blobs: dict[str, bytes | str]) -> None:
         try:
-            self._send_missing(group)
+            self._send_missing(blobs)
         finally:
             self._room.release()
 
-    def _send_missing(self, group: dict[str, bytes | str]) -> None:
+    def _send_missing(self, blobs: dict[str, bytes | str]) -> None:
         with self._http.ending_with(self._stopped):
-            missing: BlobList = self._http.call(MISSING_BLOBS, self._where, body=BlobList(list(group)))
+            missing: BlobList = self._http.call(MISSING_BLOBS, self._where, body=BlobList(list(blobs)))
             frames: list[tuple[str, bytes]] = []
             nbytes = 0
             for digest in missing.digests:
-                if digest not in group:
+                if digest not in blobs:
                     continue
-                frames.append((digest, _bytes_of(digest, group[digest])))
+                frames.append((digest, _bytes_of(digest, blobs[digest])))
                 nbytes += len(frames[-1][1])
                 self._tally.add(due=len(frames[-1][1]))
                 if nbytes >= self._request_nbytes:

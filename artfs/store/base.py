@@ -38,6 +38,10 @@ class StoreBatch(Protocol):
         """Stores `data` and returns its digest. Raises StorageError."""
         ...
 
+    def put_page(self, data: bytes) -> str:
+        """As `put_bytes`, for a page of a tree. Those of a batch lie together where that matters: they are read together."""
+        ...
+
     def put_file(
         self, path: str | os.PathLike[str], *, expect: Content | None = None,
         on_bytes: Callable[[int], None] | None = None,

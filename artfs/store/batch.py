@@ -65,6 +65,8 @@ class FolderBatch:
         self._store_bytes(data, digest)
         return digest
 
+    put_page = put_bytes  # each has a file of its own
+
     def put_file(
         self, path: str | os.PathLike[str], *, expect: Content | None = None, on_bytes: OnBytes | None = None
     ) -> Content:

@@ -137,6 +137,8 @@ class MemoryBatch:
         self._store.add(bytes(data), digest)
         return digest
 
+    put_page = put_bytes
+
     def put_file(
         self, path: str | os.PathLike[str], *, expect: Content | None = None, on_bytes: OnBytes | None = None
     ) -> Content:

@@ -155,9 +155,9 @@ class DoomedBatch:
         with self._fate.during("moving"):
             self._batch.adopt_file(*arguments)
 
-    def put_bytes(self, data: bytes) -> Any:
+    def put_page(self, data: bytes) -> Any:
         with self._fate.during("trees"):
-            return self._batch.put_bytes(data)
+            return self._batch.put_page(data)
 
     def sync(self) -> None:
         with self._fate.during("syncing"):

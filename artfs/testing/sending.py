@@ -19,7 +19,7 @@ def sent(catalog: RemoteCatalog, content: object, entity: str, project: str, col
     with RemoteStore(catalog.http).begin((entity, project)) as batch:
         batch.put_bytes(data)
         for _, page in tree.pages:
-            batch.put_bytes(page)
+            batch.put_page(page)
         batch.sync()
     return NewVersion(entity, project, collection, "dataset", tree.digest, tree.totals.size, tree.totals.file_count, **more)
 

@@ -19,11 +19,11 @@ def log_wide(corner: Corner, collection: str, *, files: int, folders: int) -> Me
             for number in range(first, stop):
                 yield FileEntry(f"file-{number:07}.bin".encode(), 1, digest, b"", False)
 
-        writer = TreeWriter(batch.put_bytes)
+        writer = TreeWriter(batch.put_page)
         if folders:
             each = files // folders
             for folder in range(folders):
-                below = TreeWriter(batch.put_bytes)
+                below = TreeWriter(batch.put_page)
                 _add(below, entries(folder * each, files if folder == folders - 1 else (folder + 1) * each))
                 writer.add([below.finish().as_entry(f"folder-{folder:04}".encode())])
         else:

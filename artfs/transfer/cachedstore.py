@@ -240,6 +240,11 @@ class _CachingBatch:
         self._store.keep(data)
         return digest
 
+    def put_page(self, data: bytes) -> str:
+        digest = self._batch.put_page(data)
+        self._store.keep(data)
+        return digest
+
     def put_file(
         self, path: str | os.PathLike[str], *, expect: Content | None = None,
         on_bytes: Callable[[int], None] | None = None,

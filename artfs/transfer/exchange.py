@@ -302,7 +302,7 @@ def _file_of(content: Content) -> tuple[Content, ...]:
 def _copy_blob(store: LocalStore, batch: StoreBatch, content: Content, meter: Meter) -> int:
     if content.size < 0:
         data = store.read_page(content.digest)
-        batch.put_bytes(data)
+        batch.put_page(data)
         return len(data)
     fd = store.open_blob(content.digest, content)
     try:

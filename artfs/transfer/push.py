@@ -94,7 +94,7 @@ def push_entries(batch: StoreBatch, files: Mapping[str, Entry], empty_dirs: Iter
     """
     built = build_manifest(files, empty_dirs)
     for _, data in built.objects:
-        batch.put_bytes(data)
+        batch.put_page(data)
     return built
 
 
@@ -138,7 +138,7 @@ class _Push:
         with closing(self._ahead.run(self._tasks(root))) as steps:
             for step in steps:
                 if isinstance(step, _Begin):
-                    open_trees.append((step.name, TreeWriter(self._batch.put_bytes)))
+                    open_trees.append((step.name, TreeWriter(self._batch.put_page)))
                 elif isinstance(step, LinkEntry):
                     open_trees[-1][1].add((step,))
                 elif isinstance(step, _End):

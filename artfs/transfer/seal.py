@@ -131,7 +131,7 @@ def _commit(
     _take_files(store, batch, draft, scan, on_progress)
     meter = Meter(on_progress, "trees", len(scan.pages), sum(map(len, scan.pages.values())))
     for data in scan.pages.values():
-        batch.put_bytes(data)
+        batch.put_page(data)
         meter.advance(1, len(data))
     sync(batch, on_progress, "syncing")
     append_rows(draft, [Row(b"", built.digest, built.totals.size, "", False)])

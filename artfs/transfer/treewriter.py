@@ -14,7 +14,7 @@ class TreeWriter:
     """Makes the same pages as `build_tree`, but gives each to `put` as soon as it is complete, and forgets its entries.
 
     Arguments:
-        put: stores a page (StoreBatch.put_bytes); what it raises is passed on.
+        put: stores a page (StoreBatch.put_page); what it raises is passed on.
     """
 
     def __init__(self, put: Callable[[bytes], object]) -> None:
