@@ -38,12 +38,15 @@ class Crew:
         self._ended = ended
         self._threads: list[threading.Thread] = []
         self._idle = 0
+        self._gathering = 0  # of those: threads that wait until small blobs have waited for others
         self._busy_ahead = 0
         self._closed = False
         self.working = 0
 
     def wake(self) -> None:
         """With the lock: there is work."""
+        if self._gathering and not self._plan.has_work(time.monotonic()):
+            return  # somebody waits until there is enough of it
         if self._idle:
             self._more.notify()
         elif len(self._threads) < self._workers and not self._closed:
@@ -63,20 +66,30 @@ class Crew:
             thread.join(max(0.0, until - time.monotonic()))
 
     def _next(self) -> Work | None:
-        return self._plan.next(may_look_ahead=self._busy_ahead < self._workers - FOR_READERS)
+        """With the lock. Waits for work; None: the end has come."""
+        while not self._closed:
+            now = time.monotonic()
+            may_look_ahead = self._busy_ahead < self._workers - FOR_READERS
+            work = self._plan.next(may_look_ahead=may_look_ahead, now=now)
+            if work is not None:
+                return work
+            gathers_s = self._plan.gathers_s(now) if may_look_ahead else 0.0
+            self._idle += 1
+            self._gathering += gathers_s > 0
+            self._more.wait(gathers_s or None)
+            self._gathering -= gathers_s > 0
+            self._idle -= 1
+        return None
 
     def _run(self) -> None:
         while True:
             with self._lock:
-                while (work := self._next()) is None or self._closed:
-                    if self._closed:
-                        return
-                    self._idle += 1
-                    self._more.wait()
-                    self._idle -= 1
+                work = self._next()
+                if work is None:
+                    return
                 self._busy_ahead += work.ahead
                 self.working += 1
-                if self._plan.has_work:
+                if self._plan.has_work():
                     self.wake()
             try:
                 self._carry_out(work)

@@ -197,9 +197,7 @@ class Fetcher:
     def prefetch_small(self, blobs: Iterable[tuple[str, int]]) -> None:
         """(digest, size) of blobs that will be read soon. What is here already is passed over (later, in a thread)."""
         with self._lock:
-            for digest, size in blobs:
-                if digest not in self._recent:
-                    self._plan.want_small_ahead(digest, size)
+            self._plan.want_small_ahead((blob for blob in blobs if blob[0] not in self._recent), time.monotonic())
             self._crew.wake()
 
     def raise_small_failure(self, digest: str) -> None:

@@ -6,12 +6,13 @@ waits), ahead (somebody will probably read it), or flying (a transfer has it).
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 RANGE_BLOCKS = 64
-"""Blocks in one range at the most (4 MiB): several ranges of that size are under way for one reader."""
+"""Blocks in one range at the most (16 MiB): several ranges of that size are under way for one reader."""
 
 SMALL_COUNT = 512
 SMALL_NBYTES = 4 * 1024 * 1024
@@ -19,6 +20,11 @@ SMALL_NBYTES = 4 * 1024 * 1024
 
 SMALL_AHEAD = 50_000
 """Small blobs that are ahead at the most; the oldest are given up."""
+
+GATHER_S = 0.005
+GATHER_NBYTES = 1024 * 1024
+"""So long, in seconds, small blobs that are only ahead wait for others, unless so many bytes are together. Several readers of
+one directory ask for it piece by piece within a few milliseconds, and a request costs more than what it brings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +65,7 @@ class _Blocks:
 
 
 class FetchPlan:
-    """`is_here(key, index)`: whether a block came meanwhile; asked when its turn comes."""
+    """`is_here(key, index)`: whether a block came meanwhile; asked when its turn comes. Times are in seconds, of one clock."""
 
     def __init__(self, is_here: Callable[[str, int], bool]) -> None:
         self._is_here = is_here
@@ -69,6 +75,8 @@ class FetchPlan:
         self._came: dict[str, list[int]] = {}
         self._small: OrderedDict[str, int] = OrderedDict()
         self._small_ahead: OrderedDict[str, int] = OrderedDict()
+        self._small_ahead_nbytes = 0
+        self._gathering_until = -math.inf  # of those: when they have waited long enough for others
         self._small_flying: set[str] = set()
 
     # blocks -----------------------------------------------------------------------------------------------------
@@ -123,26 +131,38 @@ class FetchPlan:
     def want_small(self, digest: str, size: int) -> None:
         """Somebody waits for it. `size`: in bytes; 0: nobody said."""
         if digest not in self._small_flying:
-            self._small_ahead.pop(digest, None)
+            self._small_ahead_nbytes -= self._small_ahead.pop(digest, 0)
             self._small[digest] = size
 
-    def want_small_ahead(self, digest: str, size: int) -> None:
-        if digest not in self._small_flying and digest not in self._small:
-            self._small_ahead[digest] = size
-            if len(self._small_ahead) > SMALL_AHEAD:
-                self._small_ahead.popitem(last=False)
+    def want_small_ahead(self, blobs: Iterable[tuple[str, int]], now: float = -math.inf) -> None:
+        """(digest, size) of small blobs that will probably be read, in this order. `now`: see `gathers_s`."""
+        if not self._small_ahead:
+            self._gathering_until = now + GATHER_S
+        for digest, size in blobs:
+            if digest not in self._small_flying and digest not in self._small and digest not in self._small_ahead:
+                self._small_ahead[digest] = size
+                self._small_ahead_nbytes += size
+        while len(self._small_ahead) > SMALL_AHEAD:
+            self._small_ahead_nbytes -= self._small_ahead.popitem(last=False)[1]
+
+    def gathers_s(self, now: float) -> float:
+        """How long small blobs that are ahead still wait for others before they are fetched, in seconds; 0: not at all, or there
+        are none. Those that somebody waits for take them along."""
+        if not self._small_ahead or self._small_ahead_nbytes >= GATHER_NBYTES:
+            return 0.0
+        return max(0.0, self._gathering_until - now)
 
     def small_landed(self, digest: str) -> None:
         self._small_flying.discard(digest)
 
     # what next --------------------------------------------------------------------------------------------------
-    def next(self, *, may_look_ahead: bool) -> Came | Ranges | Smalls | None:
+    def next(self, *, may_look_ahead: bool, now: float = math.inf) -> Came | Ranges | Smalls | None:
         """The most urgent work, which is flying from now on; None: there is none (that may be done now)."""
-        work = self._next(may_look_ahead) if not self._came else None
+        work = self._next(may_look_ahead, now) if not self._came else None
         # Looking for work may have found that some is done.
         return Came(*self._came.popitem()) if self._came and work is None else work
 
-    def _next(self, may_look_ahead: bool) -> Ranges | Smalls | None:
+    def _next(self, may_look_ahead: bool, now: float) -> Ranges | Smalls | None:
         while self._urgent:
             key = next(iter(self._urgent))
             blob = self._blobs[key]
@@ -158,7 +178,7 @@ class FetchPlan:
             return Smalls(*self._take_small(), ahead=False)
         if not may_look_ahead:
             return None
-        if self._small_ahead:
+        if self._small_ahead and not self.gathers_s(now):
             batch, nbytes = self._take_small()
             if batch:
                 return Smalls(batch, nbytes, ahead=True)
@@ -176,9 +196,10 @@ class FetchPlan:
                 self._tidy(key, found)
         return None
 
-    @property
-    def has_work(self) -> bool:
-        return bool(self._came or self._urgent or self._small or self._small_ahead or self._later)
+    def has_work(self, now: float = math.inf) -> bool:
+        """That may be done now."""
+        small_ahead = self._small_ahead and not self.gathers_s(now)
+        return bool(self._came or self._urgent or self._small or small_ahead or self._later)
 
     def _take_wanted(self, key: str, blob: _Blocks) -> tuple[int, int] | None:
         """The first blocks that somebody waits for, with those right behind them that are ahead."""
@@ -226,6 +247,8 @@ class FetchPlan:
         for queue in (self._small, self._small_ahead):
             while queue and len(batch) < SMALL_COUNT and nbytes < SMALL_NBYTES:
                 digest, size = queue.popitem(last=False)
+                if queue is self._small_ahead:
+                    self._small_ahead_nbytes -= size
                 if digest not in self._small_flying:
                     self._small_flying.add(digest)
                     batch.append(digest)

@@ -26,7 +26,7 @@ NEXT_NBYTES = 8 * 1024 * 1024
 NEAR = 3
 """Directories of which files are read in order follow each other so closely: some have no files."""
 
-EAGER_AFTER = 4
+EAGER_AFTER = 2
 """Directories that were read as a whole, after which others of that version probably are."""
 
 T = TypeVar("T")

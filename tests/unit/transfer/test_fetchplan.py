@@ -5,7 +5,17 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
 
-from artfs.transfer.fetchplan import RANGE_BLOCKS, SMALL_COUNT, SMALL_NBYTES, Came, FetchPlan, Ranges, Smalls
+from artfs.transfer.fetchplan import (
+    GATHER_NBYTES,
+    GATHER_S,
+    RANGE_BLOCKS,
+    SMALL_COUNT,
+    SMALL_NBYTES,
+    Came,
+    FetchPlan,
+    Ranges,
+    Smalls,
+)
 
 
 def nothing_here(key: str, index: int) -> bool:
@@ -19,16 +29,16 @@ def plan() -> FetchPlan:
 
 def test_what_is_waited_for_comes_before_what_is_ahead(plan: FetchPlan) -> None:
     plan.want_ahead("a", range(3))
-    plan.want_small_ahead("s", 10)
+    plan.want_small_ahead([("s", 10)])
     plan.want_small("t", 10)
     plan.want("b", [5])
     assert plan.next(may_look_ahead=True) == Ranges("b", 5, 6, False)
     assert plan.next(may_look_ahead=True) == Smalls(["t", "s"], 20, False)
     assert plan.next(may_look_ahead=False) is None
-    assert plan.has_work
+    assert plan.has_work()
     assert plan.next(may_look_ahead=True) == Ranges("a", 0, 3, True)
     assert plan.next(may_look_ahead=True) is None
-    assert not plan.has_work
+    assert not plan.has_work()
 
 
 def test_a_range_goes_on_with_what_is_ahead_right_behind(plan: FetchPlan) -> None:
@@ -65,7 +75,7 @@ def test_nothing_is_fetched_twice_at_once(plan: FetchPlan) -> None:
     plan.want("a", [0])
     plan.want_ahead("a", [0])
     plan.want_small("s", 1)
-    plan.want_small_ahead("s", 1)
+    plan.want_small_ahead([("s", 1)])
     assert plan.next(may_look_ahead=True) is None
     plan.landed("a", [0])
     plan.small_landed("s")
@@ -80,7 +90,7 @@ def test_what_came_meanwhile_is_passed_over() -> None:
     plan.want("a", range(3))
     plan.want_ahead("b", range(3))
     assert plan.next(may_look_ahead=True) == Ranges("a", 2, 3, False)
-    assert plan.has_work
+    assert plan.has_work()
     assert plan.next(may_look_ahead=True) == Came("a", [0, 1])
     assert plan.next(may_look_ahead=True) == Ranges("b", 2, 3, True)
     plan.want("c", [0])
@@ -110,9 +120,39 @@ def test_how_many_bytes_they_have_may_not_be_known(plan: FetchPlan) -> None:
 
 def test_but_not_too_many_bytes(plan: FetchPlan) -> None:
     for number in range(4):
-        plan.want_small_ahead(f"{number}", SMALL_NBYTES // 2)
+        plan.want_small_ahead([(f"{number}", SMALL_NBYTES // 2)])
     assert plan.next(may_look_ahead=True) == Smalls(["0", "1"], SMALL_NBYTES, True)
     assert plan.next(may_look_ahead=True) == Smalls(["2", "3"], SMALL_NBYTES, True)
+
+
+def test_small_blobs_that_are_ahead_wait_for_others_a_moment(plan: FetchPlan) -> None:
+    plan.want_small_ahead([("s", 10)], 100.0)
+    plan.want_small_ahead([("t", 10)], 100.0 + GATHER_S / 2)
+    assert plan.gathers_s(100.0 + GATHER_S / 2) == pytest.approx(GATHER_S / 2)
+    assert plan.next(may_look_ahead=True, now=100.0 + GATHER_S / 2) is None
+    assert not plan.has_work(100.0 + GATHER_S / 2) and plan.has_work()
+    assert plan.next(may_look_ahead=True, now=100.0 + GATHER_S) == Smalls(["s", "t"], 20, True)
+    assert plan.gathers_s(100.0) == 0
+    # Those after them wait anew.
+    plan.want_small_ahead([("u", 10)], 200.0)
+    assert plan.next(may_look_ahead=True, now=200.0) is None
+
+
+def test_but_not_when_enough_are_together(plan: FetchPlan) -> None:
+    plan.want_small_ahead([("s", GATHER_NBYTES - 1), ("t", 1)], 100.0)
+    assert plan.next(may_look_ahead=True, now=100.0) == Smalls(["s", "t"], GATHER_NBYTES, True)
+
+
+def test_nor_when_somebody_waits_for_one(plan: FetchPlan) -> None:
+    plan.want_small_ahead([("s", 10), ("t", 10)], 100.0)
+    plan.want_small("t", 10)
+    assert plan.next(may_look_ahead=False, now=100.0) == Smalls(["t", "s"], 20, False)
+
+
+def test_nor_does_anything_else_wait_for_them(plan: FetchPlan) -> None:
+    plan.want_small_ahead([("s", 10)], 100.0)
+    plan.want_ahead("a", [0])
+    assert plan.next(may_look_ahead=True, now=100.0) == Ranges("a", 0, 1, True)
 
 
 class Machine(RuleBasedStateMachine):
