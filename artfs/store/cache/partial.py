@@ -67,6 +67,7 @@ class Partial:
         self._hashes_at = -(-(self._pages_at + self._pages) // 4096) * 4096
         self._known: dict[int, bytes] = {}
         self._lock = threading.Lock()
+        self._write_lock = threading.Lock()
         try:
             self.fd = _open_locked(path, self.size) if path else os.memfd_create(digest[:16], os.MFD_CLOEXEC)
             try:
@@ -235,9 +236,11 @@ class Partial:
     def write(self, index: int, data: bytes | memoryview) -> None:
         """Keeps a block that was checked. Raises OSError."""
         offset, _ = self.span(index)
-        done = 0
-        while done < len(data):
-            done += os.pwrite(self.fd, memoryview(data)[done:], offset + done)
+        # One at a time: a file system lets two in no more, but has the second one spin on a processor meanwhile.
+        with self._write_lock:
+            done = 0
+            while done < len(data):
+                done += os.pwrite(self.fd, memoryview(data)[done:], offset + done)
         self._set(_PRESENT_AT + index, b"\1")
 
     def read(self, index: int) -> bytes:
