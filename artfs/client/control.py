@@ -14,6 +14,7 @@ import msgspec
 from artfs.errors import UnavailableError
 from artfs.model.unreadable import UNREADABLE
 from artfs.release import release
+from artfs.typed import read_json
 from artfs.wire.control import MAX_LINE, MountRecord, Progress, Reply, Request
 from artfs.wire.errors import error_from
 
@@ -55,7 +56,7 @@ class DaemonClient:
                 connection.sendall(request + b"\n")
                 with connection.makefile("rb") as lines:
                     while line := lines.readline(MAX_LINE):
-                        reply = msgspec.json.decode(line, type=Reply)
+                        reply = read_json(line, Reply)
                         if reply.progress is not None:
                             if on_progress is not None:
                                 on_progress(reply.progress)
@@ -78,7 +79,7 @@ def known_mounts(run_path: Path) -> list[MountRecord]:
     found = []
     for path in sorted(run_path.glob("*.json")):
         try:
-            found.append(msgspec.json.decode(path.read_bytes(), type=MountRecord))
+            found.append(read_json(path.read_bytes(), MountRecord))
         except (OSError, *UNREADABLE):
             continue  # written by another version, or removed between the listing and now
     return found

@@ -10,11 +10,10 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
-import msgspec
-
 from artfs.client.http import Http, shut
 from artfs.errors import AccessError, ArtfsError, UnavailableError
 from artfs.model.unreadable import UNREADABLE, read_number
+from artfs.typed import read_json
 from artfs.wire.backoff import Backoff
 from artfs.wire.bodies import EventData, EventsQuery, Hello
 from artfs.wire.routes import SERVER_ROUTES, by_name
@@ -116,7 +115,7 @@ class EventThread:
     def _take(self, kind: str, number: int | None, data: bytes) -> None:
         try:
             if kind in ("hello", "reset"):
-                newest = msgspec.json.decode(data, type=Hello).newest
+                newest = read_json(data, Hello).newest
                 if self._after is None or kind == "reset":
                     # From here on nothing is missed; whatever was known before may be old.
                     self._after = newest
@@ -127,7 +126,7 @@ class EventThread:
                     self._on_event(None)
                 self._connected.set()
             elif kind == "message" and number is not None:
-                place = msgspec.json.decode(data, type=EventData)
+                place = read_json(data, EventData)
                 self._after = number
                 self._on_number(number)
                 self._on_event(place)

@@ -11,7 +11,7 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -31,6 +31,7 @@ from artfs.errors import (
 )
 from artfs.model.unreadable import UNREADABLE, read_number
 from artfs.settings import Settings
+from artfs.typed import json_decoder
 from artfs.wire.backoff import AGAIN, NOT_BEGUN, Backoff, read_retry_after
 from artfs.wire.bodies import NoQuery, Query
 from artfs.wire.errors import error_from
@@ -167,7 +168,7 @@ class Http:
         if route.result is None:
             return None
         try:
-            return _decoder(route.result)(response.content)
+            return json_decoder(route.result)(response.content)
         except UNREADABLE as error:
             raise UnavailableError(
                 f"{self.base_url} answers {route.name} in a way that this artfs does not understand ({error}); is it an artfs "
@@ -458,11 +459,6 @@ def encode_body(body: Any) -> bytes:
         raise UsageError(f"{error.object!r} is not valid Unicode text") from None
     except (OverflowError, RecursionError) as error:
         raise UsageError(f"this cannot be sent: {error}") from None
-
-
-@lru_cache(maxsize=256)
-def _decoder(kind: Any) -> Callable[[bytes], Any]:
-    return msgspec.json.Decoder(kind).decode
 
 
 def _words(error: httpx.HTTPError) -> str:

@@ -13,7 +13,6 @@ from contextlib import closing
 from dataclasses import dataclass
 
 import httpx
-import msgspec
 
 from artfs.client.answer import read_whole
 from artfs.client.http import Http, to_be_tried_again
@@ -28,6 +27,7 @@ from artfs.errors import (
 )
 from artfs.model.records import Content
 from artfs.model.unreadable import UNREADABLE
+from artfs.typed import read_json
 from artfs.wire.backoff import AGAIN, Backoff
 from artfs.wire.blobroutes import BEGIN_UPLOAD, FINISH_UPLOAD, PARTS_DONE
 from artfs.wire.bodies import NoQuery
@@ -277,7 +277,7 @@ class LargeUpload:
             for text in response.iter_lines():
                 if text.strip():
                     try:
-                        yield msgspec.json.decode(text, type=FinishLine)
+                        yield read_json(text, FinishLine)
                     except UNREADABLE as error:
                         raise UnavailableError(f"the server says what cannot be understood: {error}") from None
 

@@ -28,6 +28,7 @@ from artfs.errors import StateVersionError, StorageError, UnavailableError
 from artfs.forks import Kept
 from artfs.model.records import Collection, Member, Project
 from artfs.model.unreadable import UNREADABLE
+from artfs.typed import json_decoder
 from artfs.wire.bodies import EventData
 from artfs.wire.routes import ROUTES, by_name
 
@@ -395,7 +396,7 @@ class _File:
             return _UNKNOWN
         if row is not None:
             with suppress(*UNREADABLE):
-                return msgspec.json.decode(row[0], type=kind)
+                return json_decoder(kind)(row[0])
         return _UNKNOWN
 
     def _tell(self, error: sqlite3.Error) -> None:

@@ -37,6 +37,7 @@ from artfs.server.longcall import LongCall
 from artfs.server.matching import read_body, read_range
 from artfs.server.uploads import Uploads, no_upload
 from artfs.server.usage import usage_of
+from artfs.typed import json_decoder
 from artfs.wire import blobroutes as routes
 from artfs.wire.bodies import UsageQuery
 from artfs.wire.frames import HEAD_NBYTES, MEDIA_TYPE
@@ -318,7 +319,7 @@ def _check_media(request: Request, wanted: str) -> None:
 
 async def _read_json(request: Request, type_: type[_S], limit: int) -> _S:
     _check_media(request, JSON)
-    body: _S = read_body(msgspec.json.Decoder(type_).decode, await _read_body(request, limit))
+    body: _S = read_body(json_decoder(type_), await _read_body(request, limit))
     return body
 
 

@@ -44,6 +44,7 @@ from artfs.server.metrics import Metrics
 from artfs.server.peers import Network, client_address, is_in, is_loopback
 from artfs.server.rights import Rights
 from artfs.server.statuses import status_of
+from artfs.typed import json_decoder
 from artfs.wire.errors import error_fields
 from artfs.wire.routes import CALL_HEADER, CALL_ID, CHANGE_HEADER, JSON, Route
 
@@ -115,7 +116,7 @@ class Dispatcher:
         self._metrics = metrics
         self._access_log = access_log
         self._decoders = {
-            endpoint.route.name: msgspec.json.Decoder(endpoint.route.body).decode
+            endpoint.route.name: json_decoder(endpoint.route.body)
             for endpoint in endpoints
             if endpoint.route.body is not None and endpoint.run is not None
         }

@@ -16,6 +16,7 @@ import msgspec
 from artfs.errors import InvalidArgumentError, NotFoundError, UsageError
 from artfs.model.unreadable import UNREADABLE
 from artfs.server.calls import Endpoint
+from artfs.typed import convert
 from artfs.wire import bodies
 from artfs.wire.routes import argument_type
 
@@ -105,7 +106,7 @@ def read_query(query_string: bytes, kind: type[bodies.Query]) -> bodies.Query:
         else:
             values[name] = _read_value(name, text, wanted)
     try:
-        return msgspec.convert(values, kind)
+        return convert(values, kind)
     except msgspec.ValidationError as error:
         raise InvalidArgumentError(f"bad query: {error}") from None
 
@@ -118,7 +119,7 @@ def _read_value(name: str, text: str, wanted: Any) -> Any:
         raise InvalidArgumentError(f"bad query: {name} cannot be 'null'; leave it out")
     try:
         # Not strict: a number may be written as a text. But no time is a number.
-        return msgspec.convert(text, wanted, strict=bodies.Time in (wanted, *get_args(wanted)))
+        return convert(text, wanted, strict=bodies.Time in (wanted, *get_args(wanted)))
     except msgspec.ValidationError as error:
         raise InvalidArgumentError(f"bad query: {name}: {error}") from None
 

@@ -38,6 +38,7 @@ from artfs.store.linux import make_folder, sync_path
 from artfs.store.verify import OnBytes
 from artfs.transfer.ahead import Ahead, in_groups
 from artfs.transfer.progress import Meter, OnProgress
+from artfs.typed import read_json
 
 MARKER = "backup.json"
 """Name of the file that says that a backup is complete."""
@@ -170,7 +171,7 @@ def _refuse_used(old: Settings, new: Settings) -> None:
 def read_marker(target: Path) -> Marker:
     """What the complete backup in `target` says of itself. Raises NotFoundError when it is none, or not complete."""
     try:
-        marker = msgspec.json.decode((target / MARKER).read_bytes(), type=Marker)
+        marker = read_json((target / MARKER).read_bytes(), Marker)
     except (FileNotFoundError, NotADirectoryError):
         raise NotFoundError(f"{target} is no complete backup: it has no {MARKER}") from None
     except OSError as error:

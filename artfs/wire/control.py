@@ -15,6 +15,7 @@ import msgspec
 
 from artfs.errors import UsageError
 from artfs.model.unreadable import UNREADABLE
+from artfs.typed import convert
 
 MAX_LINE = 4 * 1024 * 1024
 """Longest line in bytes; a longer one closes the connection."""
@@ -67,7 +68,7 @@ def read_request(line: bytes) -> Request:
 def read_options(value: Any) -> CommitOptions:
     """The `options` of a commit. Raises UsageError."""
     try:
-        return msgspec.convert(value, CommitOptions)
+        return convert(value, CommitOptions)
     except UNREADABLE as error:
         raise UsageError(f"that request makes no sense: {error}") from None
 

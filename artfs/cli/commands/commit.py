@@ -17,6 +17,7 @@ from artfs.client.control import DaemonClient, not_understood
 from artfs.errors import UnavailableError
 from artfs.model.ttl import parse_ttl, ttl_text
 from artfs.store.staging import StagedDraft
+from artfs.typed import convert
 from artfs.wire.control import CommitOptions, CommitReply
 
 
@@ -116,7 +117,7 @@ def _commit(app: App, draft: StagedDraft, options: CommitOptions, when_online: b
         if "pending" in result:
             return str(result["pending"])
         try:
-            return msgspec.convert(result, CommitReply)
+            return convert(result, CommitReply)
         except msgspec.ValidationError as error:
             raise not_understood(serving.socket, error) from error
 

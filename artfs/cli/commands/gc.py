@@ -13,6 +13,7 @@ from artfs.cli.output import emit_json, escape, human_size, plural, say
 from artfs.errors import InvalidArgumentError, MissingExtraError, UnavailableError
 from artfs.model.ttl import parse_ttl
 from artfs.store.staging import DraftArea
+from artfs.typed import read_json
 
 SHORTEST_GRACE_S = 3600.0
 """Servers want at least so much (artfs/server/gc.py)."""
@@ -98,7 +99,7 @@ def _collect_there(app: App, grace_s: float, dry_run: bool) -> Any:
     ) as response:
         for text in response.iter_lines():
             try:
-                line = msgspec.json.decode(text, type=CollectLine)
+                line = read_json(text, CollectLine)
             except UNREADABLE as error:
                 raise UnavailableError(f"{app.settings.server} says what cannot be understood: {error}") from None
             if line.error is not None:

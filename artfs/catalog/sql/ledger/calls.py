@@ -12,6 +12,7 @@ from artfs.catalog.sql.engine import Writing
 from artfs.catalog.sql.ledger.schema import calls as _calls
 from artfs.errors import UsageError
 from artfs.model.access import Actor, CallId
+from artfs.typed import json_decoder
 
 KEPT_US = 24 * 3600 * 1_000_000
 """How long, in microseconds. A client tries again for some minutes, but a laptop may sleep meanwhile."""
@@ -27,7 +28,7 @@ def once(tx: Writing, actor: Actor, call: CallId, make: Callable[[], T]) -> T:
     if found is not None:
         if found.request != call.request:
             raise UsageError("something else was asked for under this call id already; each call takes a new one")
-        return cast(T, msgspec.json.decode(found.answer, type=call.result))
+        return cast(T, json_decoder(call.result)(found.answer))
     made = make()
     answer = msgspec.json.encode(made)
     row = {"actor": actor.name, "call_id": call.text, "at": tx.now, "request": call.request, "answer": answer}
