@@ -51,8 +51,9 @@ class Floor:
             raise self.error()
 
     def error(self) -> StorageError:
+        kept = f"{self.nbytes / 2**20:.0f} MiB" if self.nbytes >= 2**20 else f"{self.nbytes / 2**10:.0f} KiB"
         return StorageError(
-            f"no space left for {self._what}: artfs keeps {self.nbytes / 2**20:.0f} MiB free;"
+            f"no space left for {self._what}: artfs keeps {kept} free;"
             " free some space (`artfs gc` removes what no version needs)",
             errno.ENOSPC,
         )
