@@ -226,7 +226,8 @@ def test_a_port_that_is_taken_is_told(home: Path) -> None:
 
 def test_sigterm_lets_requests_end(serve: Serve, home: Path, clients: Callable[..., RemoteCatalog]) -> None:
     """A commit that waits for the database's lock when the signal comes, is done; who connects later, is not served."""
-    server = serve("--no-auth", "--stop-delay", "0.5")
+    metrics = a_free_port()
+    server = serve("--no-auth", "--stop-delay", "0.5", "--metrics", f"127.0.0.1:{metrics}")
     catalog = clients(server.url)
     version = sent(catalog, 1, E, P)
     events: list[EventData | None] = []
@@ -238,7 +239,7 @@ def test_sigterm_lets_requests_end(serve: Serve, home: Path, clients: Callable[.
             worker = clients(server.url)
             thread = threading.Thread(target=lambda: results.append(worker.commit(version)))
             thread.start()
-            wait_until(lambda: _running(server) > 0)
+            wait_until(lambda: _commits(metrics))
             server.terminate()
             wait_until(lambda: get_or_none(server.url, "/readyz") in (503, None))
             assert not results
@@ -249,11 +250,19 @@ def test_sigterm_lets_requests_end(serve: Serve, home: Path, clients: Callable[.
     assert "still running" not in server.log
 
 
-def _running(server: ServerProcess) -> int:
-    """How many connections the server's sockets have that a client of ours waits on."""
-    with open("/proc/net/tcp") as table:
-        port = f":{int(server.url.rpartition(':')[2]):04X}"
-        return sum(1 for line in table if line.split()[1].endswith(port) and line.split()[3] == "01")
+def a_free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port: int = free.getsockname()[1]
+    return port
+
+
+def _commits(metrics: int) -> bool:
+    """Whether a request is under way that is no listener's, as the server's metrics say."""
+    url = f"http://127.0.0.1:{metrics}"
+    if get_or_none(url, "/metrics") != 200:
+        return False
+    told = dict(line.rsplit(" ", 1) for line in get(url, "/metrics")[1].splitlines() if not line.startswith("#"))
+    return float(told["artfs_requests_running"]) > float(told["artfs_listeners"])
 
 
 def get_or_none(url: str, path: str) -> int | None:
@@ -264,21 +273,22 @@ def get_or_none(url: str, path: str) -> int | None:
 
 
 def test_sigterm_does_not_wait_for_ever(serve: Serve, home: Path, clients: Callable[..., RemoteCatalog]) -> None:
-    server = serve("--no-auth", "--stop-timeout", "0.3")
+    metrics = a_free_port()
+    server = serve("--no-auth", "--stop-timeout", "0.3", "--metrics", f"127.0.0.1:{metrics}")
     catalog = clients(server.url, timeout_s=20)
     version = sent(catalog, 1, E, P)
     failures: list[Exception] = []
 
     def commit() -> None:
         try:
-            clients(server.url, timeout_s=1).commit(version)
+            clients(server.url, timeout_s=5).commit(version)
         except UnavailableError as error:
             failures.append(error)
 
     with open_catalog(home / "server" / "catalog.db") as direct, direct.database.write():
         thread = threading.Thread(target=commit)
         thread.start()
-        wait_until(lambda: _running(server) > 1)
+        wait_until(lambda: _commits(metrics))
         server.terminate()
         wait_until(lambda: "still running after" in server.log)
         thread.join(30)
@@ -289,8 +299,7 @@ def test_sigterm_does_not_wait_for_ever(serve: Serve, home: Path, clients: Calla
 def test_clients_connect_again_to_a_server_that_was_restarted(
     home: Path, clients: Callable[..., RemoteCatalog], tmp_path: Path
 ) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = a_free_port()
     address = ["--listen", f"127.0.0.1:{port}"]
     with artfs_serve("--home", home, "--no-auth", *address) as server:
         catalog = clients(server.url)
@@ -406,8 +415,7 @@ def test_a_thousand_clients_read_at_once(serve: Serve, home: Path) -> None:
 
 
 def test_metrics_have_a_door_of_their_own(serve: Serve, clients: Callable[..., RemoteCatalog]) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = a_free_port()
     server = serve("--no-auth", "--workers", "2", "--metrics", f"127.0.0.1:{port}")
     catalog = clients(server.url)
     catalog.listen(lambda event: None).wait_connected(30)
