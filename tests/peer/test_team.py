@@ -144,7 +144,7 @@ def test_a_digest_opens_nothing_over_the_network(large_team: Team, tmp_path: Pat
             content = batch.put_file(tmp_path / "large")
             tree = _tree(small, large, content.blocks)
             for _, page in tree.pages:
-                batch.put_bytes(page)
+                batch.put_page(page)
             batch.sync()
         ann.commit(_version(tree, hers))
         real = [hashlib.sha256(small).hexdigest(), content.digest, content.blocks, tree.digest]
@@ -162,7 +162,7 @@ def test_a_digest_opens_nothing_over_the_network(large_team: Team, tmp_path: Pat
         assert batch.lacks(real) == set(real)
         loot = _tree(small, large, content.blocks, name=b"loot")
         for _, page in loot.pages:
-            batch.put_bytes(page)
+            batch.put_page(page)
         batch.sync()
         with pytest.raises(BlobMissingError) as told:
             eve.commit(_version(loot, own))

@@ -129,7 +129,7 @@ class Interrupting:
 
 @pytest.mark.embedded("doomed batches are of a folder store")
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), StorageError("no space left")])
-@pytest.mark.parametrize("method", ["put_bytes", "put_file", "sync"])
+@pytest.mark.parametrize("method", ["put_page", "put_file", "sync"])
 @pytest.mark.parametrize("policy", ["mutable", "immutable"])
 def test_interrupted_while_storing(
     session: Session, make_files: Any, method: str, error: BaseException, policy: Any
