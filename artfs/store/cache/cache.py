@@ -255,7 +255,8 @@ class Cache:
             try:
                 os.rename(path, target)
             except FileNotFoundError:
-                os.mkdir(os.path.dirname(target), 0o700)
+                with suppress(FileExistsError):
+                    os.mkdir(os.path.dirname(target), 0o700)
                 os.rename(path, target)
         except OSError:
             return False
