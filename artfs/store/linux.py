@@ -9,7 +9,6 @@ import fcntl
 import mmap
 import os
 from collections.abc import Iterator
-from contextlib import suppress
 
 _FICLONE = 0x40049409  # linux/fs.h: _IOW(0x94, 9, int)
 _SYNC_FILE_RANGE_WRITE = 2  # linux/fs.h: start writing dirty pages, wait for nothing
@@ -109,7 +108,7 @@ def make_folder(path: str) -> None:
         return
     except FileNotFoundError:
         make_folder(os.path.dirname(path))
-        with suppress(FileExistsError):  # another thread was faster
+        with contextlib.suppress(FileExistsError):  # another thread was faster
             os.mkdir(path, 0o700)
     sync_path(os.path.dirname(path))
 
