@@ -10,7 +10,7 @@ from contextlib import suppress
 
 from artfs.store.linux import give_memory_back
 
-IDLE_S = 0.5
+IDLE_S = 0.2
 """After so long without a transfer, in seconds."""
 
 

@@ -193,7 +193,8 @@ def test_what_begins_anew_while_it_is_checked_does_not_count(strict: BlobWorld) 
                 want(server, secret, upload, n0=digest_bytes(bytes(MIB)))
 
         bucket.on_stream = begin_anew
-        assert server.finish(secret, upload["id"])[-1]["error"]["kind"] == "not-found"
+        # The objects are deleted beside it: the last part may be gone before it is read, or the upload after that.
+        assert server.finish(secret, upload["id"])[-1]["error"]["kind"] in ("unavailable", "not-found")
         strict.settle()
         assert not strict.has(strict.project(), DIGEST)
         send_all(server, secret, bucket)
