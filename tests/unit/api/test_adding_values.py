@@ -52,7 +52,7 @@ def test_an_object_that_changed_replaces_itself(session: Session) -> None:
     assert artifact.add(made, "it") == first
     assert artifact.add(made, name="it", overwrite=True) != first
     artifact.save()
-    assert len(artifact["it"]) == 3  # type: ignore[arg-type]
+    assert len(artifact["it"]) == 3  # type: ignore[arg-type] # the table that was added
 
 
 def test_items_are_set_like_a_dict(session: Session) -> None:
@@ -150,5 +150,5 @@ def test_large_files(session: Session, tmp_path: Path) -> None:
     again = Artifact("again", "dataset")
     again.add(artfs.Table(["picture"], [[artifact.get("noise")]]), "t")
     again.save()
-    assert again.get("t").data[0][0] == noise  # type: ignore[union-attr]
+    assert again.get("t").data[0][0] == noise  # type: ignore[union-attr] # the table that was added
     again.verify(again.download())

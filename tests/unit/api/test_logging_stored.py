@@ -29,7 +29,7 @@ def sweep_in_thread(session: Session) -> tuple[threading.Thread, threading.Event
 
     def sweep() -> None:
         with open_session(session.settings) as own:
-            found = collect_garbage(own.catalog, own.store, on_wait=lambda message: waiting.set())  # type: ignore[arg-type]
+            found = collect_garbage(own.catalog, own.store, on_wait=lambda message: waiting.set())  # type: ignore[arg-type] # the embedded one
             removed.append(found.removed)
 
     thread = threading.Thread(target=sweep)

@@ -20,6 +20,7 @@ from artfs.catalog.sql.sqlite.database import SqliteDatabase
 from artfs.catalog.sql.sqlite.opening import open_file
 from artfs.errors import CatalogError, ConflictError, NotFoundError, StorageError, UsageError
 from artfs.testing.catalog_contract.making import C, E, P, at, digest, log, new
+from artfs.testing.schemarules import check_rules
 
 StartPython = Callable[..., Popen[str]]
 
@@ -78,14 +79,7 @@ def test_a_write_that_fails_is_undone_and_releases_its_locks(database: SqliteDat
 
 
 def test_the_schema_keeps_its_own_rules(database: SqliteDatabase) -> None:
-    for wrong in (
-        schema.collections.insert().values(
-            project_id=7, name="c", type="", kind="sequence", next_index=0, created_at=0, updated_at=0
-        ),
-        schema.runs.insert().values(id="r", project_id=1, name="", config="", state="odd", history_steps=0, created_at=0),
-    ):
-        with pytest.raises(CatalogError), database.write() as tx:
-            tx.conn.execute(wrong)
+    check_rules(database)
 
 
 # errors -----------------------------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from artfs.errors import (
 )
 from artfs.testing.catalog_contract.making import C, E, P, log, new
 from artfs.testing.postgres import Postgres, name_of, one_line, opened, postgres
+from artfs.testing.schemarules import check_rules
 
 StartPython = Callable[..., Popen[str]]
 
@@ -131,14 +132,7 @@ def test_each_kind_of_error_has_its_own(database: PostgresqlDatabase, code: str,
 
 
 def test_the_schema_keeps_its_own_rules(database: PostgresqlDatabase) -> None:
-    for wrong in (
-        schema.collections.insert().values(
-            project_id=7, name="c", type="", kind="sequence", next_index=0, created_at=0, updated_at=0
-        ),
-        schema.runs.insert().values(id="r", project_id=1, name="", config="", state="odd", history_steps=0, created_at=0),
-    ):
-        with pytest.raises(CatalogError), database.write() as tx:
-            tx.conn.execute(wrong)
+    check_rules(database)
     catalog = SqlCatalog(database)
     catalog.create_project(E, P)
     with pytest.raises(CatalogError, match="uq_projects_living"), database.write() as tx:
