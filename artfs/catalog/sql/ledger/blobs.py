@@ -36,7 +36,7 @@ def _readable(token: Token | None, parameters: dict[str, Any]) -> str:
         return ""
     parameters |= {"token_id": token.id, "every_project": EVERY_PROJECT}
     return (
-        " AND b.project_id IN (SELECT q.id FROM projects AS q JOIN grants AS g ON g.entity = q.entity"
+        " AND b.project_id + 0 IN (SELECT q.id FROM projects AS q JOIN grants AS g ON g.entity = q.entity"
         " AND g.project IN (:every_project, q.name) WHERE g.token_id = :token_id AND q.deleted_at IS NULL)"
     )
 
@@ -69,7 +69,7 @@ def find(
     source, parameters = given.rows(conn, digests)
     where = _readable(token, parameters)
     if project_id is not None:
-        where += " AND b.project_id = :project_id"
+        where += " AND b.project_id + 0 = :project_id"
         parameters["project_id"] = project_id
     query = text((_BEST_BY_LATERAL if given.is_postgresql(conn) else _BEST_BY_WINDOW).format(source=source, where=where))
     found: dict[str, Found] = {}
@@ -118,11 +118,11 @@ def usage(conn: Connection, project_id: int) -> Usage:
 # writing ----------------------------------------------------------------------------------------------------------------
 def held(conn: Connection, project_id: int, digests: Collection[str]) -> dict[str, tuple[Held, int]]:
     """Those that the project has, and when they were touched."""
-    source, parameters = given.rows(conn, digests)
+    among, parameters = given.among(conn, digests)
     query = text(
-        f"SELECT b.digest, b.size, b.shape, b.touched_at, o.blocks FROM {source} CROSS JOIN project_blobs AS b"
-        " LEFT JOIN blobs AS o ON b.pack_id IS NULL AND o.digest = b.digest"
-        " WHERE b.digest = given.digest AND b.project_id = :project_id"
+        "SELECT b.digest, b.size, b.shape, b.touched_at,"
+        " CASE WHEN b.pack_id IS NULL THEN (SELECT o.blocks FROM blobs AS o WHERE o.digest = b.digest) END AS blocks"
+        f" FROM project_blobs AS b WHERE b.digest {among} AND b.project_id + 0 = :project_id"
     )
     return {
         _hex(row.digest): (Held(row.size, _hex(row.blocks), row.shape and bytes(row.shape)), row.touched_at)
@@ -132,10 +132,10 @@ def held(conn: Connection, project_id: int, digests: Collection[str]) -> dict[st
 
 def touch(tx: Writing, project_id: int, digests: Collection[str]) -> dict[str, bytes | None]:
     """Touches the rows that are there; returns their shapes as they are now."""
-    source, parameters = given.rows(tx.conn, digests)
+    among, parameters = given.among(tx.conn, digests)
     query = text(
-        f"UPDATE project_blobs SET touched_at = :now WHERE digest IN (SELECT digest FROM {source})"
-        " AND project_id = :project_id RETURNING digest, shape"
+        f"UPDATE project_blobs SET touched_at = :now WHERE digest {among} AND project_id + 0 = :project_id"
+        " RETURNING digest, shape"
     )
     found = tx.conn.execute(query, {**parameters, "project_id": project_id, "now": tx.now})
     return {_hex(row.digest): row.shape and bytes(row.shape) for row in found}
@@ -243,14 +243,13 @@ def share(tx: Writing, source_id: int, target_id: int, digests: Collection[str])
     wanted = sorted(digest for digest in digests if digest not in here)
     if not wanted:
         return set()
-    source, parameters = given.rows(tx.conn, wanted)
+    among, parameters = given.among(tx.conn, wanted)
     parameters |= {"source_id": source_id, "target_id": target_id, "now": tx.now}
     found = tx.conn.execute(
         text(
             "INSERT INTO project_blobs (digest, project_id, touched_at, shape, size, pack_id, pack_offset)"
             " SELECT b.digest, :target_id, :now, NULL, b.size, b.pack_id, b.pack_offset"
-            f" FROM {source} CROSS JOIN project_blobs AS b"
-            " WHERE b.digest = given.digest AND b.project_id = :source_id RETURNING digest, size"
+            f" FROM project_blobs AS b WHERE b.digest {among} AND b.project_id + 0 = :source_id RETURNING digest, size"
         ),
         parameters,
     )

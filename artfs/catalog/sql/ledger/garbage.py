@@ -47,22 +47,22 @@ def rows(conn: Connection, after: Row | None, limit: int, closed: bool) -> list[
 
 
 def open_trees(tx: Writing, project_id: int, digests: Collection[str], before: int) -> None:
-    source, parameters = given.rows(tx.conn, digests)
+    among, parameters = given.among(tx.conn, digests)
     tx.conn.execute(
         text(
-            f"UPDATE project_blobs SET shape = NULL WHERE digest IN (SELECT digest FROM {source})"
-            " AND project_id = :project_id AND touched_at < :before"
+            f"UPDATE project_blobs SET shape = NULL WHERE digest {among}"
+            " AND project_id + 0 = :project_id AND touched_at < :before"
         ),
         {**parameters, "project_id": project_id, "before": before},
     )
 
 
 def remove(tx: Writing, project_id: int, digests: Collection[str], before: int) -> int:
-    source, parameters = given.rows(tx.conn, digests)
+    among, parameters = given.among(tx.conn, digests)
     gone = tx.conn.execute(
         text(
-            f"DELETE FROM project_blobs WHERE digest IN (SELECT digest FROM {source})"
-            " AND project_id = :project_id AND touched_at < :before AND shape IS NULL RETURNING size"
+            f"DELETE FROM project_blobs WHERE digest {among}"
+            " AND project_id + 0 = :project_id AND touched_at < :before AND shape IS NULL RETURNING size"
         ),
         {**parameters, "project_id": project_id, "before": before},
     )

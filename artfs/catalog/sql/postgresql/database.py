@@ -85,7 +85,9 @@ class PostgresqlDatabase:
             f"SET statement_timeout = {round(statement_timeout_s * 1000)}; SET lock_timeout = {round(lock_timeout_s * 1000)}; "
             f"SET idle_in_transaction_session_timeout = {round(_IDLE_TIMEOUT_S * 1000)}; "
             # No statement of ours takes as long as compiling it would (20 ms), whatever the planner guesses of new tables.
-            "SET jit = off"
+            "SET jit = off; "
+            # A plan that was made while a table was new, and read whole for that, would be kept until the table is analysed.
+            "SET enable_seqscan = off"
         )
         self._clock = clock
         self._lock_timeout_s = lock_timeout_s
