@@ -12,12 +12,12 @@ import logging
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -46,6 +46,8 @@ Place = tuple[str | None, str | None, str | None]
 """(entity, project, collection) that an answer is about; None: it hangs on every one."""
 
 _ANYWHERE: Place = (None, None, None)
+
+_Named = TypeVar("_Named", Project, Collection)
 
 
 @dataclass(slots=True)
@@ -144,9 +146,7 @@ class RememberingCatalog(RemoteCatalog):
         with self._memory_lock:
             known = self._answers.get(key)
             before = self._changes
-        if known is not None and known.fresh and (
-            self._is_listening() or time.monotonic() - self._polled_at < self._poll_s or self.reach.is_away
-        ):
+        if known is not None and self._is_good(known):
             return known.value
         if known is None:
             known = self._remembered(key, method, place)
@@ -174,6 +174,18 @@ class RememberingCatalog(RemoteCatalog):
             self._forget_oldest()
         self._file.put(key, value)
         return value
+
+    def _is_good(self, answer: _Answer) -> bool:
+        """Whether it need not be asked for again."""
+        return answer.fresh and (
+            self._is_listening() or time.monotonic() - self._polled_at < self._poll_s or self.reach.is_away
+        )
+
+    def _listed(self, method: str, *given: object) -> list[Any]:
+        """A listing that need not be asked for again: what is in it need not be, either. Empty: there is none."""
+        with self._memory_lock:
+            known = self._answers.get(msgspec.msgpack.encode((method, *given)))
+        return known.value if known is not None and self._is_good(known) else []
 
     def _tell_stale(self, why: str) -> None:
         if not self._told_stale:
@@ -206,8 +218,7 @@ class RememberingCatalog(RemoteCatalog):
 
     def _seen_collection(self, entity: str, project: str, name: str) -> Collection | None:
         """From a listing."""
-        found: list[Collection] = self._recall("collections", entity, project, None) or []
-        return next((each for each in found if each.name == name), None)
+        return _named(name, self._recall("collections", entity, project, None) or [])
 
     def _seen_member(self, entity: str, project: str, collection: str, alias: str) -> Member | None:
         """From what was seen of the collection's members."""
@@ -228,14 +239,17 @@ class RememberingCatalog(RemoteCatalog):
         return list(found)
 
     def try_project(self, entity: str, name: str) -> Project | None:
+        # One that is not listed may be there all the same, and be none that our token may read: the server says which.
+        found: Project | None = _named(name, self._listed("projects", entity))
+        if found is not None:
+            return found
         try:
-            found: Project | None = self._ask(
+            found = self._ask(
                 "try_project", (entity, name), (entity, None, None),
                 lambda: super(RememberingCatalog, self).try_project(entity, name),
             )
         except UnavailableError:
-            seen: list[Project] = self._recall("projects", entity) or []
-            found = next((each for each in seen if each.name == name), None)
+            found = _named(name, self._recall("projects", entity) or [])
             if found is None:
                 raise
         return found
@@ -249,8 +263,11 @@ class RememberingCatalog(RemoteCatalog):
         return list(found)
 
     def try_collection(self, entity: str, project: str, name: str) -> Collection | None:
+        found: Collection | None = _named(name, self._listed("collections", entity, project, None))
+        if found is not None:
+            return found
         try:
-            found: Collection | None = self._ask(
+            found = self._ask(
                 "try_collection", (entity, project, name), (entity, project, name),
                 lambda: super(RememberingCatalog, self).try_collection(entity, project, name),
             )
@@ -305,6 +322,10 @@ class RememberingCatalog(RemoteCatalog):
             lambda: super(RememberingCatalog, self).alias_history(collection_id),
         )
         return list(found)
+
+
+def _named(name: str, listed: Iterable[_Named]) -> _Named | None:
+    return next((each for each in listed if each.name == name), None)
 
 
 _TYPES: dict[str, Any] = {

@@ -115,6 +115,22 @@ def test_with_events_names_are_asked_for_once(catalog: RememberingCatalog, http:
     assert set(http.counts.values()) == {1}
 
 
+def test_what_a_listing_has_is_not_asked_for_by_name(catalog: RememberingCatalog, http: FakeHttp) -> None:
+    """Looking into a collection far away asks three things one after the other, not five."""
+    listening(catalog)
+    catalog.projects("e")
+    assert catalog.try_project("e", "p") == PROJECT
+    catalog.collections("e", "p")
+    assert catalog.try_collection("e", "p", "c") == COLLECTION
+    assert http.counts == {"projects": 1, "collections": 1}
+    # What it has not may have come, or be somebody else's.
+    assert catalog.try_collection("e", "p", "d") == COLLECTION
+    assert http.counts["try_collection"] == 1
+    catalog._changed(EventData("e", "p", "c"))
+    catalog.try_collection("e", "p", "c")
+    assert http.counts["try_collection"] == 2
+
+
 def test_memory_has_an_end(catalog: RememberingCatalog, http: FakeHttp, monkeypatch: pytest.MonkeyPatch) -> None:
     """What was asked for longest ago goes first, and is in the file without a network."""
     monkeypatch.setattr("artfs.client.memory._IN_MEMORY", 5)
