@@ -19,7 +19,8 @@ Parts:
     million  a version of 1,000,000 files, in 1,000 folders and in one: logged, mounted, one file changed and committed
 
 "First" means: a mount that was started for it, with an empty cache folder. What the servers read is in the page cache, as the
-disk is not what is compared, and the S3 server knows all MD5s already; nothing of the client's is, as its mount is new.
+disk is not what is compared, and the S3 server knows all MD5s already; nothing of the client's is, as its mount is new. Memory
+for as much as is read was in use a moment ago (`take_memory`).
 
 Delays are those of artfs/testing/faultproxy.py, half in each direction, on all links of the client: to our server and to S3. A
 new connection costs a round trip. Without delay there is no proxy, but for what counts bytes (`column`, `rows`, `first`).
@@ -31,6 +32,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import mmap
 import os
 import random
 import shutil
@@ -130,6 +132,7 @@ class Bench:
         if os.geteuid() == 0:
             # Otherwise what one system has left there takes up to a half off the next one's speed.
             Path("/proc/sys/vm/drop_caches").write_text("3")
+        take_memory(3 * self.sizes.big)
         known = self.objects[name] if system is self.ours else (self.network.data / name).rglob("*")
         # Our server copies what was uploaded, and removes the originals after the commit.
         served = [path for path in known if path.is_file() and "uploads" not in path.parts]
@@ -391,6 +394,14 @@ WORK: dict[str, Callable[[Bench], None]] = {
     "first": read_first, "clients": ask_together, "commits": commit_together, "million": commit_one_of_many,
 }  # fmt: skip
 OURS_ONLY = ("clients", "commits", "million")
+
+
+def take_memory(nbytes: int) -> None:
+    """Has so much memory, and gives it back to the kernel. A virtual machine's memory that was free for some seconds may be its
+    host's again, and then each page costs 5 microseconds when it is first used: a second for 1 GiB of page cache."""
+    available = os.sysconf("SC_AVPHYS_PAGES") * mmap.PAGESIZE
+    size = min(nbytes, available // 2) // mmap.PAGESIZE * mmap.PAGESIZE
+    mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_POPULATE).close()
 
 
 def make_random(path: Path, size: int) -> None:

@@ -15,9 +15,11 @@ from artfs.errors import BadBlobError, BlobMissingError, StorageError, UsageErro
 from artfs.model.digests import BLOCKS_ABOVE, digest_bytes
 from artfs.model.records import Content
 from artfs.store.base import OnSending, Place, SendingBatch, SendingStore, StoreBatch
+from artfs.store.cache import CheckedBlob
 from artfs.store.verify import StreamHasher, write_all
 from artfs.transfer.fetch import Fetcher
 from artfs.transfer.largeblob import LargeBlob
+from artfs.transfer.together import Together
 
 _AT_ONCE = 128
 """Blocks (32 MiB) that are waited for together when a whole blob is wanted."""
@@ -160,8 +162,13 @@ class CachedStore:
         return _CachingBatch(self.remote.begin(place), self)
 
     def keep(self, data: bytes) -> None:
-        """Keeps a small blob that was just sent: it will be read."""
+        """Keeps a page or block list that was just sent: it will be read."""
         self._cache.put(digest_bytes(data), data)
+
+    def keep_small(self, blobs: list[CheckedBlob]) -> None:
+        """As `keep`, many together."""
+        here = self._cache.which([digest for digest, _ in blobs])
+        self._cache.keep_small([blob for blob in blobs if blob[0] not in here])
 
     def send_again(self, batch: StoreBatch, digests: Iterable[str]) -> list[str]:
         lost = []
@@ -220,11 +227,13 @@ class _Temporary:
 
 
 class _CachingBatch:
-    """A server's batch; what is put as bytes (trees, block lists) is kept here, too."""
+    """A server's batch; what is put as bytes is kept here, too, at the latest when it is with the server."""
 
     def __init__(self, batch: SendingBatch, store: CachedStore) -> None:
         self._batch = batch
         self._store = store
+        self._lock = threading.Lock()
+        self._together = Together(store.keep_small)
 
     def __enter__(self) -> Self:
         self._batch.__enter__()
@@ -234,10 +243,17 @@ class _CachingBatch:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._batch.__exit__(kind, error, trace)
+        if kind is None:
+            self._keep_all()
+
+    def _keep_all(self) -> None:
+        with self._lock:
+            self._together.flush()
 
     def put_bytes(self, data: bytes) -> str:
         digest = self._batch.put_bytes(data)
-        self._store.keep(data)
+        with self._lock:
+            self._together.add(CheckedBlob((digest, data)))
         return digest
 
     def put_page(self, data: bytes) -> str:
@@ -272,5 +288,6 @@ class _CachingBatch:
         self._batch.tell(on_sending)
 
     def sync(self) -> None:
+        self._keep_all()
         self._batch.sync()
 

@@ -26,10 +26,7 @@ from artfs.store.base import RangeSource
 from artfs.store.cache import Cache, CheckedBlob, check_blob
 from artfs.transfer.blockfetch import BlockFetch, ended
 from artfs.transfer.largeblob import BlobFile
-
-KEEP_NBYTES = 256 * 1024
-KEEP_COUNT = 256
-"""Small blobs that the cache gets together."""
+from artfs.transfer.together import Together
 
 
 @dataclass(slots=True)
@@ -114,31 +111,23 @@ class Host(Protocol):
 def taking(host: Host, remember: Callable[[str, bytes], None]) -> Iterator[Callable[[str, bytes], None]]:
     """The door for many small blobs: who waits for one has it at once, from where `remember` puts it, and the cache gets some
     hundred KiB together. Raises BadBlobError for one that is wrong; the others come in all the same."""
-    held: list[CheckedBlob] = []
-    nbytes = 0
 
-    def keep() -> None:
-        nonlocal nbytes
-        blobs = held.copy()
-        held.clear()
-        nbytes = 0
+    def keep(blobs: list[CheckedBlob]) -> None:
         host.cache.keep_small(blobs)
         host.smalls_landed(digest for digest, _ in blobs)
 
+    together = Together(keep)
+
     def take(digest: str, data: bytes) -> None:
-        nonlocal nbytes
         blob = check_blob(digest, data)
         remember(digest, data)
         host.small_came(digest)
-        held.append(blob)
-        nbytes += len(data)
-        if nbytes >= KEEP_NBYTES or len(held) >= KEEP_COUNT:
-            keep()
+        together.add(blob)
 
     try:
         yield take
     finally:
-        keep()
+        together.flush()
 
 
 class Transfers:

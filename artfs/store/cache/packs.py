@@ -40,7 +40,7 @@ _TOLD = 4 * UNWRITTEN
 """Places that another process told and that are remembered: more than it may have told before the index knows them."""
 
 CheckedBlob = NewType("CheckedBlob", tuple[str, bytes])
-"""(digest, bytes), made by `check_blob` only."""
+"""(digest, bytes), made by `check_blob`, or by who has just computed the digest of these bytes."""
 
 
 def check_blob(digest: str, data: bytes | memoryview) -> CheckedBlob:
