@@ -26,14 +26,14 @@ from typing import Any
 from artfs.errors import ArtfsError, UnavailableError, WaitTimeoutError
 from artfs.model.digests import digest_bytes
 from artfs.store.base import RangeSource
-from artfs.store.cache import Cache
+from artfs.store.cache import Cache, CheckedBlob
 from artfs.transfer.crew import Crew
 from artfs.transfer.failures import Failures
 from artfs.transfer.fetchplan import Came, FetchPlan, Ranges, Smalls
 from artfs.transfer.fetchprocess import FetchProcess, FetchProcessEnded
 from artfs.transfer.largeblob import BlobFile, LargeBlob, Notify, Waiter, large_key
 from artfs.transfer.promote import Promoter
-from artfs.transfer.recent import Recent
+from artfs.transfer.recent import JustKept, Recent
 from artfs.transfer.shrink import Shrinker
 from artfs.transfer.transfers import FetchStats, Transfers
 from artfs.transfer.treefetch import TreeFetch
@@ -46,6 +46,9 @@ FAILED_FOR_S = 3.0
 RECENT_NBYTES = 12 * 1024 * 1024
 """What came lately and is kept in memory until it is read: as much as is fetched ahead of a walk. What does not fit is read from
 the cache, and checked once more, which costs more than all else that a small file does."""
+
+KEPT_COUNT = 4096
+"""Small blobs that came into the cache lately, and are believed once without another check."""
 
 CLOSE_S = 2.0
 """How long the end waits for threads, in seconds: one may be connecting to a server that does not answer."""
@@ -85,6 +88,7 @@ class Fetcher:
         self._small_waiters: dict[str, list[Notify]] = {}
         self.failures = Failures(FAILED_FOR_S, clock)  # of small blobs and tree pages
         self._recent = Recent(RECENT_NBYTES)
+        self._kept = JustKept(KEPT_COUNT)
         self.aside = ThreadPoolExecutor(4, "artfs-aside")
         shrinker = Shrinker(self.aside, lambda: not self.is_busy)
         self._crew = Crew(self._plan, self._lock, workers, self._carry_out, shrinker.ended)
@@ -139,11 +143,16 @@ class Fetcher:
         return self._recent.get(key)
 
     def was_read(self, digest: str) -> None:
-        """A small blob was read from memory, and its reader keeps it: nobody else is about to come."""
+        """A small blob that came lately was read, and its reader keeps it: nobody else is about to come."""
         self._recent.drop(digest)
+        self._kept.drop(digest)
 
     def has_recent(self, key: Any) -> bool:
         return key in self._recent
+
+    def is_just_kept(self, digest: str) -> bool:
+        """Whether a small blob was put into the cache a moment ago, checked: its first reader need not check it again."""
+        return digest in self._kept
 
     def remember(self, key: Any, data: bytes) -> None:
         """Its readers are about to come. Checked bytes only."""
@@ -175,6 +184,7 @@ class Fetcher:
     def found_damaged(self, digest: str) -> None:
         """A whole blob of the cache is not what its name says: it goes, and will be fetched again."""
         self.cache.discard(digest)
+        self._kept.drop(digest)
         if self._process is not None:
             self._process.forget_small(digest)
         self.count_damaged(f"the cached blob {digest} was damaged; it is fetched again", 1)
@@ -197,7 +207,8 @@ class Fetcher:
     def prefetch_small(self, blobs: Iterable[tuple[str, int]]) -> None:
         """(digest, size) of blobs that will be read soon. What is here already is passed over (later, in a thread)."""
         with self._lock:
-            self._plan.want_small_ahead((blob for blob in blobs if blob[0] not in self._recent), time.monotonic())
+            absent = (blob for blob in blobs if blob[0] not in self._recent and blob[0] not in self._kept)
+            self._plan.want_small_ahead(absent, time.monotonic())
             self._crew.wake()
 
     def raise_small_failure(self, digest: str) -> None:
@@ -333,7 +344,7 @@ class Fetcher:
     def _carry_out(self, work: Came | Ranges | Smalls) -> None:
         self._used_at = self._clock()
         if isinstance(work, Smalls):
-            self._fetch_smalls(work.digests, work.nbytes)
+            self._fetch_smalls(work)
             return
         with self._lock:
             blob = self._large.get(work.key)
@@ -346,13 +357,13 @@ class Fetcher:
         else:
             self.blocks_landed(blob, work.indexes)
 
-    def _fetch_smalls(self, digests: list[str], nbytes: int | None) -> None:
+    def _fetch_smalls(self, work: Smalls) -> None:
         if self._process is not None and self._process.is_there:
             with suppress(FetchProcessEnded):
-                self._process.fetch_smalls(digests, nbytes)
+                self._process.fetch_smalls(work.digests, work.nbytes, work.waited)
                 return
         if not self._closed:
-            self._transfers.fetch_smalls(digests, nbytes)
+            self._transfers.fetch_smalls(work.digests, work.nbytes)
 
     def _fetch_blocks(self, blob: LargeBlob, first: int, stop: int) -> None:
         if self._process is not None and self._process.is_there:
@@ -376,6 +387,14 @@ class Fetcher:
                     told += self._small_waiters.pop(digest)
         for notify in told:
             notify()
+
+    def smalls_not_kept(self, blobs: Iterable[CheckedBlob]) -> None:
+        """All were remembered."""
+
+    def smalls_kept(self, digests: list[str]) -> None:
+        """The process that fetches has put them into the cache just now, checked."""
+        self._kept.add(digests)
+        self.smalls_landed(digests)
 
     def small_failed(self, digest: str, error: ArtfsError) -> None:
         with self._lock:

@@ -21,7 +21,7 @@ from artfs.errors import ArtfsError, OfflineError
 from artfs.model.digests import digest_bytes
 from artfs.stacks import Dumps
 from artfs.store.base import RangeSource
-from artfs.store.cache import Cache, Complete
+from artfs.store.cache import Cache, CheckedBlob, Complete
 from artfs.transfer import fetchwire as wire
 from artfs.transfer.largeblob import BlobFile, large_key
 from artfs.transfer.shrink import Shrinker
@@ -37,6 +37,8 @@ _END_S = 1.0
 """How long transfers may take to notice that the end has come, in seconds."""
 
 _current = threading.local()
+"""Of a thread that carries out a request: `request`; of a FetchSmalls `ahead`, the digests that nobody waits for, and `untold`,
+those of them that came and are not in the cache yet."""
 
 
 class Surroundings:
@@ -202,6 +204,8 @@ class FetchChild:
 
     def _carry_out(self, request: wire.FetchSmalls | wire.FetchBlocks, blob: _OpenBlob | None) -> None:
         _current.request = request
+        _current.ahead = frozenset(request.digests[request.waited :]) if isinstance(request, wire.FetchSmalls) else frozenset()
+        _current.untold = set()
         try:
             if isinstance(request, wire.FetchSmalls):
                 self._transfers.fetch_smalls(request.digests, request.nbytes)
@@ -211,7 +215,7 @@ class FetchChild:
             # Whoever waited was told; this is a defect, and the process goes on.
             log.exception("fetching failed: %r", error)
         finally:
-            _current.request = None
+            _current.request = _current.ahead = _current.untold = None
             if blob is not None:
                 self._release(blob)
             self._out.put(wire.Done(request.number))
@@ -242,13 +246,31 @@ class FetchChild:
         return None
 
     def remember(self, key: Any, data: bytes) -> None:
-        self._out.put(wire.SmallBytes(key, len(data)), data)
+        if key in _current.ahead:
+            _current.untold.add(key)  # nobody waits for it: told when it is in the cache
+        else:
+            self._out.put(wire.SmallBytes(key, len(data)), data)
+
+    def smalls_not_kept(self, blobs: Iterable[CheckedBlob]) -> None:
+        for digest, data in blobs:
+            if digest in _current.untold:
+                _current.untold.remove(digest)
+                self._out.put(wire.SmallBytes(digest, len(data)), data)
 
     def small_came(self, digest: str) -> None:
         """`remember` has told it."""
 
     def smalls_landed(self, digests: Iterable[str]) -> None:
-        self._out.put(wire.SmallsLanded(list(digests)))
+        untold = _current.untold
+        kept: list[str] = []
+        others: list[str] = []
+        for digest in digests:
+            (kept if digest in untold else others).append(digest)
+        untold.difference_update(kept)
+        if kept:
+            self._out.put(wire.SmallsKept(kept))
+        if others:
+            self._out.put(wire.SmallsLanded(others))
 
     def small_failed(self, digest: str, error: ArtfsError) -> None:
         self._out.put(wire.SmallFailed(digest, error_fields(error)))

@@ -49,11 +49,17 @@ class Came:
 
 @dataclass(frozen=True, slots=True)
 class Smalls:
-    """Fetch these small blobs. `nbytes`: of all together; None: nobody said. `ahead`: nobody waits for them."""
+    """Fetch these small blobs. `nbytes`: of all together; None: nobody said. `waited`: somebody waits for so many of them, which
+    are the first."""
 
     digests: list[str]
     nbytes: int | None
-    ahead: bool
+    waited: int
+
+    @property
+    def ahead(self) -> bool:
+        """Whether nobody waits for any of them."""
+        return not self.waited
 
 
 @dataclass(slots=True)
@@ -175,13 +181,13 @@ class FetchPlan:
                 return Ranges(key, *run, ahead=False)
             self._tidy(key, blob)
         if self._small:
-            return Smalls(*self._take_small(), ahead=False)
+            return self._take_small()
         if not may_look_ahead:
             return None
         if self._small_ahead and not self.gathers_s(now):
-            batch, nbytes = self._take_small()
-            if batch:
-                return Smalls(batch, nbytes, ahead=True)
+            smalls = self._take_small()
+            if smalls.digests:
+                return smalls
         while self._later:
             key = next(iter(self._later))
             found = self._blobs.get(key)
@@ -240,8 +246,9 @@ class FetchPlan:
         blob.flying.update(range(first, stop))
         blob.is_ahead.difference_update(range(first, stop))
 
-    def _take_small(self) -> tuple[list[str], int | None]:
+    def _take_small(self) -> Smalls:
         batch: list[str] = []
+        waited = 0
         nbytes = 0
         is_known = True
         for queue in (self._small, self._small_ahead):
@@ -254,7 +261,9 @@ class FetchPlan:
                     batch.append(digest)
                     nbytes += size
                     is_known = is_known and size > 0
-        return batch, nbytes if is_known else None
+            if queue is self._small:
+                waited = len(batch)
+        return Smalls(batch, nbytes if is_known else None, waited)
 
     def counts(self) -> tuple[int, int, int]:
         """How many blocks and small blobs are (wanted, ahead, flying)."""

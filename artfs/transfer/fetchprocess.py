@@ -143,9 +143,10 @@ class FetchProcess:
                 time.sleep(0.005)
 
     # asking -----------------------------------------------------------------------------------------------------
-    def fetch_smalls(self, digests: list[str], nbytes: int | None) -> None:
-        """As Transfers.fetch_smalls. Raises FetchProcessEnded."""
-        self._ask(wire.FetchSmalls(next(self._numbers), *self._ask_gate(), digests, nbytes), None)
+    def fetch_smalls(self, digests: list[str], nbytes: int | None, waited: int) -> None:
+        """As Transfers.fetch_smalls. `waited`: somebody waits for so many of them, the first ones: their bytes come here, those
+        of the others only into the cache. Raises FetchProcessEnded."""
+        self._ask(wire.FetchSmalls(next(self._numbers), *self._ask_gate(), digests, nbytes, waited), None)
 
     def fetch_blocks(self, blob: LargeBlob, first: int, stop: int, fetcher: Fetcher) -> None:
         """As Transfers.fetch_blocks. Raises FetchProcessEnded."""
@@ -272,6 +273,8 @@ class FetchProcess:
         match event:
             case wire.SmallsLanded(digests):
                 fetcher.smalls_landed(digests)
+            case wire.SmallsKept(digests):
+                fetcher.smalls_kept(digests)
             case wire.Packed(number, name, rows):
                 fetcher.cache.packs.told(number, name, rows)
             case wire.BlocksLanded(number, indexes, checked):

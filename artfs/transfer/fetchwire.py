@@ -48,13 +48,15 @@ class Packed(_Message):
 
 # what is asked for -----------------------------------------------------------------------------------------------------
 class FetchSmalls(_Message):
-    """Ended by `Done`. `refusal`: what to say when the gate is shut. `nbytes`: of all together, if that is known."""
+    """Ended by `Done`. `refusal`: what to say when the gate is shut. `nbytes`: of all together, if that is known. `waited`: so
+    many of them are waited for, the first ones."""
 
     number: int
     gate: int
     refusal: str
     digests: list[str]
     nbytes: int | None
+    waited: int
 
 
 class FetchBlocks(_Message):
@@ -105,6 +107,12 @@ class SmallBytes(_Message):
 
 
 class SmallsLanded(_Message):
+    digests: list[str]
+
+
+class SmallsKept(_Message):
+    """They came now, were found right, and are in packs that were told."""
+
     digests: list[str]
 
 
@@ -167,8 +175,8 @@ class Contact(_Message):
 
 
 Event = (
-    Done | SmallBytes | Packed | SmallsLanded | SmallFailed | Opened | BlockBytes | BlocksLanded | BlocksFailed | Told
-    | Damaged | Contact
+    Done | SmallBytes | Packed | SmallsLanded | SmallsKept | SmallFailed | Opened | BlockBytes | BlocksLanded | BlocksFailed
+    | Told | Damaged | Contact
 )
 
 

@@ -1,9 +1,10 @@
-"""Bytes that came a moment ago: their readers are about to come."""
+"""What came a moment ago: its readers are about to come."""
 
 from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Iterable
 from typing import Any
 
 
@@ -44,3 +45,26 @@ class Recent:
                 while self._nbytes > self._limit and len(self._held) > 1:
                     _, old = self._held.popitem(last=False)
                     self._nbytes -= len(old)
+
+
+class JustKept:
+    """Digests of small blobs that came into the cache, checked, and were not read yet: so many at most, the last ones.
+    Thread-safe."""
+
+    def __init__(self, count: int) -> None:
+        self._limit = count
+        self._digests: OrderedDict[str, None] = OrderedDict()
+
+    def __contains__(self, digest: str) -> bool:
+        return digest in self._digests
+
+    def add(self, digests: Iterable[str]) -> None:
+        """From one thread only."""
+        for digest in digests:
+            self._digests[digest] = None
+        while len(self._digests) > self._limit:
+            self._digests.popitem(last=False)
+
+    def drop(self, digest: str) -> None:
+        """It was read, or is gone. Not there is fine."""
+        self._digests.pop(digest, None)

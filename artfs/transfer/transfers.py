@@ -86,6 +86,10 @@ class Host(Protocol):
         """Small blobs are here, in the cache or in memory."""
         ...
 
+    def smalls_not_kept(self, blobs: Iterable[CheckedBlob]) -> None:
+        """The cache has no room for small blobs that were remembered, and are about to be told as landed."""
+        ...
+
     def small_failed(self, digest: str, error: ArtfsError) -> None:
         """A small blob will not come."""
         ...
@@ -113,7 +117,8 @@ def taking(host: Host, remember: Callable[[str, bytes], None]) -> Iterator[Calla
     hundred KiB together. Raises BadBlobError for one that is wrong; the others come in all the same."""
 
     def keep(blobs: list[CheckedBlob]) -> None:
-        host.cache.keep_small(blobs)
+        if not host.cache.keep_small(blobs):
+            host.smalls_not_kept(blobs)
         host.smalls_landed(digest for digest, _ in blobs)
 
     together = Together(keep)

@@ -113,6 +113,12 @@ class RemoteSmall(RemoteBlob):
         if self._spot is not None or self._own_fd >= 0:
             fetcher.stats.reads += 1
         if self._spot is not None:
+            if fetcher.is_just_kept(digest):
+                buffer = self._blobs.buffer(end - offset)
+                if try_read(self._spot.pack.fd, buffer, self._spot.offset + offset):
+                    if end == self.entry.size:
+                        fetcher.was_read(digest)
+                    return buffer
             return self._read_file(self._spot.pack.fd, self._spot.offset, offset, end)
         if self._own_fd >= 0:
             return self._read_file(self._own_fd, 0, offset, end)

@@ -145,7 +145,7 @@ class Packs:
         asked: list[bytes] = []
         for digest in digests:
             raw = bytes.fromhex(digest)
-            if raw in self._unwritten:
+            if raw in self._unwritten or self._find_told(raw) is not None:
                 found.add(digest)
             else:
                 asked.append(raw)

@@ -77,7 +77,7 @@ def test_what_gathers_behind_a_slow_request_goes_in_one(
 def test_what_is_asked_for_ahead_is_there_when_it_is_read(source: FakeSource, fetcher: Fetcher) -> None:
     contents = [source.add(b"%d" % number) for number in range(100)]
     fetcher.prefetch_small((content.digest, content.size) for content in contents)
-    until(lambda: all(fetcher.recent(content.digest) is not None for content in contents))
+    until(lambda: all(fetcher.has_recent(content.digest) or fetcher.is_just_kept(content.digest) for content in contents))
     before = len(source.calls)
     for number, content in enumerate(contents):
         assert fetcher.read_small(content.digest, content.size, timeout_s=WAIT_S) == b"%d" % number

@@ -12,6 +12,7 @@ from artfs.store.cache import Cache
 from artfs.testing.fetching import WAIT_S, large
 from artfs.testing.ranges import FakeSource
 from artfs.testing.store_contract import some_bytes
+from artfs.testing.waiting import until
 from artfs.transfer import fetch as fetch_module
 from artfs.transfer.fetch import Fetcher
 
@@ -68,3 +69,10 @@ def test_who_waits_for_more_than_there_is_room_for_waits_once(cramped: Fetcher, 
     blob.wait(0, blob.count, WAIT_S)
     assert source.sent[content.digest] <= 2 * content.size
     blob.close()
+
+
+def test_without_room_what_was_asked_for_ahead_is_in_memory(cramped: Fetcher, source: FakeSource) -> None:
+    contents = [source.add(b"%d" % number) for number in range(10)]
+    cramped.prefetch_small((content.digest, content.size) for content in contents)
+    until(lambda: all(cramped.has_recent(content.digest) for content in contents))
+    assert not any(cramped.is_just_kept(content.digest) for content in contents)

@@ -33,7 +33,7 @@ def test_what_is_waited_for_comes_before_what_is_ahead(plan: FetchPlan) -> None:
     plan.want_small("t", 10)
     plan.want("b", [5])
     assert plan.next(may_look_ahead=True) == Ranges("b", 5, 6, False)
-    assert plan.next(may_look_ahead=True) == Smalls(["t", "s"], 20, False)
+    assert plan.next(may_look_ahead=True) == Smalls(["t", "s"], 20, 1)
     assert plan.next(may_look_ahead=False) is None
     assert plan.has_work()
     assert plan.next(may_look_ahead=True) == Ranges("a", 0, 3, True)
@@ -82,7 +82,7 @@ def test_nothing_is_fetched_twice_at_once(plan: FetchPlan) -> None:
     plan.want("a", [0])
     plan.want_small("s", 1)
     assert plan.next(may_look_ahead=True) == Ranges("a", 0, 1, False)
-    assert plan.next(may_look_ahead=True) == Smalls(["s"], 1, False)
+    assert plan.next(may_look_ahead=True) == Smalls(["s"], 1, 1)
 
 
 def test_what_came_meanwhile_is_passed_over() -> None:
@@ -109,20 +109,20 @@ def test_small_blobs_go_many_at_once(plan: FetchPlan) -> None:
         plan.want_small(f"{number}", 1)
     found = plan.next(may_look_ahead=True)
     assert isinstance(found, Smalls) and len(found.digests) == SMALL_COUNT
-    assert plan.next(may_look_ahead=True) == Smalls([f"{SMALL_COUNT}"], 1, False)
+    assert plan.next(may_look_ahead=True) == Smalls([f"{SMALL_COUNT}"], 1, 1)
 
 
 def test_how_many_bytes_they_have_may_not_be_known(plan: FetchPlan) -> None:
     plan.want_small("s", 10)
     plan.want_small("t", 0)
-    assert plan.next(may_look_ahead=True) == Smalls(["s", "t"], None, False)
+    assert plan.next(may_look_ahead=True) == Smalls(["s", "t"], None, 2)
 
 
 def test_but_not_too_many_bytes(plan: FetchPlan) -> None:
     for number in range(4):
         plan.want_small_ahead([(f"{number}", SMALL_NBYTES // 2)])
-    assert plan.next(may_look_ahead=True) == Smalls(["0", "1"], SMALL_NBYTES, True)
-    assert plan.next(may_look_ahead=True) == Smalls(["2", "3"], SMALL_NBYTES, True)
+    assert plan.next(may_look_ahead=True) == Smalls(["0", "1"], SMALL_NBYTES, 0)
+    assert plan.next(may_look_ahead=True) == Smalls(["2", "3"], SMALL_NBYTES, 0)
 
 
 def test_small_blobs_that_are_ahead_wait_for_others_a_moment(plan: FetchPlan) -> None:
@@ -131,7 +131,7 @@ def test_small_blobs_that_are_ahead_wait_for_others_a_moment(plan: FetchPlan) ->
     assert plan.gathers_s(100.0 + GATHER_S / 2) == pytest.approx(GATHER_S / 2)
     assert plan.next(may_look_ahead=True, now=100.0 + GATHER_S / 2) is None
     assert not plan.has_work(100.0 + GATHER_S / 2) and plan.has_work()
-    assert plan.next(may_look_ahead=True, now=100.0 + GATHER_S) == Smalls(["s", "t"], 20, True)
+    assert plan.next(may_look_ahead=True, now=100.0 + GATHER_S) == Smalls(["s", "t"], 20, 0)
     assert plan.gathers_s(100.0) == 0
     # Those after them wait anew.
     plan.want_small_ahead([("u", 10)], 200.0)
@@ -140,13 +140,13 @@ def test_small_blobs_that_are_ahead_wait_for_others_a_moment(plan: FetchPlan) ->
 
 def test_but_not_when_enough_are_together(plan: FetchPlan) -> None:
     plan.want_small_ahead([("s", GATHER_NBYTES - 1), ("t", 1)], 100.0)
-    assert plan.next(may_look_ahead=True, now=100.0) == Smalls(["s", "t"], GATHER_NBYTES, True)
+    assert plan.next(may_look_ahead=True, now=100.0) == Smalls(["s", "t"], GATHER_NBYTES, 0)
 
 
 def test_nor_when_somebody_waits_for_one(plan: FetchPlan) -> None:
     plan.want_small_ahead([("s", 10), ("t", 10)], 100.0)
     plan.want_small("t", 10)
-    assert plan.next(may_look_ahead=False, now=100.0) == Smalls(["t", "s"], 20, False)
+    assert plan.next(may_look_ahead=False, now=100.0) == Smalls(["t", "s"], 20, 1)
 
 
 def test_nor_does_anything_else_wait_for_them(plan: FetchPlan) -> None:
