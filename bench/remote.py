@@ -247,24 +247,26 @@ def tell_memory(bench: Bench, after: str, memory: dict[str, float]) -> None:
 
 
 def copy_in(bench: Bench) -> None:
+    """New bytes each time: ours sends nothing that the server has."""
     for name in ("big", "small"):
-        source = bench.network.data / name
-        files, size = totals(source)
+        files, size = totals(bench.network.data / name)
         what = f"copy of {files:,} files, {size / 1e6:,.0f} MB, and commit"
 
         def work(system: System, link: Link, _rtt: float, taken: dict[str, float]) -> None:
             before = set(bench.network.artfs.rglob("*")) if system is bench.ours else set()
             put = unique("put")
-            system.prepare(source, put)  # noqa: B023
-            begin = time.perf_counter()
-            system.copy_in(source, put)  # noqa: B023
-            taken["mount"] = time.perf_counter() - begin
+            with new_bytes(bench, name) as source:  # noqa: B023
+                system.prepare(source, put)
+                begin = time.perf_counter()
+                system.copy_in(source, put)
+                taken["mount"] = time.perf_counter() - begin
             if isinstance(system, Artfs):
                 inside = totals(system.path(put))
                 assert inside == (files, size), inside  # noqa: B023
-                begin = time.perf_counter()
-                system.log_in(source, unique("put"), link)  # noqa: B023
-                taken["log"] = time.perf_counter() - begin
+                with new_bytes(bench, name) as source:  # noqa: B023
+                    begin = time.perf_counter()
+                    system.log_in(source, unique("put"), link)
+                    taken["log"] = time.perf_counter() - begin
                 # Nobody reads them again, and the disk is not that large.
                 for path in set(bench.network.artfs.rglob("*")) - before:
                     if path.is_file() and path.stat().st_size >= 1 << 20:
@@ -408,6 +410,17 @@ def make_random(path: Path, size: int) -> None:
     with path.open("wb") as stream:
         for begin in range(0, size, 1 << 24):
             stream.write(os.urandom(min(1 << 24, size - begin)))
+
+
+@contextmanager
+def new_bytes(bench: Bench, name: str) -> Iterator[Path]:
+    """A folder like the data set `name`, with other bytes."""
+    folder = bench.work / unique("source")
+    make_set(name, folder, bench.sizes)
+    try:
+        yield folder
+    finally:
+        remove_large(folder)
 
 
 def make_set(name: str, folder: Path, sizes: Sizes) -> None:
