@@ -12,8 +12,8 @@ import hashlib
 import logging
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 
 import anyio
@@ -219,6 +219,7 @@ class _Check:
         self._copies = not upload.key.startswith("blobs/")
         self._key = new_blob_key(upload.digest) if self._copies else upload.key
         self._verified = 0
+        self._given_up = False
         self._touched = time.monotonic()
         self._end: FinishLine | None = None
         self.task: asyncio.Task[None] | None = None
@@ -265,15 +266,29 @@ class _Check:
         upload = self._upload
         if upload.is_done:
             return await self._in_thread(self._blocks_of_done)
+        coming = asyncio.create_task(self._bring(0))
         try:
             for number in range(upload.part_count):
-                await self._wait_for(number)
-                await self._touch()
+                await coming
+                if number + 1 < upload.part_count:
+                    # While this one is read.
+                    coming = asyncio.create_task(self._bring(number + 1))
                 await anyio.to_thread.run_sync(partial(self._read, number), limiter=self._limiter)
         except BaseException:
+            self._given_up = True
+            self._news.set()
+            # So that no copy is made after they were dropped.
+            await asyncio.gather(coming, return_exceptions=True)
             self._drop_copies()
             raise
         return await self._in_thread(self._register)
+
+    async def _bring(self, number: int) -> None:
+        """That part is where nobody else can change it."""
+        await self._wait_for(number)
+        await self._touch()
+        if self._copies:
+            await anyio.to_thread.run_sync(partial(self._copy, number), limiter=self._limiter)
 
     async def _touch(self) -> None:
         if time.monotonic() - self._touched > TOUCH_S:
@@ -298,6 +313,8 @@ class _Check:
         known: frozenset[int] = frozenset()
         while True:
             self._news.clear()
+            if self._given_up:
+                raise UnavailableError("the check was given up")
             upload = await anyio.to_thread.run_sync(partial(self._service.ledger.upload, self._upload.id))
             if upload is None or upload.key != self._upload.key:
                 raise no_upload()
@@ -316,14 +333,18 @@ class _Check:
             except TimeoutError:
                 pass
 
+    def _kept_key(self, number: int) -> str:
+        return self._upload._replace(key=self._key).part_key(number)
+
+    def _copy(self, number: int) -> None:
+        """In a thread."""
+        with self._needing(number):
+            self._service.bucket.copy(self._upload.part_key(number), self._kept_key(number))
+
     def _read(self, number: int) -> None:
         """In a thread: hashes a part."""
-        upload, bucket = self._upload, self._service.bucket
-        key, size = upload.part_key(number), upload.part_nbytes(number)
-        try:
-            if self._copies:
-                key, source = upload._replace(key=self._key).part_key(number), key
-                bucket.copy(source, key)
+        bucket, key, size = self._service.bucket, self._kept_key(number), self._upload.part_nbytes(number)
+        with self._needing(number):
             found = bucket.try_size(key)
             if found != size:
                 raise StorageError(f"part {number} has {found} bytes instead of {size}")
@@ -332,9 +353,15 @@ class _Check:
                 self._blocks.update(piece)
                 self._verified += len(piece)
                 self._loop.call_soon_threadsafe(self._tell)
+
+    @contextmanager
+    def _needing(self, number: int) -> Iterator[None]:
+        """A part that is not there as it should be has to be sent again."""
+        try:
+            yield
         except (BlobMissingError, StorageError) as error:
-            self._service.ledger.drop_parts(upload.id, [number])
-            raise UnavailableError(f"part {number} of blob {upload.digest} has to be sent again: {error}") from error
+            self._service.ledger.drop_parts(self._upload.id, [number])
+            raise UnavailableError(f"part {number} of blob {self._upload.digest} has to be sent again: {error}") from error
 
     def _register(self) -> str:
         upload, service = self._upload, self._service

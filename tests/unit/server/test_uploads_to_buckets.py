@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 
 from artfs.catalog.sql.ledger.blobledger import SqlBlobLedger
+from artfs.errors import StorageError
 from artfs.model.digests import digest_bytes
 from artfs.store.bucket import Buffer, SignedPut, open_bucket
 from artfs.store.folderbucket import FolderBucket
 from artfs.testing.blobworld import BlobServer, BlobWorld
+from artfs.testing.fetching import WAIT_S
 from artfs.testing.s3 import CREDENTIALS, S3Server
 from artfs.testing.uploading import (
     DATA,
@@ -63,6 +65,76 @@ def test_a_bucket_that_checks_nothing(remote: BlobWorld, lie: str) -> None:
         assert server.finish(secret, upload["id"])[-1]["error"]["kind"] == "bad-blob"
         remote.settle()
         assert remote.keys() == []
+
+
+class _Watched(FolderBucket):
+    """Tells of what is done to it. Whoever puts something can change it afterwards, so each part is copied."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.on_copy: Callable[[int], None] = lambda number: None
+        self.on_stream: Callable[[int], None] = lambda number: None
+
+    def copy(self, source: str, target: str) -> None:
+        self.on_copy(int(source.rpartition(".")[2]))
+        super().copy(source, target)
+
+    def stream(self, key: str, offset: int, nbytes: int) -> Iterator[Buffer]:
+        if key.startswith("blobs/"):
+            self.on_stream(int(key.rpartition(".")[2]))
+        yield from super().stream(key, offset, nbytes)
+
+
+@pytest.fixture
+def watched(database: Path, tmp_path: Path) -> Iterator[tuple[BlobWorld, _Watched]]:
+    bucket = _Watched(tmp_path / "watched")
+    with BlobWorld(database, bucket) as made:
+        yield made, bucket
+
+
+def _send_all(server: BlobServer, secret: str) -> str:
+    upload = begin(server, secret)
+    for number in range(4):
+        assert send(server, secret, upload, number, part(number)) == 204
+    return str(upload["id"])
+
+
+def test_a_part_is_copied_while_the_one_before_is_read(watched: tuple[BlobWorld, _Watched]) -> None:
+    world, bucket = watched
+    secret = world.token_and_secret("e/p writer")[1]
+    copied = [threading.Event() for _ in range(4)]
+    bucket.on_copy = lambda number: copied[number].set()
+    waited: list[bool] = []
+    bucket.on_stream = lambda number: waited.append(number == 3 or copied[number + 1].wait(WAIT_S))
+    with world.serve(part_size=MIB) as server:
+        assert server.finish(secret, _send_all(server, secret))[-1]["done"]
+    assert waited == [True] * 4
+    world.settle()
+    assert not world.keys("uploads/")
+    assert read_all(world) == DATA
+
+
+def test_a_copy_that_is_under_way_when_a_check_fails_goes_too(watched: tuple[BlobWorld, _Watched]) -> None:
+    world, bucket = watched
+    secret = world.token_and_secret("e/p writer")[1]
+    copying, failed = threading.Event(), threading.Event()
+
+    def copy(number: int) -> None:
+        if number == 1:
+            copying.set()
+            assert failed.wait(WAIT_S)
+
+    def stream(number: int) -> None:
+        assert copying.wait(WAIT_S)
+        threading.Timer(0.1, failed.set).start()  # when the check has ended already
+        raise StorageError("the disk says no")
+
+    bucket.on_copy, bucket.on_stream = copy, stream
+    with world.serve(part_size=MIB) as server:
+        error = server.finish(secret, _send_all(server, secret))[-1]["error"]
+    assert "part 0 of blob" in error["message"]
+    world.settle()
+    assert not world.keys("blobs/")
 
 
 class _Strict(FolderBucket):
