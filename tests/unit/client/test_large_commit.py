@@ -18,8 +18,8 @@ from artfs.server import longcall
 from artfs.server.closure import Closure
 from artfs.testing.inprocess import serving
 
-TIMEOUT_S = 2.0
-LOOKING_S = 5.0
+TIMEOUT_S = 4.0
+LOOKING_S = 9.0
 
 
 @pytest.fixture
