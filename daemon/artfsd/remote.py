@@ -113,7 +113,8 @@ class RemoteSmall(RemoteBlob):
         if self._spot is not None or self._own_fd >= 0:
             fetcher.stats.reads += 1
         if self._spot is not None:
-            if fetcher.is_just_kept(digest):
+            # A tree may say another size: then the next blob of the pack would be read as well.
+            if self._spot.size == self.entry.size and fetcher.is_just_kept(digest):
                 buffer = self._blobs.buffer(end - offset)
                 if try_read(self._spot.pack.fd, buffer, self._spot.offset + offset):
                     if end == self.entry.size:
