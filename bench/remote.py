@@ -51,6 +51,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 
 from common import Record, enough_space
+from remotedata import Sizes, make_set, new_bytes
 from systems import RCLONE, Artfs, Link, Network, Rclone, S3fs, System, measured, remove_large, totals, unique
 
 HERE = Path(__file__).parent
@@ -68,37 +69,6 @@ SETTLE_S = 1.0
 Times = dict[str, list[float]]
 Work = Callable[["System", Link, float, dict[str, float]], None]
 """Arguments: a mounted system, its link, the round trip in ms, and where seconds go by label."""
-
-
-@dataclass
-class Sizes:
-    """How much of everything. `scale`: of what was asked for."""
-
-    scale: float
-
-    def _bytes(self, full: int, least: int) -> int:
-        return max(least, int(full * self.scale) // 4096 * 4096)
-
-    def __post_init__(self) -> None:
-        self.big = self._bytes(2 * 1024**3, 8 << 20)
-        self.huge = self._bytes(4 * 1024**3, 16 << 20)
-        self.table = self._bytes(1024**3, 8 << 20)
-        self.array = self._bytes(512 * 1024**2, 4 << 20)
-        self.small = max(200, int(20_000 * self.scale))
-        self.folders = max(10, int(1000 * self.scale))
-        self.million = max(2000, int(1_000_000 * self.scale))
-        self.clients = max(10, int(1000 * self.scale))
-        self.commits = max(5, int(100 * self.scale))
-
-    def on_disk(self, sets: Iterable[str], parts: Iterable[str], ours: bool) -> int:
-        """How many bytes a run takes at most, caches and copies included."""
-        file = {"big": self.big, "huge": self.huge, "table": self.table, "array": self.array}
-        # 20 KB are five blocks, and what is in packs of ours or in a cache lies there once a system and round.
-        file |= {"small": self.small * 24_000, "walk": self.folders * 100 * 5000}
-        data = sum(file[name] for name in sets) * (2 if ours else 1)
-        extra = {"copy": 4 * self.big + 12 * file["small"], "small": 18 * file["small"], "seq": self.big}
-        extra["million"] = self.million * 12_000
-        return data + sum(extra.get(part, 0) for part in parts) + 1_000_000_000
 
 
 @dataclass
@@ -255,7 +225,7 @@ def copy_in(bench: Bench) -> None:
         def work(system: System, link: Link, _rtt: float, taken: dict[str, float]) -> None:
             before = set(bench.network.artfs.rglob("*")) if system is bench.ours else set()
             put = unique("put")
-            with new_bytes(bench, name) as source:  # noqa: B023
+            with new_bytes(bench.work, name, bench.sizes) as source:  # noqa: B023
                 system.prepare(source, put)
                 begin = time.perf_counter()
                 system.copy_in(source, put)
@@ -263,7 +233,7 @@ def copy_in(bench: Bench) -> None:
             if isinstance(system, Artfs):
                 inside = totals(system.path(put))
                 assert inside == (files, size), inside  # noqa: B023
-                with new_bytes(bench, name) as source:  # noqa: B023
+                with new_bytes(bench.work, name, bench.sizes) as source:  # noqa: B023
                     begin = time.perf_counter()
                     system.log_in(source, unique("put"), link)
                     taken["log"] = time.perf_counter() - begin
@@ -404,42 +374,6 @@ def take_memory(nbytes: int) -> None:
     available = os.sysconf("SC_AVPHYS_PAGES") * mmap.PAGESIZE
     size = min(nbytes, available // 2) // mmap.PAGESIZE * mmap.PAGESIZE
     mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_POPULATE).close()
-
-
-def make_random(path: Path, size: int) -> None:
-    with path.open("wb") as stream:
-        for begin in range(0, size, 1 << 24):
-            stream.write(os.urandom(min(1 << 24, size - begin)))
-
-
-@contextmanager
-def new_bytes(bench: Bench, name: str) -> Iterator[Path]:
-    """A folder like the data set `name`, with other bytes."""
-    folder = bench.work / unique("source")
-    make_set(name, folder, bench.sizes)
-    try:
-        yield folder
-    finally:
-        remove_large(folder)
-
-
-def make_set(name: str, folder: Path, sizes: Sizes) -> None:
-    folder.mkdir()
-    if name == "small":
-        for number in range(sizes.small):
-            path = folder / f"d{number * 100 // sizes.small:03}" / f"f{number:06}.bin"
-            path.parent.mkdir(exist_ok=True)
-            path.write_bytes(os.urandom(20_000))
-    elif name == "walk":
-        for number in range(sizes.folders * 100):
-            path = folder / f"d{number // 100:04}" / f"f{number:06}"
-            path.parent.mkdir(exist_ok=True)
-            path.write_bytes(b"%d\n" % number)
-    elif name in ("table", "array"):
-        kind, size = ("make-parquet", sizes.table) if name == "table" else ("make-npy", sizes.array)
-        subprocess.run([sys.executable, HERE / "reading.py", kind, folder / "file", str(size)], check=True)
-    else:
-        make_random(folder / "file", sizes.big if name == "big" else sizes.huge)
 
 
 def main() -> None:

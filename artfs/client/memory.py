@@ -55,6 +55,14 @@ class _Answer:
     value: Any
     place: Place
     fresh: bool
+    names: dict[str, Any] | None = None
+    """What is in a listing, by name; made when it is first wanted. All that a mount shows is looked up there after a change."""
+
+    def named(self, name: str) -> Any:
+        """Of a listing."""
+        if self.names is None:
+            self.names = {each.name: each for each in self.value}
+        return self.names.get(name)
 
 
 class RememberingCatalog(RemoteCatalog):
@@ -181,11 +189,12 @@ class RememberingCatalog(RemoteCatalog):
             self._is_listening() or time.monotonic() - self._polled_at < self._poll_s or self.reach.is_away
         )
 
-    def _listed(self, method: str, *given: object) -> list[Any]:
-        """A listing that need not be asked for again: what is in it need not be, either. Empty: there is none."""
+    def _listed(self, name: str, method: str, *given: object) -> Any:
+        """What a listing has of that name: it need not be asked for as long as the listing need not be. None: nothing, or there
+        is no such listing."""
         with self._memory_lock:
             known = self._answers.get(msgspec.msgpack.encode((method, *given)))
-        return known.value if known is not None and self._is_good(known) else []
+        return known.named(name) if known is not None and self._is_good(known) else None
 
     def _tell_stale(self, why: str) -> None:
         if not self._told_stale:
@@ -240,7 +249,7 @@ class RememberingCatalog(RemoteCatalog):
 
     def try_project(self, entity: str, name: str) -> Project | None:
         # One that is not listed may be there all the same, and be none that our token may read: the server says which.
-        found: Project | None = _named(name, self._listed("projects", entity))
+        found: Project | None = self._listed(name, "projects", entity)
         if found is not None:
             return found
         try:
@@ -263,7 +272,7 @@ class RememberingCatalog(RemoteCatalog):
         return list(found)
 
     def try_collection(self, entity: str, project: str, name: str) -> Collection | None:
-        found: Collection | None = _named(name, self._listed("collections", entity, project, None))
+        found: Collection | None = self._listed(name, "collections", entity, project, None)
         if found is not None:
             return found
         try:

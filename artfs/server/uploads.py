@@ -59,7 +59,7 @@ TOUCH_S = 300.0
 """How often a check says that it still goes on, in seconds: an upload that nobody touches is given up."""
 
 CHECKS_AT_ONCE = max(2, os.cpu_count() or 1)
-"""Parts that are read and hashed at once in a process."""
+"""Parts that are copied, or read and hashed, at once in a process."""
 
 log = logging.getLogger(__name__)
 

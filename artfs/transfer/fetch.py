@@ -44,8 +44,8 @@ FAILED_FOR_S = 3.0
 """How long a failure is given to all who ask, without another try."""
 
 RECENT_NBYTES = 12 * 1024 * 1024
-"""What came lately and is kept in memory until it is read: as much as is fetched ahead of a walk. What does not fit is read from
-the cache, and checked once more, which costs more than all else that a small file does."""
+"""What came lately and is kept in memory until it is read. What does not fit is read from the cache, and checked once more, which
+costs more than all else that a small file does. Of what a process fetches ahead only what the cache has no room for is here."""
 
 KEPT_COUNT = 4096
 """Small blobs that came into the cache lately, and are believed once without another check."""

@@ -6,8 +6,8 @@ columns of whole numbers, `among` that for "is one of them".
 
 A server's statements are planned once, by what PostgreSQL guesses of tables that are new, and the plan is kept while they grow to
 millions of rows. So a statement about digests must leave it no choice but to look each of them up in the index of digests. As a
-join with `given` it is free to read all rows of a project instead, and does: a version of a million files took 240 s to send
-instead of 70. What else a statement asks of such a row is written so that no index fits it (`project_id + 0 = …`).
+join with `given` it is free to read all rows of a project instead, and does: a version of a million files took 200 s to send
+instead of 47. What else a statement asks of such a row is written so that no index fits it (`project_id + 0 = …`).
 """
 
 from __future__ import annotations
